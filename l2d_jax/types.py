@@ -1,0 +1,130 @@
+"""The few types that every part of the library shares. No logic lives here.
+
+Axes used throughout: B examples, K classes, M experts, R runs, G groups.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+Array: TypeAlias = jax.Array | np.ndarray
+PyTree: TypeAlias = Any
+HParams: TypeAlias = Mapping[str, jax.Array]
+"""Traced hyperparameters by name: what changes no shape, each ``[]``."""
+
+
+class Dataset(NamedTuple):
+    """Examples, their labels and what the experts said; a batch has the same form.
+
+    Attributes:
+      inputs: features or images, ``[B, ...]``.
+      labels: class of each example, int ``[B]``, in [0, K).
+      expert_labels: answers of the experts, int ``[B, M]``, or their probabilities
+          of each class, float ``[B, M, K]``.
+      groups: sensitive group of each example, int ``[B]``.
+      weights: weight of each example, float ``[B]``; 0 for padding and for examples
+          that nobody annotated.
+    """
+
+    inputs: Array
+    labels: Array
+    expert_labels: Array | None = None
+    groups: Array | None = None
+    weights: Array | None = None
+
+
+Batch: TypeAlias = Dataset
+
+
+class Decision(NamedTuple):
+    """What a system does with each input.
+
+    Attributes:
+      prediction: class the classifier chooses, int ``[B]``.
+      defer: whether the expert decides instead, bool ``[B]``.
+      defer_score: inclination to defer, float ``[B]``; the system's own rule defers
+          where it is > 0.
+      class_probs: probability of each class under the classifier, float ``[B, K]``,
+          rows sum to 1.
+      expert_correct_prob: estimated probability that the expert is right, float
+          ``[B]``, in [0, 1]; NaN where a method makes no estimate.
+    """
+
+    prediction: Array
+    defer: Array
+    defer_score: Array
+    class_probs: Array
+    expert_correct_prob: Array
+
+
+class Variables(NamedTuple):
+    """What a trained model is made of.
+
+    Attributes:
+      params: parameters, a pytree of float arrays.
+      model_state: what the model keeps besides (batch-norm statistics), a pytree.
+    """
+
+    params: PyTree
+    model_state: PyTree
+
+
+class TrainState(NamedTuple):
+    """State of one run of stochastic training.
+
+    Attributes:
+      variables: parameters and model state.
+      opt_state: optimizer state, a pytree.
+      key: the run's own randomness, a PRNG key ``[]``.
+      step: updates done, int32 ``[]``.
+    """
+
+    variables: Variables
+    opt_state: PyTree
+    key: jax.Array
+    step: jax.Array
+
+
+class ModelFns(NamedTuple):
+    """A network as two pure functions.
+
+    Attributes:
+      init: ``(key, inputs [B, ...]) -> (params, model_state)``.
+      apply: ``(params, model_state, inputs [B, ...], train) -> (outputs [B, O],
+          model_state)``; ``train`` is a Python bool.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[jax.Array, PyTree]]
+
+
+class Learner(NamedTuple):
+    """A method: three pure functions, offline and closed-loop learners alike.
+
+    Attributes:
+      init: ``(key, hparams, batch) -> TrainState``; the batch gives shapes only.
+      update: ``(state, hparams, batch) -> (TrainState, metrics)``; metrics are scalars
+          by name and include ``loss``.
+      predict: ``(variables, hparams, inputs [B, ...]) -> pytree of [B, ...]``; a
+          `Decision` where the method is a whole system.
+    """
+
+    init: Callable[[jax.Array, HParams, Batch], TrainState]
+    update: Callable[
+        [TrainState, HParams, Batch], tuple[TrainState, dict[str, jax.Array]]
+    ]
+    predict: Callable[[Variables, HParams, Array], PyTree]
+
+
+class Sweep(NamedTuple):
+    """Many runs on one flat axis.
+
+    Attributes:
+      seeds: seed of each run, int ``[R]``.
+      hparams: value of each hyperparameter in each run, by name, ``[R]``.
+    """
+
+    seeds: np.ndarray
+    hparams: dict[str, np.ndarray]
