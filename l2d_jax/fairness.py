@@ -1,0 +1,165 @@
+"""Equalized odds of a whole batch: a soft form to train on and a hard one to report.
+
+Both compare the error rates of two groups, separately for each label. They are
+statistics of a batch, so they take the batch axis; do not vmap them over examples.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from l2d_jax.losses import (
+    _poison_unless,
+    _require_integer,
+    _require_same_shape,
+    _require_shape,
+)
+
+
+def equalized_odds_regularizer(
+    probs: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Disparity of the expected error rates of two groups, soft equalized odds.
+
+    .. math:: D = \tfrac12 \sum_{y \in \{0, 1\}} | r_{y0} - r_{y1} |
+
+    where :math:`r_{ya}` is the weighted mean of :math:`|p - y|` over the examples of
+    label y in group a: the false positive rate for y = 0 and the false negative rate
+    for y = 1 of predictions drawn as Bernoulli(p). A label that one of the groups lacks
+    has no gap to measure and contributes 0. Where the rates are equal the gradient is
+    the subgradient 0.
+
+    Args:
+      probs: probability of label 1, of the classifier or of the whole system, float
+        ``[B]``, in [0, 1].
+      labels: true label, int ``[B]``, 0 or 1.
+      groups: sensitive group, int ``[B]``, 0 or 1.
+      weights: weight of each example, float ``[B]``, >= 0; None is all ones. An example
+        of weight 0 is ignored, whatever else it holds.
+
+    Returns:
+      The disparity, float ``[]``, in [0, 1]; 0 for a batch without weight. Where a
+      traced example of positive weight has a label or group other than 0 and 1 or a NaN
+      probability, or a traced weight is negative, the result and its gradient are NaN.
+
+    Raises:
+      TypeError: ``labels`` or ``groups`` is not of an integer dtype.
+      ValueError: shapes disagree, or a value is out of its range and nothing is traced.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 12. The authors' code
+      compares a missing cell's rate as 0; here the label then contributes nothing.
+    """
+    _require_shape("probs", probs, "[B]", remedy="pass one probability an example")
+    weights = _check_batch("probs", probs, labels, groups, weights)
+    return _mean_gap(jnp.asarray(probs), labels, groups, weights)
+
+
+def equalized_odds_gap(
+    decisions: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    r"""Disparity of the error rates of two groups, hard equalized odds.
+
+    .. math:: \tfrac12 (|FPR_0 - FPR_1| + |FNR_0 - FNR_1|)
+
+    A label that one of the groups lacks contributes 0.
+
+    Args:
+      decisions: decided label, int or bool ``[B]``, 0 or 1. Threshold probabilities
+        first, for instance ``probs > 0.5``.
+      labels: true label, int ``[B]``, 0 or 1.
+      groups: sensitive group, int ``[B]``, 0 or 1.
+      weights: weight of each example, float ``[B]``, >= 0; None is all ones. An example
+        of weight 0 is ignored, whatever else it holds.
+
+    Returns:
+      The disparity, float ``[]``, in [0, 1]; 0 for a batch without weight. NaN where a
+      traced example of positive weight has a decision, label or group other than 0 and
+      1, or a traced weight is negative.
+
+    Raises:
+      TypeError: ``decisions``, ``labels`` or ``groups`` is not of an integer dtype.
+      ValueError: shapes disagree, or a value is out of its range and nothing is traced.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 12 at probabilities 0
+      and 1: its disparate impact, DI.
+    """
+    _require_shape("decisions", decisions, "[B]", remedy="pass one decision an example")
+    _require_integer(
+        "decisions", decisions, "threshold probabilities first, e.g. probs > 0.5"
+    )
+    weights = _check_batch("decisions", decisions, labels, groups, weights)
+    decisions = jnp.asarray(decisions)
+    is_binary = (decisions == 0) | (decisions == 1)
+    probs = jnp.where(is_binary, decisions.astype(float), jnp.nan)
+    return _mean_gap(probs, labels, groups, weights)
+
+
+def _mean_gap(
+    probs: jax.Array, labels: ArrayLike, groups: ArrayLike, weights: ArrayLike
+) -> jax.Array:
+    labels, groups, weights = map(jnp.asarray, (labels, groups, weights))
+    counted = weights > 0
+    binary = jnp.arange(2)
+    is_label = labels[:, None] == binary  # [B, 2]
+    is_group = groups[:, None] == binary
+    valid = is_label.any(1) & is_group.any(1) & ~jnp.isnan(probs)
+
+    # |p - y| as a linear function: abs has no slope at p = y, where 1 - p has slope -1.
+    probs = jnp.where(counted, probs, 0.0)
+    errors = jnp.where(labels == 1, 1.0 - probs, probs)
+    in_cell = (is_label[:, :, None] & is_group[:, None, :]) & counted[:, None, None]
+    mass = jnp.sum(weights[:, None, None], axis=0, where=in_cell)  # [label, group]
+    error_mass = jnp.sum((weights * errors)[:, None, None], axis=0, where=in_cell)
+    # The divisor is made safe before the division, or the gradient would be 0 * NaN.
+    rates = error_mass / jnp.where(mass > 0, mass, 1.0)
+    differences = jnp.where((mass > 0).all(1), rates[:, 0] - rates[:, 1], 0.0)
+    # Not abs, whose slope at 0 is 1: equal rates favour neither group.
+    gaps = differences * jax.lax.stop_gradient(jnp.sign(differences))
+    all_valid = ((weights == 0) | (counted & valid)).all()
+    return _poison_unless(all_valid, 0.5 * gaps.sum())
+
+
+def _check_batch(
+    name: str, values: Any, labels: Any, groups: Any, weights: Any
+) -> ArrayLike:
+    """Checks what both measures share; returns the weights, ones in place of None."""
+    if weights is None:
+        weights = np.ones(jnp.shape(values), np.float32)
+    for other_name, other in (
+        ("labels", labels),
+        ("groups", groups),
+        ("weights", weights),
+    ):
+        _require_shape(other_name, other, "[B]", remedy=f"give it the shape of {name}")
+        _require_same_shape(other_name, other, name, values)
+    _require_integer("labels", labels)
+    _require_integer("groups", groups)
+
+    arrays = (values, labels, groups, weights)
+    if not any(isinstance(array, jax.core.Tracer) for array in arrays):
+        values, labels, groups, weights = map(np.asarray, jax.device_get(arrays))
+        _require_all("weights", weights, weights >= 0, "be >= 0")
+        counted = weights > 0
+        in_range = (values >= 0) & (values <= 1)
+        _require_all(name, values, in_range | ~counted, "be in [0, 1]")
+        for other_name, other in (("labels", labels), ("groups", groups)):
+            is_binary = (other == 0) | (other == 1)
+            _require_all(other_name, other, is_binary | ~counted, "be 0 or 1")
+    return weights
+
+
+def _require_all(name: str, values: np.ndarray, holds: np.ndarray, must: str) -> None:
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise ValueError(f"{name} must {must}, got {values[row]} in row {row}")

@@ -1,0 +1,349 @@
+"""Losses of one example, in nats.
+
+Every function takes one example and returns a scalar: the caller applies `jax.vmap`
+over the batch and reduces. Wrong shapes and dtypes raise when the function is traced.
+Wrong values raise where they are concrete (outside `jax.jit`, `jax.vmap` and
+`jax.grad`); where they are traced, a label out of range makes the loss and its gradient
+NaN, and other values are used as given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def deferral_cross_entropy(
+    logits: ArrayLike,
+    label: ArrayLike,
+    expert_correct: ArrayLike,
+    alpha: ArrayLike = 1.0,
+) -> jax.Array:
+    r"""Cross entropy of the K classes and the choice to defer, in nats.
+
+    .. math:: -c \log p_{K} - (\alpha c + 1 - c) \log p_y, \quad p = softmax(logits)
+
+    The loss is linear in ``expert_correct``, so an imputed probability of correctness
+    gives the mean of the loss over the two outcomes. The authors' code takes logarithms
+    to the base 2; divide by log 2 to compare.
+
+    Args:
+      logits: scores of the K classes and, last, of deferring, float ``[K+1]``, finite.
+      label: class of the example, int ``[]``, in [0, K).
+      expert_correct: whether the expert is right, or the probability of it, float
+        ``[]``, in [0, 1].
+      alpha: weight of the label where the expert is right, float ``[]``, >= 0. 1 is the
+        consistent surrogate; less leaves such examples to the expert.
+
+    Returns:
+      The loss, float ``[]``, >= 0. NaN, and so is its gradient, where a traced
+      ``label`` is outside [0, K).
+
+    Raises:
+      TypeError: ``label`` is not an integer.
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
+      2020, the loss L_CE^alpha. Raman and Yee, "Improving Learning-to-Defer Algorithms
+      Through Fine-Tuning", 2021, for an imputed ``expert_correct``.
+    """
+    _require_shape("logits", logits, "[K+1]", min_size=2)
+    _require_label(label, jnp.shape(logits)[0] - 1, "K")
+    _require_shape("expert_correct", expert_correct, "[]")
+    _require_shape("alpha", alpha, "[]")
+    _require_not_nan("logits", logits)
+    _require_probability("expert_correct", expert_correct)
+    _require_values("alpha", alpha, "be >= 0", lambda v: v >= 0)
+
+    # log_softmax subtracts the maximum first: no exponential can overflow.
+    log_probs = jax.nn.log_softmax(jnp.asarray(logits))
+    label_nll = -_log_prob_of_class(log_probs[:-1], label)
+    expert_correct, alpha = jnp.asarray(expert_correct), jnp.asarray(alpha)
+    label_weight = 1.0 + (alpha - 1.0) * expert_correct  # Exactly 1 at alpha = 1.
+    return label_weight * label_nll - expert_correct * log_probs[-1]
+
+
+def classification_cross_entropy(logits: ArrayLike, label: ArrayLike) -> jax.Array:
+    r"""Cross entropy of the K classes, in nats.
+
+    .. math:: -\log p_y, \quad p = softmax(logits)
+
+    Args:
+      logits: scores of the K classes, float ``[K]``, K >= 2, finite.
+      label: class of the example, int ``[]``, in [0, K).
+
+    Returns:
+      The negative log-likelihood of the label, float ``[]``, >= 0. NaN, and so is its
+      gradient, where a traced ``label`` is outside [0, K).
+
+    Raises:
+      TypeError: ``label`` is not an integer.
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 3: for K = 2 its
+      :math:`-\ell(Y, \hat Y)`.
+    """
+    _require_shape("logits", logits, "[K]", min_size=2)
+    _require_label(label, jnp.shape(logits)[0], "K")
+    _require_not_nan("logits", logits)
+    return -_log_prob_of_class(jax.nn.log_softmax(jnp.asarray(logits)), label)
+
+
+def expert_correctness_nll(logit: ArrayLike, expert_correct: ArrayLike) -> jax.Array:
+    r"""Binary cross entropy of a model of whether the expert is right, in nats.
+
+    .. math:: -c \log \sigma(z) - (1 - c) \log \sigma(-z)
+
+    Args:
+      logit: log-odds z that the expert is right, float ``[]``, finite.
+      expert_correct: whether the expert is right, or the probability of it, float
+        ``[]``, in [0, 1].
+
+    Returns:
+      The loss, float ``[]``, >= 0.
+
+    Raises:
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Raman and Yee, "Improving Learning-to-Defer Algorithms Through Fine-Tuning", 2021,
+      Section 3.1: the model of human performance, which there codes right as 0.
+    """
+    _require_shape("logit", logit, "[]")
+    _require_shape("expert_correct", expert_correct, "[]")
+    _require_not_nan("logit", logit)
+    _require_probability("expert_correct", expert_correct)
+    return _bernoulli_nll(jnp.asarray(logit), jnp.asarray(expert_correct))
+
+
+def mixture_nll(
+    classifier_nll: ArrayLike,
+    expert_nll: ArrayLike,
+    defer_prob: ArrayLike,
+    cost: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Expected loss of a classifier that may defer to an expert, in nats.
+
+    .. math:: (1 - \pi)\,\ell(y, \hat y_M) + \pi\,(\ell(y, \hat y_D) + \gamma)
+
+    The expectation over the decision to defer is taken exactly, not by sampling. With
+    an expert of constant loss c this is `rejection_nll` at the cost :math:`\gamma + c`.
+
+    Args:
+      classifier_nll: negative log-likelihood of the label under the classifier, float
+        ``[]``, >= 0.
+      expert_nll: negative log-likelihood of the label under the expert, float ``[]``,
+        >= 0.
+      defer_prob: probability :math:`\pi` of deferring, float ``[]``, in [0, 1].
+      cost: price :math:`\gamma` of deferring, float ``[]``, nats. The paper's Eq. 7
+        carries the opposite sign.
+
+    Returns:
+      The loss, float ``[]``.
+
+    Raises:
+      ValueError: an argument has the wrong shape, or a concrete value is NaN or, for
+        ``defer_prob``, outside [0, 1].
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 9, with the cost of
+      Eq. 7.
+    """
+    _require_shape("expert_nll", expert_nll, "[]")
+    _require_not_nan("expert_nll", expert_nll)
+    pass_loss = jnp.asarray(expert_nll) + _checked_cost(cost)
+    return _gate(classifier_nll, pass_loss, defer_prob)
+
+
+def rejection_nll(
+    classifier_nll: ArrayLike, defer_prob: ArrayLike, cost: ArrayLike
+) -> jax.Array:
+    r"""Expected loss of a model that may reject, in nats.
+
+    .. math:: (1 - \pi)\,\ell(y, \hat y) + \pi\,\gamma
+
+    Args:
+      classifier_nll: negative log-likelihood of the label under the classifier, float
+        ``[]``, >= 0.
+      defer_prob: probability :math:`\pi` of rejecting, float ``[]``, in [0, 1].
+      cost: price :math:`\gamma` of a rejection, float ``[]``, nats. The paper's Eq. 4
+        carries the opposite sign.
+
+    Returns:
+      The loss, float ``[]``.
+
+    Raises:
+      ValueError: an argument has the wrong shape, or a concrete value is NaN or, for
+        ``defer_prob``, outside [0, 1].
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 10.
+    """
+    return _gate(classifier_nll, _checked_cost(cost), defer_prob)
+
+
+def allocation_log_loss(
+    weights: ArrayLike,
+    expert_labels: ArrayLike,
+    label: ArrayLike,
+    centered: bool = True,
+) -> jax.Array:
+    r"""Log loss of the experts' weighted vote on a binary label, in nats.
+
+    .. math:: -y \log \sigma(v) - (1 - y) \log \sigma(-v), \quad q = \sum_i w_i e_i
+
+    with :math:`v = 2q - 1` if ``centered``, else :math:`v = q`. The weights of experts
+    who answered the label grow along the negative gradient. Uncentered, as the paper
+    prints it, a vote in [0, 1] never favours the label 0: that label loses at least log
+    2. The authors' code centers the vote, which treats the two labels alike.
+
+    Args:
+      weights: weight of each expert, float ``[M]``, finite. An allocation or a
+        committee's mean sums to 1; other weights are used as they are.
+      expert_labels: answers of the experts, or their probabilities of label 1, ``[M]``,
+        in [0, 1].
+      label: label, or the aggregate that stands in for it in a closed loop, int ``[]``,
+        0 or 1.
+      centered: whether to center the vote; static.
+
+    Returns:
+      The loss, float ``[]``, >= 0. NaN, and so is its gradient, where a traced
+      ``label`` is neither 0 nor 1.
+
+    Raises:
+      TypeError: ``label`` is not an integer.
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
+      Allocation", 2023, Section 2.1, the loss L_D. Keswani, Lease and Kenthapadi,
+      "Towards Unbiased and Accurate Deferral to Multiple Experts", 2021, for the
+      centered form.
+    """
+    _require_shape("weights", weights, "[M]", min_size=1)
+    _require_shape("expert_labels", expert_labels, "[M]", min_size=1)
+    _require_same_shape("expert_labels", expert_labels, "weights", weights)
+    _require_label(label, 2, "2")
+    _require_not_nan("weights", weights)
+    _require_probability("expert_labels", expert_labels)
+
+    # A sum, since an accelerator may round the inputs of a matrix product.
+    vote = jnp.sum(jnp.asarray(weights) * jnp.asarray(expert_labels))
+    label = jnp.asarray(label)
+    nll = _bernoulli_nll(2.0 * vote - 1.0 if centered else vote, label)
+    return _poison_unless((label == 0) | (label == 1), nll)
+
+
+def _bernoulli_nll(logit: jax.Array, target: jax.Array) -> jax.Array:
+    # log_sigmoid(-z) is log(1 - sigmoid(z)) without the cancellation.
+    positive_nll = -jax.nn.log_sigmoid(logit)
+    negative_nll = -jax.nn.log_sigmoid(-logit)
+    return target * positive_nll + (1.0 - target) * negative_nll
+
+
+def _gate(
+    classifier_nll: ArrayLike, pass_loss: jax.Array, defer_prob: ArrayLike
+) -> jax.Array:
+    _require_shape("classifier_nll", classifier_nll, "[]")
+    _require_shape("defer_prob", defer_prob, "[]")
+    _require_not_nan("classifier_nll", classifier_nll)
+    _require_probability("defer_prob", defer_prob)
+    classifier_nll, defer_prob = jnp.asarray(classifier_nll), jnp.asarray(defer_prob)
+    return (1.0 - defer_prob) * classifier_nll + defer_prob * pass_loss
+
+
+def _checked_cost(cost: ArrayLike) -> jax.Array:
+    _require_shape("cost", cost, "[]")
+    _require_not_nan("cost", cost)
+    return jnp.asarray(cost)
+
+
+def _log_prob_of_class(log_probs: jax.Array, label: ArrayLike) -> jax.Array:
+    # Indexing alone would wrap a negative label and clip a large one.
+    label = jnp.asarray(label)
+    valid = (label >= 0) & (label < log_probs.shape[0])
+    log_probs = _poison_unless(valid, log_probs)
+    # A masked sum, since the gradient of indexing is a scatter.
+    is_label = jnp.arange(log_probs.shape[0]) == jnp.where(valid, label, 0)
+    return jnp.sum(log_probs, where=is_label)
+
+
+def _poison_unless(valid: jax.Array, value: jax.Array) -> jax.Array:
+    # A product, since the NaN of a select would leave the gradient a silent 0.
+    return value * jnp.where(valid, 1.0, jnp.nan)
+
+
+# Checks of arguments, which name the one at fault.
+
+
+def _require_shape(
+    name: str,
+    value: Any,
+    shape: str,
+    *,
+    min_size: int = 0,
+    remedy: str = "vmap over the batch",
+) -> None:
+    """Raises unless the value has the rank that a shape such as ``[B, K]`` spells."""
+    if not hasattr(value, "shape") and not isinstance(value, int | float):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an array of shape {shape}, got {kind}")
+    actual = jnp.shape(value)
+    axes = [axis for axis in shape.strip("[]").split(",") if axis]
+    if len(actual) != len(axes):
+        advice = f"; {remedy}" if len(actual) > len(axes) else ""
+        raise ValueError(f"{name} must have shape {shape}, got {actual}{advice}")
+    if axes and actual[0] < min_size:
+        raise ValueError(
+            f"{name} must have shape {shape} with at least {min_size} entries, "
+            f"got {actual}"
+        )
+
+
+def _require_same_shape(name: str, value: Any, other_name: str, other: Any) -> None:
+    if jnp.shape(value) != jnp.shape(other):
+        raise ValueError(
+            f"{name} must have the shape {jnp.shape(other)} of {other_name}, "
+            f"got {jnp.shape(value)}"
+        )
+
+
+def _require_integer(name: str, value: Any, remedy: str = "convert it") -> None:
+    dtype = jnp.result_type(value)
+    if not (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
+        raise TypeError(f"{name} must be of an integer dtype, got {dtype}; {remedy}")
+
+
+def _require_label(label: Any, num_classes: int, symbol: str) -> None:
+    _require_shape("label", label, "[]")
+    _require_integer("label", label)
+    known = f" = [0, {num_classes})" if symbol != str(num_classes) else ""
+    _require_values(
+        "label", label, f"be in [0, {symbol}){known}", lambda v: 0 <= v < num_classes
+    )
+
+
+def _require_not_nan(name: str, value: Any) -> None:
+    _require_values(name, value, "be finite", lambda v: True)
+
+
+def _require_probability(name: str, value: Any) -> None:
+    _require_values(name, value, "be in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+def _require_values(
+    name: str, value: Any, must: str, holds: Callable[[Any], Any]
+) -> None:
+    """Raises where a concrete value has an entry that is NaN or fails ``holds``."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    host = jax.device_get(value)
+    for entry in host.ravel() if jnp.ndim(host) else [host]:
+        if entry != entry:
+            raise ValueError(f"{name} must {must}, got NaN")
+        if not holds(entry):
+            raise ValueError(f"{name} must {must}, got {entry}")
