@@ -1,0 +1,351 @@
+"""What a team of a classifier and an expert achieves: accuracies, coverage, curves.
+
+Each function takes a whole batch and returns scalars or curves of a fixed size. An
+example of weight 0 counts for nothing, whatever it holds. A quantity that is undefined
+(an accuracy over no examples) is NaN.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2d_jax.types import Array, Decision
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, ...], axes: str) -> None:
+    if jnp.shape(array) != shape:
+        raise ValueError(
+            f"{name} must have shape {axes} = {shape}, got {jnp.shape(array)}"
+        )
+
+
+def _check_vectors(axis: str, reference: Array, **arrays: Array) -> None:
+    """Raises unless every array is a vector as long as the reference."""
+    size = (*jnp.shape(reference), 1)[0]
+    for name, array in arrays.items():
+        _check_shape(name, array, (size,), f"[{axis}]")
+
+
+def _batch_weights(weights: Array | None, values: Array) -> jax.Array:
+    if weights is None:
+        return jnp.ones(jnp.shape(values), float)
+    _check_vectors("B", values, weights=weights)
+    return jnp.asarray(weights, float)
+
+
+def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """The ratio, NaN where the denominator is not positive."""
+    positive = denominator > 0
+    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), jnp.nan)
+
+
+def _weighted_mean(values: Array, weights: jax.Array) -> jax.Array:
+    # The mask keeps a NaN in padding out of the sum: 0 * NaN is NaN.
+    total = jnp.sum(jnp.where(weights > 0, weights * values, 0))
+    return _ratio(total, jnp.sum(weights))
+
+
+def accuracy(predictions: Array, labels: Array, weights: Array | None = None) -> Array:
+    """Fraction of the weight whose prediction is the label.
+
+    Args:
+      predictions: class chosen for each example, int ``[B]``.
+      labels: class of each example, int ``[B]``.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      The accuracy, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+
+    Raises:
+      ValueError: if an argument is not a vector of one shared length.
+    """
+    _check_vectors("B", labels, labels=labels, predictions=predictions)
+    correct = jnp.asarray(predictions) == jnp.asarray(labels)
+    return _weighted_mean(correct, _batch_weights(weights, labels))
+
+
+def coverage(defer: Array, weights: Array | None = None) -> Array:
+    """Fraction of the weight that the classifier keeps: 1 - deferral rate.
+
+    Args:
+      defer: whether the expert decides, bool ``[B]``.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      The coverage, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+
+    Raises:
+      ValueError: if an argument is not a vector of one shared length.
+    """
+    _check_vectors("B", defer, defer=defer)
+    return _weighted_mean(~jnp.asarray(defer, bool), _batch_weights(weights, defer))
+
+
+def system_accuracy(
+    defer: Array,
+    prediction: Array,
+    labels: Array,
+    expert_labels: Array,
+    weights: Array | None = None,
+) -> Array:
+    """Accuracy of the team: the classifier where kept, the expert where deferred.
+
+    Args:
+      defer: whether the expert decides, bool ``[B]``.
+      prediction: class the classifier chooses, int ``[B]``.
+      labels: class of each example, int ``[B]``.
+      expert_labels: class the expert chooses, int ``[B]``.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      The accuracy, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+
+    Raises:
+      ValueError: if an argument is not a vector of one shared length.
+
+    References:
+      Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
+      2020.
+    """
+    _check_vectors(
+        "B",
+        labels,
+        labels=labels,
+        defer=defer,
+        prediction=prediction,
+        expert_labels=expert_labels,
+    )
+    answers = jnp.where(jnp.asarray(defer, bool), expert_labels, prediction)
+    return accuracy(answers, labels, weights)
+
+
+def calibration_error(
+    probs: Array, outcomes: Array, num_bins: int = 15, weights: Array | None = None
+) -> Array:
+    r"""Expected calibration error, in equal-width bins closed on the right.
+
+    .. math:: \sum_b \Big| \sum_{i \in b} w_i (o_i - p_i) \Big| \Big/ \sum_i w_i
+
+    Args:
+      probs: estimated probability of the outcome, float ``[B]``, in [0, 1]; a value
+        outside counts in the nearest bin.
+      outcomes: whether it happened, bool or float ``[B]``, in [0, 1].
+      num_bins: number of bins, static, >= 1.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      The error, float ``[]``, in [0, 1]; NaN where a probability of positive weight is
+      NaN or the weights sum to 0.
+
+    Raises:
+      ValueError: if ``num_bins`` < 1 or an array is not a vector of one shared length.
+
+    References:
+      Guo et al., "On Calibration of Modern Neural Networks", 2017, Eq. 3.
+    """
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be at least 1, got {num_bins}")
+    _check_vectors("B", probs, probs=probs, outcomes=outcomes)
+    probs = jnp.asarray(probs, float)
+    weights = _batch_weights(weights, probs)
+    gaps = jnp.where(weights > 0, weights * (jnp.asarray(outcomes, float) - probs), 0)
+    inner_edges = np.arange(1, num_bins) / num_bins
+    bins = jnp.sum(probs[:, None] > jnp.asarray(inner_edges, probs.dtype), axis=1)
+    # A masked sum, not a scatter: the compiler fuses it, and its order is fixed.
+    members = bins[:, None] == jnp.arange(num_bins)
+    bin_gaps = jnp.sum(jnp.where(members, gaps[:, None], 0), axis=0)
+    return _ratio(jnp.sum(jnp.abs(bin_gaps)), jnp.sum(weights))
+
+
+def team_metrics(
+    decision: Decision,
+    labels: Array,
+    expert_labels: Array,
+    weights: Array | None = None,
+) -> dict[str, Array]:
+    """The measures of one system on one batch, by the names that tables carry.
+
+    Args:
+      decision: what the system does with each input, arrays over ``[B]``.
+      labels: class of each example, int ``[B]``.
+      expert_labels: class the expert chooses, int ``[B]``.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      Scalars, float ``[]``, in [0, 1]. Each is NaN where nothing defines it:
+
+      * ``system_accuracy``: classifier where kept, expert where deferred.
+      * ``coverage``, ``deferral_rate``: fraction kept, and the rest.
+      * ``classifier_accuracy``, ``classifier_accuracy_kept``: of the classifier on all
+        examples and on those it keeps.
+      * ``expert_accuracy``, ``expert_accuracy_deferred``: of the expert on all examples
+        and on those deferred.
+      * ``expert_calibration_error``: of ``decision.expert_correct_prob``, in 15 bins;
+        NaN for a system that does not estimate it.
+
+    Raises:
+      ValueError: if an argument is not a vector of one shared length.
+    """
+    _check_vectors(
+        "B",
+        labels,
+        labels=labels,
+        expert_labels=expert_labels,
+        **{
+            "decision.defer": decision.defer,
+            "decision.prediction": decision.prediction,
+            "decision.expert_correct_prob": decision.expert_correct_prob,
+        },
+    )
+    weights = _batch_weights(weights, labels)
+    defer = jnp.asarray(decision.defer, bool)
+    kept_weights = jnp.where(defer, 0, weights)
+    deferred_weights = jnp.where(defer, weights, 0)
+    kept = coverage(defer, weights)
+    return {
+        "system_accuracy": system_accuracy(
+            defer, decision.prediction, labels, expert_labels, weights
+        ),
+        "coverage": kept,
+        "deferral_rate": 1 - kept,
+        "classifier_accuracy": accuracy(decision.prediction, labels, weights),
+        "classifier_accuracy_kept": accuracy(decision.prediction, labels, kept_weights),
+        "expert_accuracy": accuracy(expert_labels, labels, weights),
+        "expert_accuracy_deferred": accuracy(expert_labels, labels, deferred_weights),
+        "expert_calibration_error": calibration_error(
+            decision.expert_correct_prob,
+            jnp.asarray(expert_labels) == jnp.asarray(labels),
+            weights=weights,
+        ),
+    }
+
+
+def coverage_accuracy_curve(
+    defer_score: Array,
+    classifier_correct: Array,
+    expert_correct: Array,
+    coverages: Array,
+    weights: Array | None = None,
+) -> Array:
+    """System accuracy at each coverage when the lowest defer scores are kept.
+
+    The classifier keeps the examples of lowest score, to exactly the asked fraction of
+    the weight, and the expert decides the rest. The example (or the group of equal
+    scores) on the boundary is kept in part: its gain is spread evenly. That is the
+    expected accuracy when ties break at random, so the curve does not depend on the
+    order of the examples. Coverage 0 is the expert alone, coverage 1 the classifier.
+
+    Args:
+      defer_score: inclination to defer, float ``[B]``, not NaN.
+      classifier_correct: whether the classifier is right, bool or float ``[B]``.
+      expert_correct: whether the expert is right, bool or float ``[B]``.
+      coverages: fractions to keep, float ``[P]``, in [0, 1].
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      System accuracy at each coverage, float ``[P]``, in [0, 1]; NaN where the weights
+      sum to 0.
+
+    Raises:
+      ValueError: if an argument over examples is not a vector of one shared length, or
+        ``coverages`` is not a vector or, when concrete, leaves [0, 1].
+    """
+    _check_vectors(
+        "B",
+        defer_score,
+        defer_score=defer_score,
+        classifier_correct=classifier_correct,
+        expert_correct=expert_correct,
+    )
+    _check_vectors("P", coverages, coverages=coverages)
+    if not isinstance(coverages, jax.core.Tracer) and not np.all(
+        (np.asarray(coverages) >= 0) & (np.asarray(coverages) <= 1)
+    ):
+        raise ValueError(f"coverages must be in [0, 1], got {np.asarray(coverages)}")
+    weights = _batch_weights(weights, defer_score)
+    expert_correct = jnp.asarray(expert_correct, float)
+    gain = jnp.asarray(classifier_correct, float) - expert_correct
+    order = jnp.argsort(jnp.asarray(defer_score))
+    scores = jnp.asarray(defer_score)[order]
+    kept = _cumulative(weights[order])
+    gained = _cumulative(jnp.where(weights > 0, weights * gain, 0)[order])
+    # Between the ends of two groups of equal scores the curve is a straight line, so
+    # only the ends are knots: a point inside a group repeats the knot before it.
+    is_end = jnp.append(scores[1:] != scores[:-1], True)[: scores.size]
+    positions = jnp.arange(1, scores.size + 1)
+    knots = jax.lax.cummax(jnp.where(is_end, positions, 0))
+    knots = jnp.concatenate([jnp.zeros(1, knots.dtype), knots])
+    total = kept[-1]
+    expert_total = jnp.sum(jnp.where(weights > 0, weights * expert_correct, 0))
+    gain_at = jnp.interp(jnp.asarray(coverages) * total, kept[knots], gained[knots])
+    # One sum, divided once, so that the two ends carry no rounding of a difference.
+    return _ratio(expert_total + gain_at, total)
+
+
+def _cumulative(values: jax.Array) -> jax.Array:
+    return jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(values)])
+
+
+def best_coverage_accuracy_curve(
+    classifier_correct: Array,
+    expert_correct: Array,
+    coverages: Array,
+    weights: Array | None = None,
+) -> Array:
+    """The coverage-accuracy curve of the best possible rejector.
+
+    It knows who will be right, and keeps examples in descending order of
+    ``classifier_correct - expert_correct``: no rejector with the same classifier and
+    expert does better at any coverage.
+
+    Args:
+      classifier_correct: whether the classifier is right, bool or float ``[B]``.
+      expert_correct: whether the expert is right, bool or float ``[B]``.
+      coverages: fractions to keep, float ``[P]``, in [0, 1].
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      System accuracy at each coverage, float ``[P]``, in [0, 1]; NaN where the weights
+      sum to 0.
+
+    Raises:
+      ValueError: as for `coverage_accuracy_curve`.
+    """
+    _check_vectors(
+        "B",
+        expert_correct,
+        expert_correct=expert_correct,
+        classifier_correct=classifier_correct,
+    )
+    loss = jnp.asarray(expert_correct, float) - jnp.asarray(classifier_correct, float)
+    return coverage_accuracy_curve(
+        loss, classifier_correct, expert_correct, coverages, weights
+    )
+
+
+def area_under_curve(coverages: Array, accuracies: Array) -> Array:
+    """Area under a curve by the trapezoidal rule, over its defined points.
+
+    A point where either coordinate is NaN is left out and its neighbours are joined.
+    Left out at an end, it shortens the span, and the area with it: compare areas over
+    the same span only.
+
+    Args:
+      coverages: abscissae, float ``[P]``, in any order.
+      accuracies: ordinates, float ``[P]``; for instance accuracy in [0, 1].
+
+    Returns:
+      The area, float ``[]``; NaN where fewer than two points are defined.
+
+    Raises:
+      ValueError: if an argument is not a vector of one shared length.
+    """
+    _check_vectors("P", coverages, coverages=coverages, accuracies=accuracies)
+    x, y = jnp.asarray(coverages, float), jnp.asarray(accuracies, float)
+    # Sorted, the undefined points come last; there they repeat the last defined one
+    # and so span no width.
+    x, y = jax.lax.sort([jnp.where(jnp.isnan(y), jnp.nan, x), y], num_keys=1)
+    num_defined = jnp.sum(~jnp.isnan(x))
+    index = jnp.minimum(jnp.arange(x.size), jnp.maximum(num_defined - 1, 0))
+    area = jnp.trapezoid(y[index], x[index])
+    return jnp.where(num_defined >= 2, area, jnp.nan)

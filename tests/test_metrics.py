@@ -1,0 +1,389 @@
+import jax
+import numpy as np
+import pytest
+
+from l2d_jax import metrics
+from l2d_jax.types import Decision
+
+team_metrics = jax.jit(metrics.team_metrics)
+curve = jax.jit(metrics.coverage_accuracy_curve)
+best_curve = jax.jit(metrics.best_coverage_accuracy_curve)
+area_under_curve = jax.jit(metrics.area_under_curve)
+calibration_error = jax.jit(metrics.calibration_error, static_argnames="num_bins")
+TOL = {"rtol": 1e-5, "atol": 1e-6}
+NAMES = [
+    "system_accuracy",
+    "coverage",
+    "deferral_rate",
+    "classifier_accuracy",
+    "classifier_accuracy_kept",
+    "expert_accuracy",
+    "expert_accuracy_deferred",
+    "expert_calibration_error",
+]
+
+
+def make_decision(prediction, defer, expert_correct_prob):
+    prediction = np.asarray(prediction)
+    return Decision(
+        prediction=prediction,
+        defer=np.asarray(defer, bool),
+        defer_score=np.where(defer, 1.0, -1.0),
+        class_probs=np.eye(3)[prediction],
+        expert_correct_prob=np.asarray(expert_correct_prob, float),
+    )
+
+
+def random_batch(seed, size=24):
+    rng = np.random.default_rng(seed)
+    decision = make_decision(
+        rng.integers(0, 3, size), rng.random(size) < 0.4, rng.random(size)
+    )
+    labels, expert_labels = rng.integers(0, 3, (2, size))
+    return decision, labels, expert_labels, rng.random(size)
+
+
+def random_curve_inputs(seed, size=24):
+    """Scores with many ties, and who is right."""
+    rng = np.random.default_rng(seed)
+    score = rng.integers(-3, 4, size).astype(float)
+    classifier_correct, expert_correct = rng.random((2, size)) < 0.6
+    return score, classifier_correct, expert_correct
+
+
+def team_oracle(decision, labels, expert_labels, weights):
+    """The definitions, in float64."""
+
+    def mean(values, w):
+        return np.sum(values * w) / np.sum(w) if np.sum(w) > 0 else np.nan
+
+    classifier = decision.prediction == labels
+    expert = expert_labels == labels
+    kept, deferred = weights * ~decision.defer, weights * decision.defer
+    error = 0.0
+    for b in range(15):
+        low, high = b / 15, (b + 1) / 15
+        p = decision.expert_correct_prob
+        inside = (p > low) & (p <= high)
+        error += abs(np.sum((weights * (expert - p))[inside])) / np.sum(weights)
+    return {
+        "system_accuracy": mean(np.where(decision.defer, expert, classifier), weights),
+        "coverage": mean(~decision.defer, weights),
+        "deferral_rate": mean(decision.defer, weights),
+        "classifier_accuracy": mean(classifier, weights),
+        "classifier_accuracy_kept": mean(classifier, kept),
+        "expert_accuracy": mean(expert, weights),
+        "expert_accuracy_deferred": mean(expert, deferred),
+        "expert_calibration_error": error,
+    }
+
+
+def curve_oracle(score, classifier_correct, expert_correct, num_kept, seed=0):
+    """Mean over all the ways to break ties, by shuffling; exact without ties."""
+    rng = np.random.default_rng(seed)
+    results = []
+    for _ in range(4000):
+        order = rng.permutation(len(score))
+        order = order[np.argsort(score[order], kind="stable")]
+        kept = order[:num_kept]
+        correct = expert_correct.astype(float)
+        correct[kept] = classifier_correct[kept]
+        results.append(correct.mean())
+    return np.mean(results)
+
+
+def test_team_metrics_by_hand():
+    # Right: classifier on 0, 1; expert on 0, 2, 3. Examples 2, 3, 4 are deferred.
+    decision = make_decision(
+        [0, 1, 0, 0, 0], [False, False, True, True, True], [0.9, 0.1, 0.9, 0.9, 0.1]
+    )
+    labels = np.array([0, 1, 2, 1, 2])
+    expert_labels = np.array([0, 2, 2, 1, 1])
+    result = team_metrics(decision, labels, expert_labels)
+    assert sorted(result) == sorted(NAMES)
+    np.testing.assert_allclose(result["system_accuracy"], 4 / 5, **TOL)
+    np.testing.assert_allclose(result["coverage"], 2 / 5, **TOL)
+    np.testing.assert_allclose(result["deferral_rate"], 3 / 5, **TOL)
+    np.testing.assert_allclose(result["classifier_accuracy"], 2 / 5, **TOL)
+    np.testing.assert_allclose(result["classifier_accuracy_kept"], 1.0, **TOL)
+    np.testing.assert_allclose(result["expert_accuracy"], 3 / 5, **TOL)
+    np.testing.assert_allclose(result["expert_accuracy_deferred"], 2 / 3, **TOL)
+    # Three times 0.9 where right, twice 0.1 where wrong: off by 0.1 everywhere.
+    np.testing.assert_allclose(result["expert_calibration_error"], 0.1, **TOL)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_team_metrics_match_the_definitions(wrap):
+    batch = random_batch(0)
+    result = wrap(metrics.team_metrics)(*batch)
+    for name, value in team_oracle(*batch).items():
+        np.testing.assert_allclose(result[name], value, err_msg=name, **TOL)
+
+
+def test_team_metrics_under_vmap_equal_each_run_alone():
+    batches = [random_batch(seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
+    result = jax.vmap(metrics.team_metrics)(*stacked)
+    for run, batch in enumerate(batches):
+        for name, value in team_metrics(*batch).items():
+            np.testing.assert_allclose(result[name][run], value, **TOL)
+
+
+def test_weight_zero_equals_absence():
+    decision, labels, expert_labels, weights = random_batch(1)
+    weights[::3] = 0
+    decision.expert_correct_prob[::3] = np.nan
+    kept = weights > 0
+    alone = team_metrics(
+        jax.tree.map(lambda x: x[kept], decision),
+        labels[kept],
+        expert_labels[kept],
+        weights[kept],
+    )
+    padded = team_metrics(decision, labels, expert_labels, weights)
+    for name in NAMES:
+        np.testing.assert_allclose(padded[name], alone[name], err_msg=name, **TOL)
+
+
+def test_integer_weight_equals_repetition():
+    decision, labels, expert_labels, _ = random_batch(2)
+    counts = np.arange(labels.size) % 4
+    weighted = team_metrics(decision, labels, expert_labels, counts)
+    repeated = team_metrics(
+        *jax.tree.map(lambda x: np.repeat(x, counts, 0), (decision, labels)),
+        np.repeat(expert_labels, counts),
+    )
+    for name in NAMES:
+        np.testing.assert_allclose(weighted[name], repeated[name], **TOL)
+
+
+@pytest.mark.parametrize("defer", [False, True])
+def test_nothing_on_one_side_is_nan_there_only(defer):
+    decision, labels, expert_labels, weights = random_batch(3)
+    decision = decision._replace(defer=np.full(labels.shape, defer))
+    result = team_metrics(decision, labels, expert_labels, weights)
+    empty = "classifier_accuracy_kept" if defer else "expert_accuracy_deferred"
+    assert [name for name in NAMES if np.isnan(result[name])] == [empty]
+    whole = "expert_accuracy" if defer else "classifier_accuracy"
+    assert result["system_accuracy"] == result[whole]
+    assert result["coverage"] == (0.0 if defer else 1.0)
+
+
+def test_no_weight_is_nan_everywhere():
+    decision, labels, expert_labels, weights = random_batch(4)
+    result = team_metrics(decision, labels, expert_labels, 0 * weights)
+    assert all(np.isnan(value) for value in result.values())
+
+
+def test_no_estimate_of_the_expert_is_nan():
+    decision, labels, expert_labels, _ = random_batch(5)
+    decision = decision._replace(expert_correct_prob=np.full(labels.shape, np.nan))
+    result = team_metrics(decision, labels, expert_labels)
+    undefined = [name for name in NAMES if np.isnan(result[name])]
+    assert undefined == ["expert_calibration_error"]
+
+
+def test_standalone_functions_agree_with_team_metrics():
+    decision, labels, expert_labels, weights = random_batch(6)
+    result = team_metrics(decision, labels, expert_labels, weights)
+    system = metrics.system_accuracy(
+        decision.defer, decision.prediction, labels, expert_labels, weights
+    )
+    expected = team_oracle(decision, labels, expert_labels, weights)
+    np.testing.assert_allclose(system, expected["system_accuracy"], **TOL)
+    np.testing.assert_allclose(
+        metrics.coverage(decision.defer, weights), expected["coverage"], **TOL
+    )
+    # System accuracy is the mixture of the two conditional accuracies.
+    mixture = (
+        result["coverage"] * result["classifier_accuracy_kept"]
+        + result["deferral_rate"] * result["expert_accuracy_deferred"]
+    )
+    np.testing.assert_allclose(mixture, system, **TOL)
+
+
+def test_calibration_error_by_hand():
+    # Two bins: {0.2, 0.4} with outcomes 0, 1 is off by 0.4 in sum; {0.8} by 0.2.
+    probs, outcomes = np.array([0.2, 0.4, 0.8]), np.array([0, 1, 1])
+    result = calibration_error(probs, outcomes, num_bins=2)
+    np.testing.assert_allclose(result, (0.4 + 0.2) / 3, **TOL)
+    # In one bin: |0.2 + 0.4 + 0.8 - 2| = 0.6 again, but with weights 3, 1, 1:
+    # |-0.6 + 0.6 + 0.2| / 5.
+    weights = np.array([3.0, 1.0, 1.0])
+    result = calibration_error(probs, outcomes, 1, weights)
+    np.testing.assert_allclose(result, 0.2 / 5, **TOL)
+
+
+def test_calibration_bins_are_closed_on_the_right():
+    # 0.5 shares a bin with 0.1, and their errors -0.5 and 0.5 cancel; 0.6 is alone.
+    probs, outcomes = np.array([0.5, 0.5, 0.6]), np.array([0, 1, 1])
+    result = calibration_error(probs, outcomes, num_bins=2)
+    np.testing.assert_allclose(result, 0.4 / 3, **TOL)
+    # 0 and 1 belong to the end bins.
+    ends = calibration_error(np.array([0.0, 1.0]), np.array([1, 0]), 2)
+    np.testing.assert_allclose(ends, 1.0, **TOL)
+
+
+def test_certain_and_right_is_calibrated():
+    outcomes = np.array([0, 1, 1, 0])
+    assert calibration_error(outcomes.astype(float), outcomes) == 0.0
+
+
+def test_curve_by_hand():
+    # In order of score: classifier 1 1 0 0, expert 0 1 1 0.
+    score = np.array([0.3, 0.1, 0.4, 0.2])
+    classifier = np.array([0, 1, 0, 1])
+    expert = np.array([1, 0, 0, 1])
+    coverages = np.array([0, 0.25, 0.5, 0.625, 0.75, 1])
+    result = curve(score, classifier, expert, coverages)
+    np.testing.assert_allclose(result, [0.5, 0.75, 0.75, 0.625, 0.5, 0.5], **TOL)
+
+
+def test_curve_spreads_ties_by_hand():
+    # All tied: the curve is the straight line from the expert to the classifier.
+    classifier, expert = np.array([1, 1, 1, 0]), np.array([0, 1, 0, 0])
+    coverages = np.array([0, 0.25, 0.5, 1])
+    result = curve(np.zeros(4), classifier, expert, coverages)
+    np.testing.assert_allclose(result, [0.25, 0.375, 0.5, 0.75], **TOL)
+
+
+def test_curve_is_the_expectation_over_random_tie_breaking():
+    score, classifier, expert = random_curve_inputs(0, size=12)
+    counts = np.array([3, 5, 8])
+    result = curve(score, classifier, expert, counts / 12)
+    expected = [curve_oracle(score, classifier, expert, n) for n in counts]
+    np.testing.assert_allclose(result, expected, rtol=0, atol=0.01)
+    distinct = score + np.linspace(0, 0.9, 12)
+    result = curve(distinct, classifier, expert, counts / 12)
+    expected = [curve_oracle(distinct, classifier, expert, n) for n in counts]
+    np.testing.assert_allclose(result, expected, **TOL)
+
+
+def test_curve_does_not_depend_on_the_order_of_examples():
+    inputs = random_curve_inputs(1)
+    coverages = np.linspace(0, 1, 11)
+    order = np.random.default_rng(0).permutation(inputs[0].size)
+    result = curve(*inputs, coverages)
+    shuffled = curve(*(x[order] for x in inputs), coverages)
+    np.testing.assert_allclose(shuffled, result, **TOL)
+    assert len(np.unique(np.asarray(result))) > 3
+
+
+def test_curve_ends_at_expert_and_classifier():
+    for seed in range(5):
+        score, classifier, expert = random_curve_inputs(seed, size=23)
+        result = curve(score, classifier, expert, np.array([0.0, 1.0]))
+        expected = [expert.mean(), classifier.mean()]
+        np.testing.assert_allclose(result, expected, rtol=3e-7, atol=0)
+
+
+def test_curve_is_nowhere_above_the_best_curve():
+    coverages = np.linspace(0, 1, 17)
+    curves, best_curves = (
+        jax.jit(jax.vmap(f, (*axes, None)))
+        for f, axes in [
+            (metrics.coverage_accuracy_curve, (0, 0, 0)),
+            (metrics.best_coverage_accuracy_curve, (0, 0)),
+        ]
+    )
+    inputs = jax.tree.map(lambda *x: np.stack(x), *map(random_curve_inputs, range(8)))
+    below = np.asarray(curves(*inputs, coverages))
+    above = np.asarray(best_curves(*inputs[1:], coverages))
+    assert np.all(below <= above + 1e-6)
+    assert np.mean(below < above - 0.05) > 0.5
+
+
+def test_best_curve_by_hand():
+    # Gains 1, 0, 0, -1: the best team is right on three of four.
+    classifier, expert = np.array([0, 1, 1, 0]), np.array([1, 1, 0, 0])
+    result = best_curve(classifier, expert, np.array([0, 0.125, 0.25, 0.5, 0.75, 1]))
+    np.testing.assert_allclose(result, [0.5, 0.625, 0.75, 0.75, 0.75, 0.5], **TOL)
+
+
+def test_curve_weights_count_examples():
+    score, classifier, expert = random_curve_inputs(2)
+    counts = np.arange(score.size) % 3
+    coverages = np.linspace(0, 1, 9)
+    weighted = curve(
+        np.where(counts > 0, score, np.inf), classifier, expert, coverages, counts
+    )
+    repeated = curve(
+        *(np.repeat(x, counts) for x in (score, classifier, expert)), coverages
+    )
+    np.testing.assert_allclose(weighted, repeated, **TOL)
+    nothing = curve(score, classifier, expert, coverages, 0 * counts)
+    assert np.all(np.isnan(nothing))
+
+
+def test_curve_agrees_with_system_accuracy_at_a_threshold():
+    decision, labels, expert_labels, _ = random_batch(7)
+    score = np.random.default_rng(7).normal(size=labels.size)
+    for threshold in (-0.5, 0.0, 0.7):
+        defer = score > threshold
+        system = metrics.system_accuracy(
+            defer, decision.prediction, labels, expert_labels
+        )
+        point = curve(
+            score,
+            decision.prediction == labels,
+            expert_labels == labels,
+            metrics.coverage(defer)[None],
+        )
+        np.testing.assert_allclose(point[0], system, **TOL)
+
+
+def test_area_by_hand():
+    x, y = np.array([0, 0.5, 1]), np.array([0.5, 1, 0.5])
+    np.testing.assert_allclose(area_under_curve(x, y), 0.75, **TOL)
+    # The order of the points does not matter.
+    np.testing.assert_allclose(area_under_curve(x[::-1], y[::-1]), 0.75, **TOL)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "area"),
+    [
+        ([0.5, np.nan, 0.5], 0.5),  # Neighbours joined.
+        ([np.nan, 1, 0.5], 0.375),  # Span shortened.
+        ([0.5, 1, np.nan], 0.375),
+        ([np.nan, 1, np.nan], np.nan),
+        ([np.nan, np.nan, np.nan], np.nan),
+    ],
+)
+def test_area_skips_undefined_points(accuracies, area):
+    result = area_under_curve(np.array([0, 0.5, 1]), np.array(accuracies))
+    np.testing.assert_allclose(result, area, **TOL)
+
+
+def test_area_between_expert_and_classifier_of_a_blind_rejector():
+    classifier, expert = np.array([1, 1, 1, 0]), np.array([0, 1, 0, 0])
+    coverages = np.linspace(0, 1, 7)
+    accuracies = curve(np.zeros(4), classifier, expert, coverages)
+    area = area_under_curve(coverages, accuracies)
+    np.testing.assert_allclose(area, (0.25 + 0.75) / 2, **TOL)
+
+
+def test_wrong_arguments_are_named():
+    decision, labels, expert_labels, weights = random_batch(8)
+    message = r"^expert_labels must have shape \[B\] = \(24,\), got \(5,\)$"
+    with pytest.raises(ValueError, match=message):
+        metrics.team_metrics(decision, labels, expert_labels[:5])
+    with pytest.raises(ValueError, match=r"^labels must have shape \[B\] = \(24,\)"):
+        metrics.team_metrics(decision, np.stack([labels] * 2, 1), expert_labels)
+    with pytest.raises(ValueError, match=r"^decision\.defer must have shape"):
+        metrics.team_metrics(
+            decision._replace(defer=decision.defer[:, None]), labels, expert_labels
+        )
+    with pytest.raises(ValueError, match=r"^weights must have shape \[B\]"):
+        metrics.system_accuracy(
+            decision.defer, decision.prediction, labels, expert_labels, weights[1:]
+        )
+    with pytest.raises(ValueError, match=r"^num_bins must be at least 1, got 0"):
+        metrics.calibration_error(weights, weights, 0)
+    with pytest.raises(ValueError, match=r"^outcomes must have shape \[B\]"):
+        metrics.calibration_error(weights, weights[1:])
+    with pytest.raises(ValueError, match=r"^coverages must be in \[0, 1\]"):
+        metrics.coverage_accuracy_curve(weights, labels, labels, np.array([0.5, 50.0]))
+    with pytest.raises(ValueError, match=r"^coverages must have shape \[P\]"):
+        metrics.coverage_accuracy_curve(weights, labels, labels, 0.5)
+    with pytest.raises(ValueError, match=r"^accuracies must have shape \[P\]"):
+        metrics.area_under_curve(np.zeros(3), np.zeros((3, 2)))
