@@ -1,0 +1,1 @@
+"""Learners: one file per method family, each built on the pure losses."""

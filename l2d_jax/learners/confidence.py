@@ -1,0 +1,69 @@
+"""Deferring by confidence: a classifier and an expert-performance model, apart.
+
+Raghu et al., "The Algorithmic Automation Problem: Prediction, Triage, and Human Effort",
+2019, in the form in which Mozannar and Sontag (2020) use it as a baseline: the classifier
+knows nothing of the expert; the expert model predicts whether the expert is right; the
+system asks whoever is the more likely to be right. The two are two learners, so that one
+classifier serves every expert; `l2d_jax.decisions.confidence_decision` joins them.
+"""
+
+import jax
+
+from l2d_jax import losses
+from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.types import Batch, HParams, Learner
+
+
+def classifier_batch_loss(
+    outputs: jax.Array, batch: Batch, hparams: HParams
+) -> jax.Array:
+    """Mean cross-entropy of logits ``[B, K]`` against the labels, in nats."""
+    del hparams
+    example_losses = jax.vmap(losses.classification_cross_entropy)(
+        outputs, batch.labels
+    )
+    return weighted_mean(example_losses, batch.weights)
+
+
+def expert_model_batch_loss(
+    outputs: jax.Array, batch: Batch, hparams: HParams
+) -> jax.Array:
+    """Mean binary cross-entropy of "the expert is right" under logits ``[B, 1]``."""
+    del hparams
+    if batch.expert_labels is None:
+        raise ValueError(
+            "batch.expert_labels is None; an expert model needs an expert's answers"
+        )
+    expert_correct = (batch.expert_labels[:, 0] == batch.labels).astype(outputs.dtype)
+    example_losses = jax.vmap(losses.expert_correctness_nll)(
+        outputs[:, 0], expert_correct
+    )
+    return weighted_mean(example_losses, batch.weights)
+
+
+def make_classifier(model, optimizer, **kwargs) -> Learner:
+    """Classifier alone; ``predict`` gives its logits, float ``[B, K]``.
+
+    Arguments as in `l2d_jax.learners.gradient.make_gradient_learner`.
+    """
+    return make_gradient_learner(
+        model,
+        optimizer,
+        classifier_batch_loss,
+        lambda outputs, hparams: outputs,
+        **kwargs,
+    )
+
+
+def make_expert_model(model, optimizer, **kwargs) -> Learner:
+    """Expert-performance model; ``predict`` gives P(expert is right), float ``[B]``.
+
+    Arguments as in `l2d_jax.learners.gradient.make_gradient_learner`.
+    """
+    return make_gradient_learner(
+        model,
+        optimizer,
+        expert_model_batch_loss,
+        lambda outputs, hparams: jax.nn.sigmoid(outputs[:, 0]),
+        **kwargs,
+    )

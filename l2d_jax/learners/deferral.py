@@ -1,0 +1,45 @@
+"""Learning to defer by one softmax over the classes and the expert.
+
+Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert", 2020: a
+network with K+1 outputs, trained with the deferral cross-entropy; the system defers where
+the last output is the largest.
+"""
+
+import jax
+
+from l2d_jax import decisions, losses
+from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.types import Batch, HParams, Learner
+
+
+def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
+    """Mean deferral cross-entropy of a batch, in nats.
+
+    Args:
+      outputs: network outputs, float ``[B, K+1]``.
+      batch: labels ``[B]`` and answers of one expert ``[B, 1]``.
+      hparams: ``alpha``, the weight of the label where the expert is right.
+    """
+    if batch.expert_labels is None:
+        raise ValueError(
+            "batch.expert_labels is None; deferral needs an expert's answers"
+        )
+    expert_correct = (batch.expert_labels[:, 0] == batch.labels).astype(outputs.dtype)
+    example_losses = jax.vmap(losses.deferral_cross_entropy, (0, 0, 0, None))(
+        outputs, batch.labels, expert_correct, hparams["alpha"]
+    )
+    return weighted_mean(example_losses, batch.weights)
+
+
+def make_learner(model, optimizer, **kwargs) -> Learner:
+    """The learner; arguments as in `l2d_jax.learners.gradient.make_gradient_learner`.
+
+    Its ``predict`` gives a `l2d_jax.types.Decision`; it reads ``hparams["alpha"]``.
+    """
+    return make_gradient_learner(
+        model,
+        optimizer,
+        batch_loss,
+        lambda outputs, hparams: decisions.deferral_decision(outputs, hparams["alpha"]),
+        **kwargs,
+    )

@@ -1,0 +1,103 @@
+"""A learner from a network, a loss of the batch and an optimizer."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2d_jax.optimizers import OptimizerFn
+from l2d_jax.types import (
+    Array,
+    Batch,
+    HParams,
+    Learner,
+    ModelFns,
+    PyTree,
+    TrainState,
+    Variables,
+)
+
+BatchLoss: TypeAlias = Callable[[jax.Array, Batch, HParams], jax.Array]
+"""``(outputs [B, O], batch, hparams) -> loss []``, in nats."""
+
+Augment: TypeAlias = Callable[[jax.Array, Array], Array]
+"""``(key, inputs [B, ...]) -> inputs [B, ...]``, applied to training batches only."""
+
+
+def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
+    """Mean of ``values [B]`` under ``weights [B]``; 0 where all weights are 0."""
+    if weights is None:
+        return jnp.mean(values)
+    total = jnp.sum(weights)
+    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1.0)
+
+
+def make_gradient_learner(
+    model: ModelFns,
+    optimizer: OptimizerFn,
+    batch_loss: BatchLoss,
+    interpret: Callable[[jax.Array, HParams], PyTree],
+    *,
+    augment: Augment | None = None,
+    preprocess: Callable[[Array], jax.Array] | None = None,
+) -> Learner:
+    """A learner that descends the gradient of ``batch_loss``.
+
+    Args:
+      model: the network.
+      optimizer: from `l2d_jax.optimizers`; its hyperparameters may be traced.
+      batch_loss: loss of a batch given the network's outputs.
+      interpret: ``(outputs [B, O], hparams) -> prediction``, the learner's ``predict``.
+      augment: random change of the training inputs, drawn anew at every step.
+      preprocess: fixed change of all inputs after augmentation, such as
+        standardization; keeps the stored data small (uint8 images).
+    """
+
+    def prepare(inputs: Array) -> Array:
+        return inputs if preprocess is None else preprocess(inputs)
+
+    def init(key: jax.Array, hparams: HParams, batch: Batch) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        params, model_state = model.init(init_key, prepare(batch.inputs))
+        return TrainState(
+            variables=Variables(params, model_state),
+            opt_state=optimizer(hparams).init(params),
+            key=train_key,
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def update(
+        state: TrainState, hparams: HParams, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        inputs = batch.inputs
+        if augment is not None:
+            inputs = augment(jax.random.fold_in(state.key, state.step), inputs)
+        inputs = prepare(inputs)
+
+        def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
+            outputs, model_state = model.apply(
+                params, state.variables.model_state, inputs, train=True
+            )
+            return batch_loss(outputs, batch, hparams), model_state
+
+        (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.variables.params
+        )
+        updates, opt_state = optimizer(hparams).update(
+            grads, state.opt_state, state.variables.params
+        )
+        params = optax.apply_updates(state.variables.params, updates)
+        state = TrainState(
+            Variables(params, model_state), opt_state, state.key, state.step + 1
+        )
+        return state, {"loss": loss}
+
+    def predict(variables: Variables, hparams: HParams, inputs: Array) -> PyTree:
+        outputs, _ = model.apply(
+            variables.params, variables.model_state, prepare(inputs), train=False
+        )
+        return interpret(outputs, hparams)
+
+    return Learner(init, update, predict)
