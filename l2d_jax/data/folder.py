@@ -1,0 +1,187 @@
+"""Where data lives, and whether it is what it should be.
+
+A data folder holds source files as their authors publish them. What a loader decodes
+from them is kept in a cache of uncompressed ``.npz`` files, trusted only when the
+sha256 of the arrays is the one the loader knows.
+"""
+
+import hashlib
+import logging
+import os
+import pathlib
+import uuid
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+ENVIRONMENT_VARIABLE = "L2D_DATA_DIR"
+_LOGGER = logging.getLogger(__name__)
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or cannot be read; one line with the remedy."""
+
+
+def user_cache_dir() -> pathlib.Path:
+    """Folder for data when the user names none; it need not exist.
+
+    Returns:
+      ``$XDG_CACHE_HOME/l2d_jax``, or ``~/.cache/l2d_jax`` where that is not set.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(base).expanduser() / "l2d_jax"
+
+
+def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Folder that holds the data.
+
+    Args:
+      data_dir: folder, must exist. None or empty: the folder in the environment
+        variable ``L2D_DATA_DIR``, or else `user_cache_dir`.
+
+    Returns:
+      The folder. Only the default, `user_cache_dir`, may not exist yet.
+
+    Raises:
+      DataError: the folder that was named does not exist.
+    """
+    named = {
+        "data_dir": data_dir,
+        ENVIRONMENT_VARIABLE: os.environ.get(ENVIRONMENT_VARIABLE),
+    }
+    for origin, value in named.items():
+        if not value:
+            continue
+        folder = pathlib.Path(value).expanduser()
+        if not os.path.isdir(folder):
+            raise DataError(
+                f"{origin} names {folder}, which is not a folder: create it, or name "
+                f"the folder that holds the data with {ENVIRONMENT_VARIABLE} or "
+                "--config.data_dir"
+            )
+        return folder
+    return user_cache_dir()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Checksum of a file.
+
+    Args:
+      path: a file that can be read.
+
+    Returns:
+      The sha256 of its bytes, 64 hexadecimal digits.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Checksum of named arrays: of their names, types, shapes and values.
+
+    Args:
+      arrays: arrays by name, of any shape; their order does not matter.
+
+    Returns:
+      The sha256, 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def cached_arrays(
+    data_dir: pathlib.Path,
+    filename: str,
+    sha256: str,
+    build: Callable[[], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Arrays from the cache, or built and then cached.
+
+    The cache is ``data_dir/cache`` and, for a folder that is read-only, ``cache`` in
+    `user_cache_dir`. A damaged file is reported in the log and built again.
+
+    Args:
+      data_dir: the data folder.
+      filename: name of the cache file, ends in ``.npz``.
+      sha256: `arrays_sha256` of the right arrays.
+      build: makes the right arrays from the source, or raises.
+
+    Returns:
+      The arrays by name.
+    """
+    # Read-only folders may hold a cache that somebody else filled: look in both.
+    # `os.path` because pathlib raises where a home folder may not even be searched.
+    paths = [folder / "cache" / filename for folder in (data_dir, user_cache_dir())]
+    for path in paths:
+        if not os.path.exists(path):
+            continue
+        arrays, found = _read_npz(path)
+        if found == sha256:
+            return arrays
+        _LOGGER.warning(
+            "%s is damaged (sha256 expected %s, found %s): building it again",
+            path,
+            sha256,
+            found,
+        )
+    arrays = build()
+    for path in paths:
+        if not _may_write(path.parent):
+            continue
+        try:
+            _write_npz(path, arrays)
+            return arrays
+        except OSError as error:
+            _LOGGER.info("%s could not be written: %s", path, error)
+    _LOGGER.warning(
+        "%s could be cached neither in %s nor in %s: it is built again each time",
+        filename,
+        *(path.parent for path in paths),
+    )
+    return arrays
+
+
+def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays, arrays_sha256(arrays)
+    # Damage can surface anywhere in zipfile or NumPy; whatever it is, we rebuild.
+    except Exception as error:
+        return {}, f"none, {one_line(error)}"
+
+
+def _write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Many processes may build the same file: each writes its own, the last one stays.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _may_write(folder: pathlib.Path) -> bool:
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    # The system lets root write where the mode forbids it; the mode is the owner's
+    # wish, so we keep to it.
+    return os.access(nearest, os.W_OK) and bool(nearest.stat().st_mode & 0o222)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as part of a one-line message.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      Its type and the beginning of its text, without line breaks.
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,477 @@
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from l2d_jax.data import DataError, cifar10, folder, load_cifar10, load_digits
+
+# A prepared CIFAR-10 in small: two training and four test images.
+SMALL_TEST_LABELS = np.array([3, 8, 8, 0], np.int32)
+SMALL_TRAIN_LABELS = np.array([6, 9], np.int32)
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """No data folder in the environment, and a user's cache of our own."""
+    monkeypatch.delenv("L2D_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return tmp_path
+
+
+def small_images(size):
+    generator = np.random.default_rng(size)
+    return generator.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)
+
+
+def write_records(path, images, labels, split):
+    """Writes an array_record of PNGs in an order that is not the canonical one."""
+    from array_record.python import array_record_module
+    from PIL import Image
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    # One record a group, as tfds does.
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    for i in reversed(range(len(images))):
+        png = io.BytesIO()
+        Image.fromarray(images[i]).save(png, format="PNG")
+        example = tf_example_pb2.Example()
+        feature = example.features.feature
+        feature["id"].bytes_list.value.append(f"{split}_{i:05d}".encode())
+        feature["image"].bytes_list.value.append(png.getvalue())
+        feature["label"].int64_list.value.append(int(labels[i]))
+        writer.write(example.SerializeToString())
+    writer.close()
+
+
+def write_descriptions(place, train_size, test_size):
+    module = "tensorflow_datasets.core.features."
+    features = {
+        "id": {"pythonClassName": f"{module}text_feature.Text", "text": {}},
+        "image": {
+            "pythonClassName": f"{module}image_feature.Image",
+            "image": {
+                "dtype": "uint8",
+                "shape": {"dimensions": ["32", "32", "3"]},
+            },
+        },
+        "label": {
+            "pythonClassName": f"{module}class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": "10"},
+        },
+    }
+    described = {
+        "pythonClassName": f"{module}features_dict.FeaturesDict",
+        "featuresDict": {"features": features},
+    }
+    (place / "features.json").write_text(json.dumps(described))
+    splits = [
+        {
+            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            "name": name,
+            "numBytes": "1",
+            "shardLengths": [str(size)],
+        }
+        for name, size in (("train", train_size), ("test", test_size))
+    ]
+    info = {
+        "name": "cifar10",
+        "version": "3.0.2",
+        "fileFormat": "array_record",
+        "splits": splits,
+    }
+    (place / "dataset_info.json").write_text(json.dumps(info))
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """The records, made once: path of a folder that tests copy from."""
+    place = tmp_path_factory.mktemp("pristine")
+    write_descriptions(place, len(SMALL_TRAIN_LABELS), len(SMALL_TEST_LABELS))
+    for split, labels in (("train", SMALL_TRAIN_LABELS), ("test", SMALL_TEST_LABELS)):
+        path = place / f"cifar10-{split}.array_record-00000-of-00001"
+        write_records(path, small_images(len(labels)), labels, split)
+    return place
+
+
+@pytest.fixture
+def small_cifar10(homeless, pristine, monkeypatch):
+    """A data folder with the small CIFAR-10, and a loader that expects it."""
+    data_dir = homeless / "data"
+    place = data_dir / "tensorflow_datasets" / "cifar10" / "3.0.2"
+    place.mkdir(parents=True)
+    for path in pristine.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    for split, labels in (("train", SMALL_TRAIN_LABELS), ("test", SMALL_TEST_LABELS)):
+        arrays = {"images": small_images(len(labels)), "labels": labels}
+        monkeypatch.setitem(cifar10._SHA256, split, folder.arrays_sha256(arrays))
+    return data_dir
+
+
+def records(data_dir, split="test"):
+    place = data_dir / "tensorflow_datasets" / "cifar10" / "3.0.2"
+    return place / f"cifar10-{split}.array_record-00000-of-00001"
+
+
+def assert_small(splits):
+    np.testing.assert_array_equal(splits.train.inputs, small_images(2))
+    np.testing.assert_array_equal(splits.train.labels, SMALL_TRAIN_LABELS)
+    np.testing.assert_array_equal(splits.test.inputs, small_images(4))
+    np.testing.assert_array_equal(splits.test.labels, SMALL_TEST_LABELS)
+
+
+def error_line(call, *args):
+    with pytest.raises(DataError) as caught:
+        call(*args)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+# ---------------------------------------------------------------- folder
+
+
+def test_data_dir_is_the_argument_then_the_environment_then_the_cache(
+    monkeypatch, tmp_path
+):
+    given, environment, home = (tmp_path / name for name in ("given", "env", "home"))
+    given.mkdir()
+    environment.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("L2D_DATA_DIR", str(environment))
+    assert folder.resolve_data_dir(given) == given
+    assert folder.resolve_data_dir(str(given)) == given
+    assert folder.resolve_data_dir() == environment
+    assert folder.resolve_data_dir("") == environment
+
+    monkeypatch.setenv("L2D_DATA_DIR", "")
+    assert folder.resolve_data_dir() == home / ".cache" / "l2d_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert folder.resolve_data_dir() == tmp_path / "xdg" / "l2d_jax"
+
+
+def test_data_dir_expands_the_home_folder(monkeypatch, homeless):
+    monkeypatch.setenv("HOME", str(homeless))
+    (homeless / "mine").mkdir()
+    assert folder.resolve_data_dir("~/mine") == homeless / "mine"
+
+
+def test_missing_data_dir_is_named_with_its_origin(homeless, monkeypatch):
+    missing = homeless / "nowhere"
+    line = error_line(folder.resolve_data_dir, missing)
+    assert line.startswith(f"data_dir names {missing}")
+    monkeypatch.setenv("L2D_DATA_DIR", str(missing))
+    line = error_line(load_cifar10)
+    assert line.startswith(f"L2D_DATA_DIR names {missing}")
+
+
+def test_a_file_is_no_data_dir(homeless):
+    path = homeless / "file"
+    path.touch()
+    assert str(path) in error_line(folder.resolve_data_dir, path)
+
+
+def test_file_sha256(tmp_path):
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")  # The example of FIPS 180-2, appendix B.1.
+    assert folder.file_sha256(path) == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+
+def test_arrays_sha256_covers_names_types_shapes_and_values():
+    array = np.array([[1, 2]], "<i4")
+    text = b"a <i4 (1, 2)\n" + b"\x01\x00\x00\x00\x02\x00\x00\x00"
+    assert folder.arrays_sha256({"a": array}) == hashlib.sha256(text).hexdigest()
+    others = [
+        {"b": array},
+        {"a": array.astype("<u4")},
+        {"a": array.T},
+        {"a": array + 1},
+        {"a": array, "b": array},
+    ]
+    assert len({folder.arrays_sha256(other) for other in [{"a": array}, *others]}) == 6
+
+
+def test_arrays_sha256_ignores_order_and_memory_layout():
+    a, b = np.arange(6).reshape(2, 3), np.arange(2.0)
+    assert folder.arrays_sha256({"a": a, "b": b}) == folder.arrays_sha256(
+        {"b": b, "a": np.asfortranarray(a)}
+    )
+
+
+# ---------------------------------------------------------------- digits
+
+
+def rows(dataset):
+    """Each example as bytes."""
+    return [row.tobytes() for row in dataset.inputs]
+
+
+def test_digits_are_the_1797_images_of_scikit_learn():
+    splits = load_digits()
+    inputs = np.concatenate([splits.train.inputs, splits.test.inputs])
+    labels = np.concatenate([splits.train.labels, splits.test.labels])
+    assert inputs.shape == (1797, 8, 8, 1)
+    assert inputs.dtype == np.float32
+    assert labels.dtype == np.int32
+    assert inputs.min() == 0.0
+    assert inputs.max() == 1.0
+    np.testing.assert_array_equal(
+        np.bincount(labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    )
+    assert splits.num_classes == 10
+    assert splits.name == "digits"
+    # The first image of the release is a zero whose first row is 0 0 5 13 9 1 0 0.
+    first = np.array([0, 0, 5, 13, 9, 1, 0, 0], np.float32) / 16
+    found = (inputs[:, 0, :, 0] == first).all(axis=1)
+    assert set(labels[found]) == {0}
+
+
+def test_digits_split_is_stratified():
+    splits = load_digits(test_fraction=0.2)
+    # A fifth of each class, rounded: 178 / 5 = 35.6 and so on.
+    np.testing.assert_array_equal(
+        np.bincount(splits.test.labels), [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]
+    )
+
+
+def test_digits_parts_are_disjoint_and_complete():
+    splits = load_digits()
+    train, test = set(rows(splits.train)), set(rows(splits.test))
+    assert not train & test
+    assert len(train | test) == 1797  # No two images of the release are equal.
+
+
+def test_digits_split_depends_on_the_seed_alone():
+    first, again, other = load_digits(seed=0), load_digits(seed=0), load_digits(seed=1)
+    np.testing.assert_array_equal(first.test.inputs, again.test.inputs)
+    np.testing.assert_array_equal(first.train.labels, again.train.labels)
+    # Two independent fifths share a fifth of a fifth: 72 of 359, give or take 7.
+    shared = len(set(rows(first.test)) & set(rows(other.test)))
+    assert 40 < shared < 110
+
+
+@pytest.mark.parametrize("test_fraction", [1e-6, 1 - 1e-6])
+def test_digits_keep_every_class_in_both_parts(test_fraction):
+    splits = load_digits(test_fraction=test_fraction)
+    smaller = min(splits.train, splits.test, key=lambda part: len(part.labels))
+    np.testing.assert_array_equal(np.bincount(smaller.labels), np.ones(10))
+
+
+@pytest.mark.parametrize("test_fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_digits_reject_a_fraction_outside_0_1(test_fraction):
+    with pytest.raises(ValueError, match="test_fraction must be in"):
+        load_digits(test_fraction=test_fraction)
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert "pip install 'l2d-jax[experiments]'" in error_line(load_digits)
+
+
+# ---------------------------------------------------------------- CIFAR-10
+
+
+def test_cifar10_is_decoded_in_canonical_order(small_cifar10):
+    splits = load_cifar10(small_cifar10)
+    assert_small(splits)
+    assert splits.train.inputs.dtype == np.uint8
+    assert splits.train.labels.dtype == np.int32
+    assert splits.num_classes == 10
+    assert splits.name == "cifar10"
+
+
+def test_cifar10_is_read_from_the_cache_alone(small_cifar10):
+    load_cifar10(small_cifar10)
+    cached = sorted(path.name for path in (small_cifar10 / "cache").iterdir())
+    assert cached == ["cifar10-3.0.2-test.npz", "cifar10-3.0.2-train.npz"]
+    for split in ("train", "test"):
+        records(small_cifar10, split).unlink()
+    assert_small(load_cifar10(small_cifar10))
+
+
+def altered(content):
+    position = len(content) // 2  # Among the pixels.
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        altered,
+    ],
+    ids=["truncated", "empty", "altered"],
+)
+def test_damaged_cache_is_reported_and_built_again(small_cifar10, caplog, damage):
+    load_cifar10(small_cifar10)
+    path = small_cifar10 / "cache" / "cifar10-3.0.2-test.npz"
+    sound = path.read_bytes()
+    path.write_bytes(damage(sound))
+    with caplog.at_level(logging.WARNING, logger="l2d_jax"):
+        assert_small(load_cifar10(small_cifar10))
+    messages = [r.getMessage() for r in caplog.records if r.name.startswith("l2d_jax")]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{path} is damaged (sha256 expected ")
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["images"], small_images(4))
+
+
+def test_cache_of_other_images_is_built_again(small_cifar10):
+    """A whole archive with the wrong content, which only the checksum can tell."""
+    load_cifar10(small_cifar10)
+    path = small_cifar10 / "cache" / "cifar10-3.0.2-test.npz"
+    with open(path, "wb") as file:
+        np.savez(file, images=small_images(4)[::-1], labels=SMALL_TEST_LABELS)
+    assert_small(load_cifar10(small_cifar10))
+
+
+def test_cache_never_unpickles(small_cifar10):
+    class Trap:
+        def __reduce__(self):
+            return (os.mkdir, (str(small_cifar10 / "sprung"),))
+
+    load_cifar10(small_cifar10)
+    path = small_cifar10 / "cache" / "cifar10-3.0.2-test.npz"
+    with open(path, "wb") as file:
+        np.savez(file, images=np.array([Trap()], object), labels=SMALL_TEST_LABELS)
+    assert_small(load_cifar10(small_cifar10))
+    assert not (small_cifar10 / "sprung").exists()
+
+
+def test_read_only_data_dir_is_cached_in_the_users_cache(small_cifar10, homeless):
+    small_cifar10.chmod(0o555)
+    try:
+        assert_small(load_cifar10(small_cifar10))
+        assert not (small_cifar10 / "cache").exists()
+    finally:
+        small_cifar10.chmod(0o755)
+    cache = homeless / "xdg" / "l2d_jax" / "cache"
+    assert (cache / "cifar10-3.0.2-train.npz").is_file()
+
+
+def test_cache_that_cannot_be_written_is_no_failure(
+    small_cifar10, homeless, monkeypatch, caplog
+):
+    def fail(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(folder.os, "replace", fail)
+    with caplog.at_level(logging.WARNING, logger="l2d_jax"):
+        assert_small(load_cifar10(small_cifar10))
+    assert "cached neither" in caplog.text
+    # Nor does it leave half a file behind.
+    left = [*(small_cifar10 / "cache").iterdir()]
+    left += [*(homeless / "xdg" / "l2d_jax" / "cache").iterdir()]
+    assert left == []
+
+
+def keep_half(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [keep_half, empty, remove])
+def test_damaged_records_give_one_line(small_cifar10, damage):
+    path = records(small_cifar10)
+    damage(path)
+    line = error_line(load_cifar10, small_cifar10)
+    assert line.startswith(f"{path} is missing or damaged")
+    assert f"expected {cifar10._SHA256['test']}, found none" in line
+    assert "prepare CIFAR-10 again" in line
+    assert "L2D_DATA_DIR or --config.data_dir" in line
+
+
+def test_altered_records_give_one_line_with_both_checksums(small_cifar10):
+    images = small_images(4)
+    images[2, 5, 7, 1] ^= 1
+    found = folder.arrays_sha256({"images": images, "labels": SMALL_TEST_LABELS})
+    write_records(records(small_cifar10), images, SMALL_TEST_LABELS, "test")
+    line = error_line(load_cifar10, small_cifar10)
+    assert f"expected {cifar10._SHA256['test']}, found {found}" in line
+    assert str(records(small_cifar10)) in line
+    # What is wrong must not be cached.
+    assert not (small_cifar10 / "cache" / "cifar10-3.0.2-test.npz").exists()
+
+
+def test_damaged_description_gives_one_line(small_cifar10):
+    keep_half(records(small_cifar10).parent / "dataset_info.json")
+    assert "found none, " in error_line(load_cifar10, small_cifar10)
+
+
+def test_unprepared_without_tensorflow_says_what_to_install(homeless, monkeypatch):
+    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: None)
+    line = error_line(load_cifar10, homeless)
+    place = homeless / "tensorflow_datasets" / "cifar10" / "3.0.2"
+    assert line.startswith(f"CIFAR-10 is not prepared in {place}")
+    assert "pip install 'l2d-jax[prepare]'" in line
+    assert "L2D_DATA_DIR or --config.data_dir" in line
+    # The default folder need not exist.
+    expected = homeless / "xdg" / "l2d_jax" / "tensorflow_datasets"
+    assert str(expected) in error_line(load_cifar10)
+
+
+def test_failed_download_gives_one_line(homeless, monkeypatch):
+    def fail(data_dir):
+        raise ConnectionError(f"no route from {data_dir}\nto the host")
+
+    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(cifar10, "_download", fail)
+    line = error_line(load_cifar10, homeless)
+    assert f"ConnectionError: no route from {homeless} to the host" in line
+    assert "check the network" in line
+
+
+def test_unprepared_is_prepared_once_and_read(small_cifar10, monkeypatch):
+    place = records(small_cifar10).parent
+    away = place.rename(place.parent / "away")
+    calls = []
+
+    def prepare(data_dir):
+        calls.append(data_dir)
+        away.rename(place)
+
+    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(cifar10, "_download", prepare)
+    assert_small(load_cifar10(small_cifar10))
+    assert calls == [small_cifar10]
+
+
+def test_without_tensorflow_datasets_it_says_what_to_install(
+    small_cifar10, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    line = error_line(load_cifar10, small_cifar10)
+    assert "pip install 'l2d-jax[experiments]'" in line
+
+
+@pytest.mark.skipif(
+    not os.path.isdir(f"{os.environ.get('L2D_DATA_DIR')}/{cifar10._PLACE}"),
+    reason="L2D_DATA_DIR names no folder that holds CIFAR-10",
+)
+def test_real_cifar10():
+    splits = load_cifar10()
+    assert splits.train.inputs.shape == (50_000, 32, 32, 3)
+    assert splits.test.inputs.shape == (10_000, 32, 32, 3)
+    np.testing.assert_array_equal(np.bincount(splits.train.labels), [5000] * 10)
+    np.testing.assert_array_equal(np.bincount(splits.test.labels), [1000] * 10)
+    # Frog, truck, truck, deer, car; cat, ship, ship, aeroplane, frog.
+    np.testing.assert_array_equal(splits.train.labels[:5], [6, 9, 9, 4, 1])
+    np.testing.assert_array_equal(splits.test.labels[:5], [3, 8, 8, 0, 6])
+    # The channel means that everybody uses, from the training images.
+    means = splits.train.inputs[::10].mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(means, [125.3, 123.0, 113.9], rtol=0, atol=1.0)
