@@ -28,8 +28,8 @@ _LEARNER_STREAM, _POOL_STREAM, _TEST_STREAM = range(3)
 Annotate: TypeAlias = Callable[[jax.Array, HParams, Dataset], Dataset]
 """``(key, hparams, dataset) -> dataset``: adds what is this run's own, its expert."""
 
-Score: TypeAlias = Callable[[PyTree, Batch], jax.Array]
-"""``(prediction of the learner, batch) -> []``: higher is better, NaN never is."""
+Score: TypeAlias = Callable[[PyTree, Batch, HParams], jax.Array]
+"""``(prediction of the learner, batch, hparams) -> []``: higher is better."""
 
 
 class Program(NamedTuple):
@@ -197,7 +197,7 @@ def advance(
     def epoch(state: RunState, batches: jax.Array) -> tuple[RunState, None]:
         train, epoch_losses = jax.lax.scan(step, state.train, batches)
         outputs = predict(program, train.variables, hparams, pool.inputs, valid_index)
-        score = program.score(outputs, valid).astype(jnp.float32)
+        score = program.score(outputs, valid, hparams).astype(jnp.float32)
         finite = (
             jnp.all(jnp.isfinite(epoch_losses))
             & jnp.isfinite(score)

@@ -34,7 +34,8 @@ def annotate(key, hparams, dataset):
     return dataset._replace(expert_labels=labels[:, None])
 
 
-def score(decision, batch):
+def score(decision, batch, hparams):
+    del hparams
     return metrics.system_accuracy(
         decision.defer, decision.prediction, batch.labels, batch.expert_labels[:, 0]
     )

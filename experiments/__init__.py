@@ -1,0 +1,1 @@
+"""Experiment programs: ``python -m experiments.NAME --config=FILE.py --workdir=DIR``."""

@@ -1,0 +1,23 @@
+"""The ledger of the papers' claims.
+
+  python -m experiments.claims --workdir=runs/claims
+
+Results that are there already are read: ``--config.results.cifar10=DIR`` names the work
+folder of a finished experiment. What has no folder is run here if it is named in ``run``.
+"""
+
+import ml_collections
+
+
+def get_config(scale: str = "default") -> ml_collections.ConfigDict:
+    """Settings at a scale: ``smoke``, default or ``paper``, that of what is run here."""
+    if scale not in ("smoke", "default", "paper"):
+        raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
+    config = ml_collections.ConfigDict()
+    config.scale = scale
+    config.run = ("digits",)
+    config.results = {"digits": "", "cifar10": ""}
+    # How far below the better of classifier and expert a system may be and still count
+    # as no worse, in accuracy: half a point at the papers' scale.
+    config.tolerance = 0.005 if scale == "paper" else 0.02
+    return config

@@ -1,0 +1,77 @@
+"""Tidy tables of results: one row per run and split, and their means with intervals."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+KEYS = ("experiment", "dataset", "method", "seed")
+
+
+def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
+    """Write a table in one move, floats to their last digit."""
+    temporary = path.with_name(path.name + ".tmp")
+    table.to_csv(temporary, index=False)
+    os.replace(temporary, path)
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a mean; NaN at both ends for fewer than two values.
+
+    Args:
+      values: independent repetitions, float ``[n]``, without NaN.
+      level: confidence in (0, 1).
+    """
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    mean = float(np.mean(values))
+    return mean - float(half), mean + float(half)
+
+
+def summarize(
+    results: pd.DataFrame, settings: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds, one row for each setting and metric.
+
+    Values that are NaN (an accuracy over no examples) are left out and ``n`` counts the
+    others.
+
+    Args:
+      results: one row per run and split.
+      settings: columns that name a setting; NaN in one is a value like any other.
+      metrics: columns to average.
+
+    Returns:
+      Columns ``*settings, metric, n, mean, ci_low, ci_high``.
+    """
+    rows = []
+    groups = results.groupby(list(settings), dropna=False, sort=False)
+    for setting, group in groups:
+        for metric in metrics:
+            values = group[metric].dropna().to_numpy(float)
+            low, high = mean_interval(values)
+            mean = float(np.mean(values)) if len(values) else float("nan")
+            rows.append((*setting, metric, len(values), mean, low, high))
+    return pd.DataFrame(
+        rows, columns=[*settings, "metric", "n", "mean", "ci_low", "ci_high"]
+    )
+
+
+def pivot(summary: pd.DataFrame, index: str, metric: str) -> str:
+    """Means of a metric on the test set as text, one column for each method.
+
+    Each cell is the mean and, where there are several seeds, half the width of its 95 %
+    interval.
+    """
+    rows = summary[(summary.split == "test") & (summary.metric == metric)]
+    half = (rows.ci_high - rows["mean"]).map(
+        lambda value: "" if np.isnan(value) else f" ± {100 * value:.1f}"
+    )
+    cells = rows.assign(cell=rows["mean"].map(lambda m: f"{100 * m:.1f}") + half)
+    table = cells.pivot(index=index, columns="method", values="cell")
+    title = f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()} seeds"
+    return f"{title}\n{table.to_string()}"

@@ -1,0 +1,181 @@
+"""A convolution whose gradients stay fast inside a loop on a CPU."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import sequential_vmap
+
+IMPLEMENTATIONS = ("auto", "xla", "explicit")
+"""Names that `convolve` takes for its ``implementation``."""
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    *,
+    implementation: str = "auto",
+) -> jax.Array:
+    r"""Convolution of images, zero outside, with the padding `jax.lax` calls SAME.
+
+    .. math:: y_{i} = \sum_{t} x_{s i + t - p}\, w_{t}
+
+    in both directions, s the stride, p half the zeros needed, rounded down: an even
+    size at stride 2 is padded at its end only.
+
+    ``"xla"`` is `jax.lax.conv_general_dilated` with the gradients of its own. On a
+    CPU the compiler folds their flips and transpositions into the convolution, and
+    inside `jax.lax.scan` or `jax.lax.map` then runs it by a loop over single
+    numbers, some 100 times slower. ``"explicit"`` states both gradients as
+    convolutions of the forward kind, which are fast in a loop too; under `jax.vmap`
+    it runs one convolution after another, where XLA would run a slower grouped one.
+    It has first derivatives in reverse mode only, and `jax.shard_map` takes it with
+    ``check_vma=False``. ``"auto"`` is ``"explicit"`` if the default backend is a CPU,
+    else ``"xla"``.
+
+    Args:
+      inputs: images, float ``[B, H, W, C]``.
+      kernel: weights, float ``[k, l, C, O]``, of the same dtype.
+      stride: step in both directions, >= 1.
+      implementation: ``"auto"``, ``"xla"`` or ``"explicit"``.
+
+    Returns:
+      Features, float ``[B, ceil(H / stride), ceil(W / stride), O]``, of that dtype.
+
+    Raises:
+      ValueError: for an unknown implementation, a stride below 1, or shapes or dtypes
+        that do not fit together.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation is {implementation!r}; choose one of {IMPLEMENTATIONS}"
+        )
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; give a whole number of at least 1")
+    if inputs.ndim != 4:
+        raise ValueError(f"inputs have shape {inputs.shape}; give [B, H, W, C]")
+    if kernel.ndim != 4 or kernel.shape[2] != inputs.shape[3]:
+        raise ValueError(
+            f"kernel has shape {kernel.shape}; give [k, l, {inputs.shape[3]}, O]"
+        )
+    if kernel.dtype != inputs.dtype:
+        raise ValueError(
+            f"kernel is {kernel.dtype} and inputs are {inputs.dtype}; cast one of them"
+        )
+    if implementation == "auto":
+        implementation = "explicit" if jax.default_backend() == "cpu" else "xla"
+    if implementation == "xla":
+        return _forward(inputs, kernel, stride)
+    if kernel.shape[:2] == (1, 1):
+        # A product of matrices, whose gradients are products too.
+        return inputs[:, ::stride, ::stride] @ kernel[0, 0]
+    return _explicit(inputs, kernel, stride)
+
+
+def _forward(inputs, kernel, stride):
+    return lax.conv_general_dilated(
+        inputs, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _explicit(inputs, kernel, stride):
+    forward = functools.partial(_forward, stride=stride)
+    return sequential_vmap(forward)(inputs, kernel)
+
+
+def _explicit_fwd(inputs, kernel, stride):
+    return _explicit(inputs, kernel, stride), (inputs, kernel)
+
+
+def _explicit_bwd(stride, residuals, cotangents):
+    inputs, kernel = residuals
+    of_inputs = functools.partial(
+        _input_gradient, size=inputs.shape[1:3], stride=stride
+    )
+    of_kernel = functools.partial(
+        _kernel_gradient, window=kernel.shape[:2], stride=stride
+    )
+    return (
+        sequential_vmap(of_inputs)(kernel, cotangents),
+        sequential_vmap(of_kernel)(inputs, cotangents),
+    )
+
+
+_explicit.defvjp(_explicit_fwd, _explicit_bwd)
+
+
+def _zeros_before(size, window, stride):
+    """Zeros that SAME padding puts before the first pixel."""
+    outputs = -(-size // stride)
+    return max((outputs - 1) * stride + window - size, 0) // 2
+
+
+def _input_gradient(kernel, cotangents, size, stride):
+    r"""Gradient of the inputs, phase by phase of their position modulo the stride.
+
+    Pixel :math:`s m + a` has the gradient :math:`\sum_u w_{s u + r}\, g_{m + d - u}`
+    with :math:`a + p = s d + r`: one convolution of the cotangents with every s-th
+    weight, where a transposed convolution would multiply the zeros between them.
+    """
+    batch, *outputs, _ = cotangents.shape
+    cells = [-(-pixels // stride) for pixels in size]
+    phases = []
+    for phase in itertools.product(range(stride), repeat=2):
+        weights, padding = kernel, []
+        for axis in range(2):
+            zeros = _zeros_before(size[axis], kernel.shape[axis], stride)
+            shift, first = divmod(phase[axis] + zeros, stride)
+            first = min(first, kernel.shape[axis])
+            weights = lax.slice_in_dim(weights, first, None, stride, axis)
+            reach = weights.shape[axis] - 1
+            padding.append((reach - shift, shift + cells[axis] - outputs[axis]))
+        if 0 in weights.shape:
+            shape = (batch, *cells, kernel.shape[2])
+            phases.append(jnp.zeros(shape, cotangents.dtype))
+            continue
+        # Without the barrier XLA folds the flip into the convolution, and the fast
+        # kernel does not take it any more.
+        weights = lax.optimization_barrier(weights[::-1, ::-1].swapaxes(2, 3))
+        phases.append(
+            lax.conv_general_dilated(
+                cotangents, weights, (1, 1), padding, dimension_numbers=_DIMENSIONS
+            )
+        )
+    if stride == 1:
+        return phases[0]
+    grid = jnp.stack(phases, axis=3)
+    grid = grid.reshape(batch, *cells, stride, stride, kernel.shape[2])
+    pixels = grid.transpose(0, 1, 3, 2, 4, 5).reshape(
+        batch, cells[0] * stride, cells[1] * stride, kernel.shape[2]
+    )
+    return pixels[:, : size[0], : size[1]]
+
+
+def _kernel_gradient(inputs, cotangents, window, stride):
+    """Gradient of the weights: a convolution in which examples stand for channels."""
+    padding = []
+    for size, outputs, weights in zip(
+        inputs.shape[1:3], cotangents.shape[1:3], window, strict=True
+    ):
+        zeros = _zeros_before(size, weights, stride)
+        padding.append((zeros, (outputs - 1) * stride + weights - size - zeros))
+    # Without the barrier XLA folds the transpositions into the convolution, and the
+    # fast kernel does not take it any more.
+    images, weights = lax.optimization_barrier(
+        (inputs.transpose(3, 1, 2, 0), cotangents.transpose(1, 2, 0, 3))
+    )
+    gradient = lax.conv_general_dilated(
+        images,
+        weights,
+        (1, 1),
+        padding,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_DIMENSIONS,
+    )
+    return gradient.transpose(1, 2, 0, 3)
