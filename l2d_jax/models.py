@@ -1,6 +1,8 @@
 """Networks as pairs of pure functions."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from l2d_jax.convolutions import IMPLEMENTATIONS, convolve
-from l2d_jax.types import ModelFns
+from l2d_jax.types import ModelFns, PyTree
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -43,7 +45,7 @@ class _Conv(nn.Module):
     def __call__(self, inputs):
         kernel = self.param(
             "kernel",
-            nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            nn.initializers.zeros,  # Drawn by `_draw_kernels`.
             (self.size, self.size, inputs.shape[-1], self.channels),
             jnp.float32,
         )
@@ -55,6 +57,16 @@ class _Conv(nn.Module):
         )
 
 
+def _norm(dtype: Any, train: bool, name: str) -> nn.BatchNorm:
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        name=name,
+    )
+
+
 class _Block(nn.Module):
     channels: int
     stride: int
@@ -63,12 +75,8 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, train):
-        conv = functools.partial(
-            _Conv, dtype=self.dtype, convolution=self.convolution
-        )
-        norm = functools.partial(
-            nn.BatchNorm, not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype
-        )
+        conv = functools.partial(_Conv, dtype=self.dtype, convolution=self.convolution)
+        norm = functools.partial(_norm, dtype=self.dtype, train=train)
         features = nn.relu(norm(name="norm_0")(inputs))
         shortcut = inputs
         if inputs.shape[-1] != self.channels or self.stride != 1:
@@ -102,35 +110,65 @@ class _WideResNet(nn.Module):
                     self.convolution,
                     name=f"group_{group}_block_{block}",
                 )(features, train)
-        features = nn.BatchNorm(
-            not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="norm"
-        )(features)
+        features = _norm(self.dtype, train, "norm")(features)
         features = jnp.mean(nn.relu(features), axis=(1, 2), dtype=jnp.float32)
         return nn.Dense(self.num_outputs, name="head")(features)
 
 
+def _draw_kernels(key: jax.Array, params: PyTree) -> PyTree:
+    """Parameters with all convolution kernels drawn at once.
+
+    One draw each would compile for half a second each on a CPU.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    kernels = [index for index, leaf in enumerate(leaves) if leaf.ndim == 4]
+    ends = list(itertools.accumulate(leaves[index].size for index in kernels))
+    pieces = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+    for index, piece in zip(kernels, pieces, strict=True):
+        rows, columns, _, channels = leaves[index].shape
+        deviation = math.sqrt(2 / (rows * columns * channels))
+        leaves[index] = deviation * piece.reshape(leaves[index].shape)
+    return jax.tree.unflatten(structure, leaves)
+
+
 def _model_fns(module: nn.Module) -> ModelFns:
     def init(key, inputs):
-        variables = dict(module.init(key, inputs, False))
+        # Of the shape alone, so that nothing is computed outside of jit either.
+        shape = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
+        variables = dict(module.lazy_init(key, shape, False))
         return variables.pop("params"), variables
 
     def apply(params, model_state, inputs, train):
-        if not train:
-            variables = {"params": params, **model_state}
-            return module.apply(variables, inputs, False), model_state
-        return module.apply(
-            {"params": params, **model_state}, inputs, True, mutable=list(model_state)
-        )
+        variables = {"params": params, **model_state}
+        if train and model_state:
+            return module.apply(variables, inputs, True, mutable=list(model_state))
+        return module.apply(variables, inputs, train), model_state
 
     return ModelFns(init, apply)
 
 
-def mlp(
-    hidden: Sequence[int], num_outputs: int, activation: str = "relu"
-) -> ModelFns:
+def mlp(hidden: Sequence[int], num_outputs: int, activation: str = "relu") -> ModelFns:
+    """Fully connected network on flattened inputs, in float32.
+
+    Args:
+      hidden: units of each hidden layer, each >= 1; empty for a linear model.
+      num_outputs: number of outputs O, >= 1.
+      activation: after each hidden layer, ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
+
+    Returns:
+      The network; it takes inputs ``[B, ...]`` and has an empty ``model_state``.
+
+    Raises:
+      ValueError: for an unknown activation or a layer without units.
+    """
     if activation not in _ACTIVATIONS:
         raise ValueError(
             f"activation is {activation!r}; choose one of {sorted(_ACTIVATIONS)}"
+        )
+    if min(*hidden, num_outputs, 1) < 1:
+        raise ValueError(
+            f"hidden is {tuple(hidden)} and num_outputs {num_outputs}; give every "
+            "layer at least one unit"
         )
     return _model_fns(_Mlp(tuple(hidden), num_outputs, _ACTIVATIONS[activation]))
 
@@ -144,10 +182,60 @@ def wide_resnet(
     dtype: Any = jnp.float32,
     convolution: str = "auto",
 ) -> ModelFns:
+    """Wide residual network WRN-depth-width with pre-activation, without dropout.
+
+    A 3 x 3 convolution to 16 channels; three groups of (depth - 4) / 6 blocks with 16,
+    32 and 64 times ``width`` channels, the second and third at half the resolution; a
+    block is norm, ReLU, convolution, twice, and its shortcut is a 1 x 1 convolution
+    where the shape changes; then norm, ReLU, the mean over all positions and a dense
+    layer. Convolutions start from normal weights of variance 2 / (k k O), as in the
+    authors' code (He et al., 2015).
+
+    Parameters and the statistics of batch norm are float32 whatever the ``dtype``. In
+    training the statistics move by a tenth of the way to those of the batch.
+
+    Args:
+      depth: number of convolutions on the longest path, 6 n + 4 with n >= 1.
+      width: widening factor, >= 1.
+      num_outputs: number of logits O, >= 1.
+      stem_stride: step of the first convolution. 1 is the paper's network; 2 halves the
+        resolution of all that follows, at a quarter of the cost, for a CPU.
+      dtype: dtype of the computation, float32 or bfloat16.
+      convolution: implementation, one of those of `convolutions.convolve`.
+
+    Returns:
+      The network; it takes standardized images ``[B, H, W, C]`` and gives logits
+      ``[B, O]``, float32. ``model_state`` holds the statistics of batch norm.
+
+    Raises:
+      ValueError: for a depth that is not 6 n + 4, a width, number of outputs or stride
+        below 1, or an unknown convolution.
+
+    References:
+      Zagoruyko and Komodakis, "Wide Residual Networks", 2016, Table 1.
+    """
     if depth < 10 or (depth - 4) % 6:
-        raise ValueError(f"depth is {depth}; give 6 n + 4 for a whole n >= 1: 10, 16, 22, 28")
+        raise ValueError(f"depth is {depth}; give 6 n + 4: 10, 16, 22, 28, ...")
+    for name, value in (
+        ("width", width),
+        ("num_outputs", num_outputs),
+        ("stem_stride", stem_stride),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; give a whole number of at least 1")
     if convolution not in IMPLEMENTATIONS:
-        raise ValueError(f"convolution is {convolution!r}; choose one of {IMPLEMENTATIONS}")
-    return _model_fns(
-        _WideResNet((depth - 4) // 6, width, num_outputs, stem_stride, dtype, convolution)
+        raise ValueError(
+            f"convolution is {convolution!r}; choose one of {IMPLEMENTATIONS}"
+        )
+    network = _model_fns(
+        _WideResNet(
+            (depth - 4) // 6, width, num_outputs, stem_stride, dtype, convolution
+        )
     )
+
+    def init(key, inputs):
+        key, kernel_key = jax.random.split(key)
+        params, model_state = network.init(key, inputs)
+        return _draw_kernels(kernel_key, params), model_state
+
+    return ModelFns(init, network.apply)

@@ -6,7 +6,7 @@
 Needs CIFAR-10 prepared by tensorflow-datasets under ``$L2D_DATA_DIR`` or
 ``--config.data_dir``; it is read without TensorFlow.
 
-Default, for 2 CPU cores: WideResNet-10-1 whose first convolution has stride 2, 3 epochs of
+Default, for 2 CPU cores: WideResNet-10-1 whose first convolution has stride 2, 2 epochs of
 the 45,000 training images, five experts, two values of alpha, 2 seeds: 32 trainings.
 ``:paper``, for a GPU: WideResNet-28-4, 200 epochs, k = 0..10, 5 seeds; 10-4 and 160 epochs
 for the expert model, as the authors have it. ``:smoke`` is one epoch of one expert.
@@ -32,8 +32,8 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.model = {**network, "stem_stride": 2, "dtype": "float32"}
     config.expert_model = {**network, "stem_stride": 2, "dtype": "float32"}
     config.batch_size = 64
-    config.num_epochs = 3
-    config.expert_model_epochs = 3
+    config.num_epochs = 2
+    config.expert_model_epochs = 2
     config.crop_padding = 4
     config.epochs_per_dispatch = 1
     config.eval_batch_size = 500

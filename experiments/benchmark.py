@@ -1,0 +1,561 @@
+"""Speed of the engine beside its peers, measured in one run.
+
+Every workload is the same training in several variants: plain PyTorch one run after
+another, PyTorch with the runs stacked by hand, one jitted JAX run after another, and this
+library's sweep. All variants are timed in turn, several times over; a rate is the median
+of its repeats. A sweep is timed from the call to its result, compilation included;
+``steady_rate`` leaves compilation out. On a GPU the peers run there too.
+
+  python -m experiments.benchmark --workdir=DIR
+"""
+
+import dataclasses
+import pathlib
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from experiments import images, program, tables
+from l2d_jax import data, losses, models, optimizers, placement, sweeps, training
+from l2d_jax.learners import deferral, gradient, mixture
+from l2d_jax.types import Dataset
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+SEQUENTIAL_TORCH = "PyTorch, one run after another"
+SEQUENTIAL_JAX = "JAX, one jitted run after another"
+STACKED_TORCH = "PyTorch, runs stacked by hand"
+SWEEP = "l2d_jax sweep"
+NUM_FEATURES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One measurement.
+
+    Attributes:
+      work: units of work done.
+      seconds: from the call to the result.
+      steady_seconds: the same without compilation.
+    """
+
+    work: float
+    seconds: float
+    steady_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way of doing a workload.
+
+    Attributes:
+      workload: what is computed.
+      name: how.
+      width: runs at a time.
+      unit: unit of work.
+      flops: floating-point operations in a unit of work.
+      time: does it, and says how long it took.
+    """
+
+    workload: str
+    name: str
+    width: int
+    unit: str
+    flops: float
+    time: Callable[[], Timing]
+
+
+def measure_peak(size: int = 2048) -> float:
+    """Floating-point operations a second of a large matrix product, the best of ten."""
+    a = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def time_sweep(run: Callable[[Callable], object], work_per_epoch: float) -> Timing:
+    """Time a sweep; ``run`` is given what to call after each dispatch."""
+    marks: list[tuple[float, int]] = []
+    start = time.perf_counter()
+    run(lambda progress: marks.append((time.perf_counter(), progress.done)))
+    seconds = time.perf_counter() - start
+    epochs = marks[-1][1]
+    # The first dispatch of a chunk of a new shape compiles; a steady one is the median.
+    gaps = [
+        (end[0] - begin[0]) / (end[1] - begin[1])
+        for begin, end in zip(marks, marks[1:], strict=False)
+        if end[1] > begin[1]
+    ]
+    steady = statistics.median(gaps) * epochs if gaps else seconds
+    return Timing(epochs * work_per_epoch, seconds, steady)
+
+
+def time_peer(run: Callable[[], object], work: float) -> Timing:
+    """Time a call that compiles nothing."""
+    start = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - start
+    return Timing(work, seconds, seconds)
+
+
+def small_variants(
+    config: ml_collections.ConfigDict, hidden: int
+) -> Iterator[Variant]:
+    """Pairs of small nets, as in the experiments of Madras et al."""
+    import torch
+
+    from experiments import benchmark_torch as peers
+
+    generator = np.random.default_rng(0)
+    size = config.rows + config.valid_rows
+    inputs = generator.normal(size=(size, NUM_FEATURES)).astype(np.float32)
+    labels = (generator.random(size) < 1 / (1 + np.exp(-inputs[:, 0]))).astype(np.int32)
+    prob = generator.uniform(0.05, 0.95, size).astype(np.float32)
+    expert = np.stack([1 - prob, prob], axis=-1)[:, None]
+    pool = Dataset(inputs, labels, expert)
+    batch = min(100, config.rows)
+    workload = f"small nets, {hidden} units"
+    unit = "epochs of a run"
+    steps = config.rows // batch
+    weights = hidden * (2 * NUM_FEATURES + 3)
+    flops = 2.0 * weights * (3 * steps * batch + config.valid_rows)
+
+    learner = gradient.make_gradient_learner(
+        models.gated_pair(hidden),
+        optimizers.make_adam(),
+        mixture.batch_loss,
+        lambda outputs, hparams: outputs,
+    )
+
+    def sweep_of(width: int, epochs: int, where: placement.Placement) -> Timing:
+        timed = training.Program(
+            learner,
+            images.annotate_with_nobody,
+            lambda outputs, valid, hparams: -mixture.batch_loss(outputs, valid, hparams),
+            num_epochs=epochs,
+            eval_batch_size=config.valid_rows,
+        )
+        runs = sweeps.grid(
+            (0,),
+            {"cost": np.linspace(0.0, 0.3, width), "learning_rate": (0.01,)},
+        )
+
+        def run(report: Callable) -> object:
+            return sweeps.run_sweep(
+                timed,
+                runs,
+                pool,
+                root_seed=0,
+                valid_fraction=config.valid_rows / size,
+                batch_size=batch,
+                where=where,
+                epochs_per_dispatch=10,
+                report=report,
+            )
+
+        return time_sweep(run, 1.0)
+
+    def peer(train: Callable, width: int, threads: int) -> Timing:
+        torch.set_num_threads(threads)
+        epochs = config.peer_epochs
+        rows = [generator.permutation(config.rows)[: steps * batch] for _ in range(epochs)]
+        orders = np.stack(rows).reshape(epochs, steps, batch)
+        params = peers.SmallParams(
+            peers.xavier_params(range(width), NUM_FEATURES, hidden, 1),
+            peers.xavier_params(range(width), NUM_FEATURES + 1, hidden, 1),
+        )
+        costs = np.linspace(0.0, 0.3, width)
+        parts = (
+            jax.tree.map(lambda leaf: leaf[: config.rows], pool),
+            jax.tree.map(lambda leaf: leaf[config.rows :], pool),
+        )
+        return time_peer(
+            lambda: train(*parts, orders, costs, params), float(width * epochs)
+        )
+
+    for threads in thread_counts():
+        yield Variant(
+            workload,
+            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            1,
+            unit,
+            flops,
+            lambda t=threads: peer(peers.train_small_sequential, 1, t),
+        )
+        for width in config.stacked_widths:
+            yield Variant(
+                workload,
+                f"{STACKED_TORCH}, {threads} thread(s)",
+                width,
+                unit,
+                flops,
+                lambda w=width, t=threads: peer(peers.train_small_stacked, w, t),
+            )
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(1, config.epochs, placement.Placement("vmap", 1)),
+    )
+    default = placement.default_placement(convolutional=False)
+    for width in config.widths:
+        yield Variant(
+            workload,
+            SWEEP,
+            width,
+            unit,
+            flops,
+            lambda w=width: sweep_of(w, config.epochs, default),
+        )
+
+
+def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """The network of the digits experiment, over many seeds."""
+    import torch
+
+    from experiments import benchmark_torch as peers
+
+    splits = data.load_digits()
+    pool = splits.train
+    num_train = len(pool.labels) - round(0.2 * len(pool.labels))
+    steps = num_train // 128
+    expert_labels = np.where(pool.labels < 5, pool.labels, 0)[:, None]
+    annotated = pool._replace(expert_labels=expert_labels.astype(np.int32))
+    weights = 64 * 128 + 128 * 11
+    # Forward, both weight gradients, and the gradient of the hidden units.
+    flops = 2.0 * 128 * (2 * weights + 128 * 11)
+    workload, unit = "digits net", "steps of a run"
+
+    def sweep_of(seeds: int, where: placement.Placement) -> Timing:
+        timed = training.Program(
+            deferral.make_learner(
+                models.mlp((128,), 11),
+                optimizers.make_sgd(config.digits_epochs * steps),
+            ),
+            images.annotate_with_nobody,
+            images.system_score,
+            num_epochs=config.digits_epochs,
+        )
+        hparams = {"alpha": (1.0,), "learning_rate": (0.1,), "weight_decay": (0.0,)}
+
+        def run(report: Callable) -> object:
+            return sweeps.run_sweep(
+                timed,
+                sweeps.grid(range(seeds), hparams),
+                annotated,
+                root_seed=0,
+                valid_fraction=0.2,
+                batch_size=128,
+                where=where,
+                epochs_per_dispatch=20,
+                report=report,
+            )
+
+        return time_sweep(run, float(steps))
+
+    def peer(train: Callable, seeds: int, threads: int) -> Timing:
+        torch.set_num_threads(threads)
+        epochs = config.digits_peer_epochs
+        generator = np.random.default_rng(0)
+        size = len(annotated.labels)
+        rows = [
+            generator.permutation(size)[: steps * 128] for _ in range(seeds * epochs)
+        ]
+        orders = np.stack(rows).reshape(seeds, epochs, steps, 128)
+        targets = peers.deferral_targets(annotated, 10, 1.0)
+        params = peers.xavier_params(range(seeds), 64, 128, 11)
+        inputs = np.asarray(annotated.inputs).reshape(size, -1)
+        return time_peer(
+            lambda: train(inputs, targets, orders, params),
+            float(seeds * epochs * steps),
+        )
+
+    seeds = config.digits_seeds
+    for threads in thread_counts():
+        yield Variant(
+            workload,
+            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            1,
+            unit,
+            flops,
+            lambda t=threads: peer(peers.train_digits_sequential, 1, t),
+        )
+        yield Variant(
+            workload,
+            f"{STACKED_TORCH}, {threads} thread(s)",
+            seeds,
+            unit,
+            flops,
+            lambda t=threads: peer(peers.train_digits_stacked, seeds, t),
+        )
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(1, placement.Placement("vmap", 1)),
+    )
+    yield Variant(
+        workload,
+        SWEEP,
+        seeds,
+        unit,
+        flops,
+        lambda: sweep_of(seeds, placement.default_placement(convolutional=False)),
+    )
+
+
+def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """A training step of a WideResNet, over a few seeds."""
+    import torch
+
+    from experiments import benchmark_torch as peers
+
+    sizes = config.wide_resnet
+    generator = np.random.default_rng(0)
+    batch = Dataset(
+        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
+        generator.integers(0, 10, sizes.batch).astype(np.int32),
+        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
+    )
+    workload = f"WideResNet-{sizes.depth}-{sizes.width} step, batch {sizes.batch}"
+    model = models.wide_resnet(sizes.depth, sizes.width, 11)
+    learner = deferral.make_learner(model, optimizers.make_sgd(1000))
+    hparams = {"alpha": 1.0, "learning_rate": 0.1, "weight_decay": 5e-4}
+    flops = wide_resnet_flops(sizes.depth, sizes.width) * sizes.batch
+    unit = "steps of a seed"
+
+    def init(seed: jax.Array, batch: Dataset) -> object:
+        return learner.init(jax.random.key(seed), hparams, batch)
+
+    def advance(state: object, batch: Dataset) -> object:
+        def step(state: object, _: None) -> tuple[object, None]:
+            return learner.update(state, hparams, batch)[0], None
+
+        return jax.lax.scan(step, state, length=sizes.steps)[0]
+
+    def sweep_of(where: placement.Placement) -> Timing:
+        start = time.perf_counter()
+        placed = placement.place(advance, where, "rs", donate=(0,))
+        started = placement.place(init, where, "rs")
+        width = where.num_devices * where.runs_per_device
+        groups = -(-sizes.seeds // width)
+        shared = placed.put_shared(batch)
+        states = [
+            started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), shared)
+            for g in range(groups)
+        ]
+        states = [jax.block_until_ready(placed.run(state, shared)) for state in states]
+        compiled = time.perf_counter()
+        for _ in range(2):
+            states = [
+                jax.block_until_ready(placed.run(state, shared)) for state in states
+            ]
+        steady = time.perf_counter() - compiled
+        work = 2.0 * groups * width * sizes.steps
+        return Timing(work, steady + compiled - start, steady)
+
+    def peer(threads: int) -> Timing:
+        torch.set_num_threads(threads)
+        targets = peers.deferral_targets(batch, 10, 1.0)
+        made = [
+            peers.make_wide_resnet(seed, sizes.depth, sizes.width, 11)
+            for seed in range(sizes.seeds)
+        ]
+        inputs = np.asarray(batch.inputs)
+        for net in made:
+            peers.wide_resnet_step(*net, inputs, targets)
+
+        def run() -> None:
+            for net in made:
+                for _ in range(sizes.steps):
+                    peers.wide_resnet_step(*net, inputs, targets)
+
+        return time_peer(run, float(sizes.seeds * sizes.steps))
+
+    for threads in thread_counts():
+        yield Variant(
+            workload,
+            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            1,
+            unit,
+            flops,
+            lambda t=threads: peer(t),
+        )
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(placement.Placement("vmap", 1)),
+    )
+    where = placement.default_placement(convolutional=True)
+    yield Variant(
+        workload,
+        SWEEP,
+        where.num_devices * where.runs_per_device,
+        unit,
+        flops,
+        lambda: sweep_of(where),
+    )
+
+
+def wide_resnet_flops(depth: int, width: int) -> float:
+    """Operations of a training step on one 32 x 32 image, convolutions only.
+
+    A multiply and an add count as two; the backward pass is twice the forward one.
+    """
+    blocks = (depth - 4) // 6
+    total, channels, size = 32 * 32 * 9 * 3 * 16, 16, 32
+    for group in range(3):
+        out = 16 * width * 2**group
+        size = 32 // 2**group
+        for block in range(blocks):
+            total += size * size * 9 * out * (channels + out)
+            if block == 0:
+                total += size * size * channels * out
+            channels = out
+    return 3.0 * 2.0 * total
+
+
+def thread_counts() -> list[int]:
+    """One thread, and all."""
+    return sorted({1, program.num_cores()})
+
+
+def peak_memory_mib() -> float:
+    """Most memory in use so far, in MiB: of the accelerator, or else of the process."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def run_all(variants: list[Variant], repeats: int, peak: float) -> pd.DataFrame:
+    """Time the variants in turn, ``repeats`` times over; one row each."""
+    timings: list[list[Timing]] = [[] for _ in variants]
+    memory = [float("nan")] * len(variants)
+    for repeat in range(repeats):
+        for number, variant in enumerate(variants):
+            jax.clear_caches()
+            timings[number].append(variant.time())
+            memory[number] = peak_memory_mib()
+            print(
+                f"{repeat + 1}/{repeats} {variant.workload}: {variant.name},"
+                f" width {variant.width}: "
+                f"{timings[number][-1].work / timings[number][-1].seconds:.4g}"
+                f" {variant.unit} a second",
+                flush=True,
+            )
+    rows = []
+    for variant, timed, most in zip(variants, timings, memory, strict=True):
+        rate = statistics.median(t.work / t.seconds for t in timed)
+        steady = statistics.median(t.work / t.steady_seconds for t in timed)
+        rows.append(
+            {
+                "workload": variant.workload,
+                "variant": variant.name,
+                "width": variant.width,
+                "unit": variant.unit,
+                "rate": rate,
+                "steady_rate": steady,
+                "compile_seconds": statistics.median(
+                    t.seconds - t.steady_seconds for t in timed
+                ),
+                "share_of_peak": steady * variant.flops / peak,
+                "peak_memory_mib": most,
+                "repeats": repeats,
+            }
+        )
+    table = pd.DataFrame(rows)
+    for column, name in (
+        ("ratio_to_sequential_torch", SEQUENTIAL_TORCH),
+        ("ratio_to_stacked_torch", STACKED_TORCH),
+        ("ratio_to_sequential_jax", SEQUENTIAL_JAX),
+    ):
+        # Against the best of the peer's rows: threads and widths are its own choice.
+        peer_rows = table[table.variant.str.startswith(name)]
+        best = peer_rows.groupby("workload").steady_rate.max()
+        table[column] = table.rate / table.workload.map(best)
+    return table
+
+
+def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
+    """Rates of all variants, a panel for each workload."""
+    workloads = list(dict.fromkeys(table.workload))
+    figure, panels = plt.subplots(
+        len(workloads),
+        1,
+        figsize=(8, 1 + 2.6 * len(workloads)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, workload in zip(panels[:, 0], workloads, strict=True):
+        rows = table[table.workload == workload]
+        names = rows.variant + ", width " + rows.width.astype(str)
+        colors = ["C0" if v == SWEEP else "0.6" for v in rows.variant]
+        bars = axes.barh(names, rows.rate, color=colors)
+        axes.bar_label(
+            bars, [f"{value:.3g} x" for value in rows.ratio_to_sequential_torch]
+        )
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.invert_yaxis()
+        axes.set_title(workload, loc="left")
+        axes.set_xlabel(f"{rows.unit.iloc[0]} a second, compilation included")
+    figure.suptitle("Labels: rate relative to PyTorch, one run after another")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Measure; the table goes to ``benchmark.csv`` in ``workdir``."""
+    try:
+        import torch
+    except ImportError as error:
+        raise program.ConfigError(
+            "the benchmark needs PyTorch; pip install 'l2d-jax[bench]'"
+        ) from error
+    if jax.default_backend() == "gpu" and torch.cuda.is_available():
+        torch.set_default_device("cuda")
+    made = {
+        "small": lambda: [v for h in config.hidden for v in small_variants(config, h)],
+        "digits": lambda: list(digits_variants(config)),
+        "wide_resnet": lambda: list(wide_resnet_variants(config)),
+    }
+    for name in config.workloads:
+        if name not in made:
+            known = ", ".join(made)
+            raise program.ConfigError(f"workloads must be among {known}, got {name!r}")
+    peak = measure_peak()
+    variants = [variant for name in config.workloads for variant in made[name]()]
+    table = run_all(variants, config.repeats, peak)
+    table["peak_gflops"] = peak / 1e9
+    tables.write_csv(table, workdir / "benchmark.csv")
+    draw(table, workdir / "benchmark.png")
+    with pd.option_context("display.width", 250, "display.max_colwidth", 50):
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    print(f"\nTable and figure: {workdir}")
+
+
+if __name__ == "__main__":
+    program.run(main, "experiments/configs/benchmark.py")

@@ -1,0 +1,47 @@
+"""How fast the engine is, against PyTorch and against one jitted run after another.
+
+  python -m experiments.benchmark --workdir=runs/benchmark
+
+About ten minutes on 2 CPU cores with nothing else running; needs the extra ``bench``.
+"""
+
+import ml_collections
+
+
+def get_config(scale: str = "default") -> ml_collections.ConfigDict:
+    """Settings at a scale: ``smoke``, default, ``paper`` (up to 5,000 runs)."""
+    if scale not in ("smoke", "default", "paper"):
+        raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
+    config = ml_collections.ConfigDict()
+    config.repeats = 3
+    config.workloads = ("small", "digits", "wide_resnet")
+    # Pairs of small nets, 20 features, batch 100, validated after every epoch.
+    config.hidden = (5, 20)
+    config.rows = 4940
+    config.valid_rows = 1235
+    config.epochs = 100
+    config.widths = (8, 64, 256, 1024)
+    config.stacked_widths = (256, 1024)
+    config.peer_epochs = 20
+    # A 64-128-11 network on the bundled digits, batch 128.
+    config.digits_seeds = 64
+    config.digits_epochs = 200
+    config.digits_peer_epochs = 20
+    # A WideResNet-10-2 training step on 32 x 32 images.
+    config.wide_resnet = {"depth": 10, "width": 2, "batch": 32, "seeds": 4, "steps": 10}
+    if scale == "smoke":
+        config.repeats = 1
+        config.hidden = (5,)
+        config.rows = 200
+        config.valid_rows = 100
+        config.epochs = 3
+        config.widths = (2,)
+        config.stacked_widths = (2,)
+        config.peer_epochs = 2
+        config.digits_seeds = 2
+        config.digits_epochs = 2
+        config.digits_peer_epochs = 1
+        config.wide_resnet = {"depth": 10, "width": 1, "batch": 4, "seeds": 2, "steps": 1}
+    if scale == "paper":
+        config.widths = (8, 64, 256, 1024, 5000)
+    return config
