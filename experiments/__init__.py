@@ -1,1 +1,1 @@
-"""Experiment programs: ``python -m experiments.NAME --config=FILE.py --workdir=DIR``."""
+"""Experiment programs: ``python -m experiments.NAME --config=FILE --workdir=DIR``."""

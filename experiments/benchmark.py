@@ -1,20 +1,23 @@
 """Speed of the engine beside its peers, measured in one run.
 
 Every workload is the same training in several variants: plain PyTorch one run after
-another, PyTorch with the runs stacked by hand, one jitted JAX run after another, and this
-library's sweep. All variants are timed in turn, several times over; a rate is the median
-of its repeats. A sweep is timed from the call to its result, compilation included;
-``steady_rate`` leaves compilation out. On a GPU the peers run there too.
+another, PyTorch with the runs stacked by hand, one jitted JAX run after another, and
+this library's sweep. All variants are timed in turn, several times over; a rate is the
+median of its repeats. A sweep is timed from the call to its result, compilation
+included; ``steady_rate`` leaves compilation out. On a GPU the peers run there too.
 
   python -m experiments.benchmark --workdir=DIR
 """
 
 import dataclasses
+import functools
+import itertools
 import pathlib
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +27,9 @@ import numpy as np
 import pandas as pd
 
 from experiments import images, program, tables
-from l2d_jax import data, losses, models, optimizers, placement, sweeps, training
+from l2d_jax import data, models, optimizers, placement, sweeps, training
 from l2d_jax.learners import deferral, gradient, mixture
-from l2d_jax.types import Dataset
+from l2d_jax.types import Dataset, HParams, TrainState
 
 matplotlib.use("Agg")
 
@@ -76,15 +79,23 @@ class Variant:
 
 
 def measure_peak(size: int = 2048) -> float:
-    """Floating-point operations a second of a large matrix product, the best of ten."""
-    a = jnp.ones((size, size), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
+    """Floating-point operations a second of a large matrix product.
+
+    The best of ten products each with XLA and, on a CPU, with NumPy's BLAS.
+    """
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    on_device = jnp.asarray(a)
+    compiled = jax.jit(jnp.matmul)
+    products = [lambda: compiled(on_device, on_device).block_until_ready()]
+    if jax.default_backend() == "cpu":
+        products.append(lambda: a @ a)
     best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        best = min(best, time.perf_counter() - start)
+    for product in products:
+        product()
+        for _ in range(10):
+            start = time.perf_counter()
+            product()
+            best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
 
@@ -98,7 +109,7 @@ def time_sweep(run: Callable[[Callable], object], work_per_epoch: float) -> Timi
     # The first dispatch of a chunk of a new shape compiles; a steady one is the median.
     gaps = [
         (end[0] - begin[0]) / (end[1] - begin[1])
-        for begin, end in zip(marks, marks[1:], strict=False)
+        for begin, end in itertools.pairwise(marks)
         if end[1] > begin[1]
     ]
     steady = statistics.median(gaps) * epochs if gaps else seconds
@@ -113,9 +124,7 @@ def time_peer(run: Callable[[], object], work: float) -> Timing:
     return Timing(work, seconds, seconds)
 
 
-def small_variants(
-    config: ml_collections.ConfigDict, hidden: int
-) -> Iterator[Variant]:
+def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
     """Pairs of small nets, as in the experiments of Madras et al."""
     import torch
 
@@ -146,7 +155,9 @@ def small_variants(
         timed = training.Program(
             learner,
             images.annotate_with_nobody,
-            lambda outputs, valid, hparams: -mixture.batch_loss(outputs, valid, hparams),
+            lambda outputs, valid, hparams: (
+                -mixture.batch_loss(outputs, valid, hparams)
+            ),
             num_epochs=epochs,
             eval_batch_size=config.valid_rows,
         )
@@ -173,7 +184,9 @@ def small_variants(
     def peer(train: Callable, width: int, threads: int) -> Timing:
         torch.set_num_threads(threads)
         epochs = config.peer_epochs
-        rows = [generator.permutation(config.rows)[: steps * batch] for _ in range(epochs)]
+        rows = [
+            generator.permutation(config.rows)[: steps * batch] for _ in range(epochs)
+        ]
         orders = np.stack(rows).reshape(epochs, steps, batch)
         params = peers.SmallParams(
             peers.xavier_params(range(width), NUM_FEATURES, hidden, 1),
@@ -195,7 +208,7 @@ def small_variants(
             1,
             unit,
             flops,
-            lambda t=threads: peer(peers.train_small_sequential, 1, t),
+            functools.partial(peer, peers.train_small_sequential, 1, threads),
         )
         for width in config.stacked_widths:
             yield Variant(
@@ -204,7 +217,7 @@ def small_variants(
                 width,
                 unit,
                 flops,
-                lambda w=width, t=threads: peer(peers.train_small_stacked, w, t),
+                functools.partial(peer, peers.train_small_stacked, width, threads),
             )
     yield Variant(
         workload,
@@ -222,7 +235,7 @@ def small_variants(
             width,
             unit,
             flops,
-            lambda w=width: sweep_of(w, config.epochs, default),
+            functools.partial(sweep_of, width, config.epochs, default),
         )
 
 
@@ -295,7 +308,7 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
             1,
             unit,
             flops,
-            lambda t=threads: peer(peers.train_digits_sequential, 1, t),
+            functools.partial(peer, peers.train_digits_sequential, 1, threads),
         )
         yield Variant(
             workload,
@@ -303,7 +316,7 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
             seeds,
             unit,
             flops,
-            lambda t=threads: peer(peers.train_digits_stacked, seeds, t),
+            functools.partial(peer, peers.train_digits_stacked, seeds, threads),
         )
     yield Variant(
         workload,
@@ -340,34 +353,35 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
     model = models.wide_resnet(sizes.depth, sizes.width, 11)
     learner = deferral.make_learner(model, optimizers.make_sgd(1000))
     hparams = {"alpha": 1.0, "learning_rate": 0.1, "weight_decay": 5e-4}
+    hparams = jax.tree.map(np.float32, hparams)
     flops = wide_resnet_flops(sizes.depth, sizes.width) * sizes.batch
     unit = "steps of a seed"
 
-    def init(seed: jax.Array, batch: Dataset) -> object:
+    def init(seed: jax.Array, hparams: HParams, batch: Dataset) -> TrainState:
         return learner.init(jax.random.key(seed), hparams, batch)
 
-    def advance(state: object, batch: Dataset) -> object:
-        def step(state: object, _: None) -> tuple[object, None]:
+    def advance(state: TrainState, hparams: HParams, batch: Dataset) -> TrainState:
+        def step(state: TrainState, _: Any) -> tuple[TrainState, None]:
             return learner.update(state, hparams, batch)[0], None
 
         return jax.lax.scan(step, state, length=sizes.steps)[0]
 
     def sweep_of(where: placement.Placement) -> Timing:
         start = time.perf_counter()
-        placed = placement.place(advance, where, "rs", donate=(0,))
-        started = placement.place(init, where, "rs")
+        placed = placement.place(advance, where, "rss", donate=(0,))
+        started = placement.place(init, where, "rss")
         width = where.num_devices * where.runs_per_device
         groups = -(-sizes.seeds // width)
-        shared = placed.put_shared(batch)
+        shared = placed.put_shared((hparams, batch))
         states = [
-            started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), shared)
+            started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), *shared)
             for g in range(groups)
         ]
-        states = [jax.block_until_ready(placed.run(state, shared)) for state in states]
+        states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
         compiled = time.perf_counter()
         for _ in range(2):
             states = [
-                jax.block_until_ready(placed.run(state, shared)) for state in states
+                jax.block_until_ready(placed.run(state, *shared)) for state in states
             ]
         steady = time.perf_counter() - compiled
         work = 2.0 * groups * width * sizes.steps
@@ -398,7 +412,7 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
             1,
             unit,
             flops,
-            lambda t=threads: peer(t),
+            functools.partial(peer, threads),
         )
     yield Variant(
         workload,
@@ -496,6 +510,7 @@ def run_all(variants: list[Variant], repeats: int, peak: float) -> pd.DataFrame:
         peer_rows = table[table.variant.str.startswith(name)]
         best = peer_rows.groupby("workload").steady_rate.max()
         table[column] = table.rate / table.workload.map(best)
+        table[f"steady_{column}"] = table.steady_rate / table.workload.map(best)
     return table
 
 
@@ -513,15 +528,16 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
         rows = table[table.workload == workload]
         names = rows.variant + ", width " + rows.width.astype(str)
         colors = ["C0" if v == SWEEP else "0.6" for v in rows.variant]
-        bars = axes.barh(names, rows.rate, color=colors)
+        bars = axes.barh(names, rows.steady_rate, color=colors)
         axes.bar_label(
-            bars, [f"{value:.3g} x" for value in rows.ratio_to_sequential_torch]
+            bars,
+            [f"{value:.3g} x" for value in rows.steady_ratio_to_sequential_torch],
         )
         axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(workload, loc="left")
-        axes.set_xlabel(f"{rows.unit.iloc[0]} a second, compilation included")
+        axes.set_xlabel(f"{rows.unit.iloc[0]} a second, compilation left out")
     figure.suptitle("Labels: rate relative to PyTorch, one run after another")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,9 +1,9 @@
 """Learning to defer on images: Mozannar and Sontag's system and its baselines.
 
-A network with K+1 outputs is trained for every synthetic expert, hyperparameter and seed.
-Validation chooses the hyperparameters; the test set is then looked at once, for what was
-chosen. Three baselines share seeds, data and experts: the classifier alone, the expert
-alone, and deferring by confidence.
+A network with K+1 outputs is trained for every synthetic expert, hyperparameter and
+seed. Validation chooses the hyperparameters; the test set is then looked at once, for
+what was chosen. Three baselines share seeds, data and experts: the classifier alone, the
+expert alone, and deferring by confidence.
 
   python -m experiments.cifar --config=experiments/configs/digits.py --workdir=DIR
 
@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import cifar_figures, checks, evaluation, images, program, tables
+from experiments import checks, cifar_figures, evaluation, images, program, tables
 from l2d_jax import data, decisions, orders, sweeps, training
 from l2d_jax.types import Dataset, Decision, Sweep
 
@@ -107,13 +107,13 @@ class Split(NamedTuple):
     Attributes:
       name: ``valid`` or ``test``.
       dataset: all examples, ``[N, ...]``.
-      index: those of each seed, int ``[seeds, B]``.
+      rows: those of each seed, int ``[seeds, B]``.
       annotate: `training.annotate_pool` or ``annotate_test``.
     """
 
     name: str
     dataset: Dataset
-    index: np.ndarray
+    rows: np.ndarray
     annotate: Any
 
 
@@ -133,12 +133,12 @@ def evaluate(
     annotate = functools.partial(
         images.annotate, expert=config.expert, num_classes=num_classes
     )
-    labels = np.asarray(split.dataset.labels)[split.index]
+    labels = np.asarray(split.dataset.labels)[split.rows]
     expert_labels = sweeps.annotate_runs(
         functools.partial(split.annotate, annotate),
         pairs,
         split.dataset,
-        split.index[pairs.seeds],
+        split.rows[pairs.seeds],
         config.seed,
     )[..., 0]
 
@@ -151,7 +151,7 @@ def evaluate(
             sweep,
             evaluation.take_runs(part.result.variables, runs),
             split.dataset.inputs,
-            split.index[sweep.seeds],
+            split.rows[sweep.seeds],
             where=images.make_placement(config, model),
         )
 
@@ -197,13 +197,20 @@ def evaluate(
         decision = jax.vmap(decisions.classifier_decision)(logits)
         hparams = sweeps.select(trained["classifier"].sweep, runs[pairs.seeds]).hparams
         sweep = pairs._replace(hparams={**hparams, **pairs.hparams})
-        add("classifier", sweep, decision, chosen=np.full(len(pairs.seeds), True), **info)
+        add(
+            "classifier",
+            sweep,
+            decision,
+            chosen=np.full(len(pairs.seeds), True),
+            **info,
+        )
     if "confidence" in config.methods:
         probs = predict("expert_model", trained["expert_model"].chosen)
         decision = jax.vmap(decisions.confidence_decision)(logits, probs)
-        diverged = info["diverged"] | trained["expert_model"].result.diverged[
-            trained["expert_model"].chosen
-        ]
+        diverged = (
+            info["diverged"]
+            | trained["expert_model"].result.diverged[trained["expert_model"].chosen]
+        )
         chosen = np.full(len(pairs.seeds), True)
         add("confidence", pairs, decision, chosen=chosen, diverged=diverged)
     if "expert" in config.methods:

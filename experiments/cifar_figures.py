@@ -31,9 +31,27 @@ def draw(workdir: pathlib.Path) -> None:
 
 
 def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
-    """System accuracy against the expert's skill, with 95 % bands over seeds."""
+    """System accuracy against the expert's skill, with 95 % bands over seeds.
+
+    The second panel shows the same where the systems are.
+    """
     rows = summary[(summary.split == "test") & (summary.metric == "system_accuracy")]
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axes in panels:
+        _draw_accuracy(axes, rows)
+    systems = rows[rows.method != "expert"]
+    if not systems.empty:
+        low, high = 100 * systems["mean"].min(), 100 * systems["mean"].max()
+        margin = 0.15 * (high - low) + 0.5
+        panels[1].set_ylim(low - margin, high + margin)
+    panels[0].set_ylabel("system accuracy on the test set, %")
+    panels[0].legend()
+    seeds = rows.n.max()
+    figure.suptitle(f"{rows.dataset.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    return figure
+
+
+def _draw_accuracy(axes: plt.Axes, rows: pd.DataFrame) -> None:
     for method, (label, color, line) in STYLES.items():
         part = rows[rows.method == method].sort_values("num_perfect")
         if part.empty:
@@ -43,12 +61,7 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
         low, high = 100 * part.ci_low, 100 * part.ci_high
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     axes.set_xlabel("k: classes on which the expert is perfect (a guess elsewhere)")
-    axes.set_ylabel("system accuracy on the test set, %")
-    seeds = rows.n.max()
-    axes.set_title(f"{rows.dataset.iloc[0]}: mean and 95 % interval, {seeds} seed(s)")
-    axes.legend()
     axes.grid(alpha=0.3)
-    return figure
 
 
 def draw_curves(curves: pd.DataFrame) -> plt.Figure:
@@ -79,8 +92,9 @@ def draw_curves(curves: pd.DataFrame) -> plt.Figure:
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("system accuracy on the test set, %")
     seeds = curves.seed.nunique()
-    figure.suptitle(f"{curves.dataset.iloc[0]}: mean and 95 % interval, {seeds} seed(s)")
-    panels[0][0].legend(fontsize="small")
+    figure.suptitle(f"{curves.dataset.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    if panels[0][0].lines:
+        panels[0][0].legend(fontsize="small")
     return figure
 
 

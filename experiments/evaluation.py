@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from l2d_jax import metrics
-from l2d_jax.types import Decision, PyTree, Sweep
+from l2d_jax.types import Array, Decision, PyTree, Sweep
 
 METRICS = (
     "system_accuracy",
@@ -26,7 +26,7 @@ COVERAGES = np.linspace(0.0, 1.0, 21)
 @jax.vmap
 def _measure(
     decision: Decision, labels: jax.Array, expert_labels: jax.Array
-) -> dict[str, jax.Array]:
+) -> dict[str, Array]:
     measured = metrics.team_metrics(decision, labels, expert_labels)
     right = (decision.prediction == labels, expert_labels == labels)
     curve = metrics.coverage_accuracy_curve(decision.defer_score, *right, COVERAGES)
@@ -69,8 +69,8 @@ def measure(
         for name in hparam_names
     }
     split = keys["split"]
-    names = {name: value for name, value in keys.items() if name != "split"}
-    names = names | {"seed": sweep.seeds, **hparams, "split": split}
+    constant = {name: value for name, value in keys.items() if name != "split"}
+    names = {**constant, "seed": sweep.seeds, **hparams, "split": split}
     table = pd.DataFrame(
         {**names, **info, **{name: measured[name] for name in METRICS}}
     )

@@ -19,7 +19,7 @@ from l2d_jax import (
     training,
 )
 from l2d_jax.learners import confidence, deferral
-from l2d_jax.types import Batch, Dataset, Decision, HParams
+from l2d_jax.types import Array, Batch, Dataset, Decision, HParams
 
 EXPERTS = {"specialist": experts.specialist}
 """Synthetic experts by name: ``(num_perfect, num_classes) -> Expert``."""
@@ -41,15 +41,13 @@ def annotate(
     return dataset._replace(expert_labels=labels[:, None])
 
 
-def annotate_with_nobody(
-    key: jax.Array, hparams: HParams, dataset: Dataset
-) -> Dataset:
+def annotate_with_nobody(key: jax.Array, hparams: HParams, dataset: Dataset) -> Dataset:
     """The examples as they are, for methods that know of no expert."""
     del key, hparams
     return dataset
 
 
-def system_score(decision: Decision, batch: Batch, hparams: HParams) -> jax.Array:
+def system_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
     """System accuracy, in [0, 1]."""
     del hparams
     assert batch.expert_labels is not None

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import ml_collections
@@ -76,7 +76,7 @@ def run(main: Main, default_config: str | None = None) -> None:
         logging.set_verbosity(logging.WARNING)
         use_all_cores()
         try:
-            main(config_flag.value, prepare_workdir(workdir_flag.value))
+            main(config_flag.value, prepare_workdir(str(workdir_flag.value)))
         except (ConfigError, data.DataError) as error:
             _fail(_one_line(error))
         except PermissionError as error:
@@ -98,9 +98,10 @@ def use_all_cores() -> None:
     Must come before the first use of JAX; a number the user chose with ``XLA_FLAGS`` or
     ``JAX_NUM_CPU_DEVICES`` stands.
     """
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not chosen and jax.config.jax_num_cpu_devices < 1:
-        jax.config.update("jax_num_cpu_devices", num_cores())
+    flag = "xla_force_host_platform_device_count"
+    if flag in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def num_cores() -> int:
@@ -231,6 +232,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)

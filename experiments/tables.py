@@ -73,5 +73,7 @@ def pivot(summary: pd.DataFrame, index: str, metric: str) -> str:
     )
     cells = rows.assign(cell=rows["mean"].map(lambda m: f"{100 * m:.1f}") + half)
     table = cells.pivot(index=index, columns="method", values="cell")
-    title = f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()} seeds"
+    title = (
+        f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()} seeds"
+    )
     return f"{title}\n{table.to_string()}"

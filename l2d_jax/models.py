@@ -239,3 +239,55 @@ def wide_resnet(
         return _draw_kernels(kernel_key, params), model_state
 
     return ModelFns(init, network.apply)
+
+
+def gated_pair(hidden: int) -> ModelFns:
+    """A classifier and a rejector, one hidden layer of sigmoid units each.
+
+    The rejector sees the inputs and the classifier's probability, through which no
+    gradient flows. Both first layers are one product with the inputs, units first, so
+    that many runs that share a batch are one matrix product; this is several times
+    faster than two dense networks.
+
+    Args:
+      hidden: units of each of the two networks, > 0.
+
+    Returns:
+      The functions; inputs ``[B, F]``, outputs the logits of label 1 and of deferring,
+      float ``[B, 2]``. Kernels start Xavier-uniform, biases at 0.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 5.
+    """
+
+    def init(key, inputs):
+        keys = jax.random.split(key, 4)
+        features = inputs.shape[-1]
+
+        def uniform(key, shape, fans):
+            limit = (6.0 / fans) ** 0.5
+            return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
+        classifier = uniform(keys[0], (hidden, features), features + hidden)
+        rejector = uniform(keys[1], (hidden, features), features + 1 + hidden)
+        params = {
+            "kernel": jnp.concatenate([classifier, rejector]),
+            "prob_kernel": uniform(keys[2], (hidden,), features + 1 + hidden),
+            "bias": jnp.zeros(2 * hidden),
+            "out_kernel": uniform(keys[3], (2, hidden), hidden + 1),
+            "out_bias": jnp.zeros(2),
+        }
+        return params, {}
+
+    def apply(params, model_state, inputs, train):
+        del train
+        first = params["kernel"] @ inputs.T + params["bias"][:, None]
+        out_kernel = params["out_kernel"][:, :, None]
+        units = nn.sigmoid(first[:hidden])
+        logit = jnp.sum(units * out_kernel[0], axis=0) + params["out_bias"][0]
+        prob = jax.lax.stop_gradient(nn.sigmoid(logit))
+        units = nn.sigmoid(first[hidden:] + params["prob_kernel"][:, None] * prob)
+        defer_logit = jnp.sum(units * out_kernel[1], axis=0) + params["out_bias"][1]
+        return jnp.stack([logit, defer_logit], axis=-1), model_state
+
+    return ModelFns(init, apply)

@@ -62,7 +62,9 @@ class Progress(NamedTuple):
     message: str = ""
 
 
-def grid(seeds: Sequence[int], hparams: Mapping[str, Sequence[float]]) -> Sweep:
+def grid(
+    seeds: Sequence[int], hparams: Mapping[str, Sequence[float] | np.ndarray]
+) -> Sweep:
     """Every combination of the values, for every seed; runs of a seed are neighbours.
 
     Args:
@@ -542,8 +544,10 @@ def annotate_runs(
     def labels_of(
         root: jax.Array, seed: Array, hparams: HParams, dataset: Dataset, index: Array
     ) -> Array:
-        annotated = annotate(training.run_key(root, seed), hparams, dataset)
-        return jnp.take(annotated.expert_labels, index, axis=0)
+        answers = annotate(training.run_key(root, seed), hparams, dataset).expert_labels
+        if answers is None:
+            raise ValueError("annotate gave no expert_labels")
+        return jnp.take(answers, index, axis=0)
 
     mapped = jax.jit(jax.vmap(labels_of, (None, 0, 0, None, 0)))
     # The inputs have no part in it and need not travel.

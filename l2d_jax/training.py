@@ -5,7 +5,7 @@ active. Both are pure and know nothing of other runs: `l2d_jax.sweeps` maps them
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ _LEARNER_STREAM, _POOL_STREAM, _TEST_STREAM = range(3)
 Annotate: TypeAlias = Callable[[jax.Array, HParams, Dataset], Dataset]
 """``(key, hparams, dataset) -> dataset``: adds what is this run's own, its expert."""
 
-Score: TypeAlias = Callable[[PyTree, Batch, HParams], jax.Array]
+Score: TypeAlias = Callable[[PyTree, Batch, HParams], Array]
 """``(prediction of the learner, batch, hparams) -> []``: higher is better."""
 
 
@@ -183,9 +183,7 @@ def advance(
           ``pool``.
       valid_index: validation examples, int ``[V]``, indices into ``pool``.
     """
-    annotated = annotate_pool(
-        program.annotate, run_key(root, seed), hparams, pool
-    )
+    annotated = annotate_pool(program.annotate, run_key(root, seed), hparams, pool)
     valid = take(annotated, valid_index)
 
     def step(train: TrainState, batch_index: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -194,10 +192,10 @@ def advance(
         )
         return train, metrics["loss"]
 
-    def epoch(state: RunState, batches: jax.Array) -> tuple[RunState, None]:
+    def epoch(state: RunState, batches: Any) -> tuple[RunState, None]:
         train, epoch_losses = jax.lax.scan(step, state.train, batches)
         outputs = predict(program, train.variables, hparams, pool.inputs, valid_index)
-        score = program.score(outputs, valid, hparams).astype(jnp.float32)
+        score = jnp.asarray(program.score(outputs, valid, hparams), jnp.float32)
         finite = (
             jnp.all(jnp.isfinite(epoch_losses))
             & jnp.isfinite(score)

@@ -173,9 +173,7 @@ def test_a_diverged_run_touches_no_neighbour(pool):
 def test_early_stopping_keeps_the_best_and_drops_the_stopped(pool):
     sweep = make_sweep(2, (0.05, 1e-6))
     result = run(make_program(40, patience=3), sweep, pool)
-    np.testing.assert_array_equal(
-        result.epochs, np.minimum(result.best_epoch + 3, 40)
-    )
+    np.testing.assert_array_equal(result.epochs, np.minimum(result.best_epoch + 3, 40))
     full = run(make_program(40), sweep, pool)
     assert np.all(result.epochs <= full.epochs)
     assert len(set(result.epochs)) > 1

@@ -41,7 +41,13 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.digits_seeds = 2
         config.digits_epochs = 2
         config.digits_peer_epochs = 1
-        config.wide_resnet = {"depth": 10, "width": 1, "batch": 4, "seeds": 2, "steps": 1}
+        config.wide_resnet = {
+            "depth": 10,
+            "width": 1,
+            "batch": 4,
+            "seeds": 2,
+            "steps": 1,
+        }
     if scale == "paper":
         config.widths = (8, 64, 256, 1024, 5000)
     return config

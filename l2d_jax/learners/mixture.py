@@ -29,7 +29,9 @@ def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
     if batch.expert_labels is None:
         raise ValueError("batch.expert_labels is None; deferral needs an expert")
     # -log sigmoid of the logit towards the label, stable at any logit.
-    classifier_nll = jax.nn.softplus(jnp.where(batch.labels == 1, -1, 1) * outputs[:, 0])
+    classifier_nll = jax.nn.softplus(
+        jnp.where(batch.labels == 1, -1, 1) * outputs[:, 0]
+    )
     label_prob = jnp.where(
         batch.labels == 1, batch.expert_labels[:, 0, 1], batch.expert_labels[:, 0, 0]
     )
