@@ -2,8 +2,8 @@
 
 A network with K+1 outputs is trained for every synthetic expert, hyperparameter and
 seed. Validation chooses the hyperparameters; the test set is then looked at once, for
-what was chosen. Three baselines share seeds, data and experts: the classifier alone, the
-expert alone, and deferring by confidence.
+what was chosen. Three baselines share seeds, data and experts: the classifier alone,
+the expert alone, and deferring by confidence.
 
   python -m experiments.cifar --config=experiments/configs/digits.py --workdir=DIR
 

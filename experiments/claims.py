@@ -2,8 +2,9 @@
 
   python -m experiments.claims --workdir=DIR
 
-Writes ``claims.csv``: ``id, paper, statement, paper_value, our_value, ci_low, ci_high, n,
-verdict``. A verdict is ``reproduced``, ``better``, ``not reproduced`` or ``not run: why``.
+Writes ``claims.csv``: ``id, paper, statement, paper_value, our_value, ci_low, ci_high,
+n, verdict``. A verdict is ``reproduced``, ``better``, ``not reproduced`` or ``not run:
+why``.
 """
 
 import importlib
@@ -117,7 +118,8 @@ def image_claims(source: str) -> list[Claim]:
         Claim(
             f"R7c-{source}",
             MOZANNAR_SONTAG,
-            "System accuracy rises with the expert's skill: Spearman correlation with k",
+            "System accuracy rises with the expert's skill: Spearman correlation with"
+            " k",
             "1",
             source,
             rises_with_skill,

@@ -62,7 +62,8 @@ def measure(
     measured = jax.tree.map(np.asarray, _measure(decision, labels, expert_labels))
     curve, best_curve = measured.pop("curve"), measured.pop("best_curve")
     hparams = {
-        # Through text, so that the float32 that was computed with reads as it was typed.
+        # Through text, so that the float32 that was computed with reads as it was
+        # typed.
         name: [float(str(value)) for value in sweep.hparams[name]]
         if name in sweep.hparams
         else np.full(len(sweep.seeds), np.nan)

@@ -65,8 +65,8 @@ def classifier_score(logits: jax.Array, batch: Batch, hparams: HParams) -> jax.A
 def expert_model_score(prob: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
     """Mean log-likelihood of the expert's being right or wrong, in nats, <= 0.
 
-    Probabilities are kept 1e-7 away from 0, so that one sure mistake in float32 does not
-    make the score -inf.
+    Probabilities are kept 1e-7 away from 0, so that one sure mistake in float32 does
+    not make the score -inf.
     """
     del hparams
     assert batch.expert_labels is not None

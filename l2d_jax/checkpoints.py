@@ -1,9 +1,9 @@
 """Checkpoints by orbax that are whole or not there.
 
-A checkpoint is a folder that orbax wrote, beside it ``<folder>.json`` with the sha256 of
-every file in it and what the caller wants to remember. The JSON is written last and in
-one move, so a checkpoint that was cut short has none, and one that was cut or changed
-later does not match its own.
+A checkpoint is a folder that orbax wrote, beside it ``<folder>.json`` with the sha256
+of every file in it and what the caller wants to remember. The JSON is written last and
+in one move, so a checkpoint that was cut short has none, and one that was cut or
+changed later does not match its own.
 """
 
 import hashlib

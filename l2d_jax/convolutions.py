@@ -28,15 +28,14 @@ def convolve(
     in both directions, s the stride, p half the zeros needed, rounded down: an even
     size at stride 2 is padded at its end only.
 
-    ``"xla"`` is `jax.lax.conv_general_dilated` with the gradients of its own. On a
-    CPU the compiler folds their flips and transpositions into the convolution, and
-    inside `jax.lax.scan` or `jax.lax.map` then runs it by a loop over single
-    numbers, some 100 times slower. ``"explicit"`` states both gradients as
-    convolutions of the forward kind, which are fast in a loop too; under `jax.vmap`
-    it runs one convolution after another, where XLA would run a slower grouped one.
-    It has first derivatives in reverse mode only, and `jax.shard_map` takes it with
-    ``check_vma=False``. ``"auto"`` is ``"explicit"`` if the default backend is a CPU,
-    else ``"xla"``.
+    ``"xla"`` is `jax.lax.conv_general_dilated` with the gradients of its own. These
+    are convolutions with reversed windows and permuted dimensions, for which XLA has
+    no fast code on a CPU inside `jax.lax.scan` or `jax.lax.map`: some 100 times slower.
+    ``"explicit"`` states both gradients as plain convolutions, fast in a loop too, and
+    under `jax.vmap` runs one convolution after another where XLA would run a slower
+    grouped one. It has first derivatives in reverse mode only, and `jax.shard_map`
+    takes it with ``check_vma=False``. ``"auto"`` is ``"explicit"`` if the default
+    backend is a CPU, else ``"xla"``.
 
     Args:
       inputs: images, float ``[B, H, W, C]``.
@@ -139,9 +138,8 @@ def _input_gradient(kernel, cotangents, size, stride):
             shape = (batch, *cells, kernel.shape[2])
             phases.append(jnp.zeros(shape, cotangents.dtype))
             continue
-        # Without the barrier XLA folds the flip into the convolution, and the fast
-        # kernel does not take it any more.
-        weights = lax.optimization_barrier(weights[::-1, ::-1].swapaxes(2, 3))
+        # Flipped by hand, not by a reversed window: only a plain one is fast in a loop.
+        weights = weights[::-1, ::-1].swapaxes(2, 3)
         phases.append(
             lax.conv_general_dilated(
                 cotangents, weights, (1, 1), padding, dimension_numbers=_DIMENSIONS
@@ -165,8 +163,8 @@ def _kernel_gradient(inputs, cotangents, window, stride):
     ):
         zeros = _zeros_before(size, weights, stride)
         padding.append((zeros, (outputs - 1) * stride + weights - size - zeros))
-    # Without the barrier XLA folds the transpositions into the convolution, and the
-    # fast kernel does not take it any more.
+    # Transposed by hand, not by dimension numbers: only NHWC is fast in a loop. Behind
+    # the barrier the copies are not fused with what precedes them (5 % of a step).
     images, weights = lax.optimization_barrier(
         (inputs.transpose(3, 1, 2, 0), cotangents.transpose(1, 2, 0, 3))
     )

@@ -27,7 +27,8 @@ def make_sgd(num_steps: int, momentum: float = 0.9) -> OptimizerFn:
     """Nesterov SGD with weight decay; the learning rate falls to 0 along a cosine.
 
     Weight decay is added to the gradient, as PyTorch's SGD does, for every parameter.
-    Reads ``hparams["learning_rate"]`` (the initial one) and ``hparams["weight_decay"]``.
+    Reads ``hparams["learning_rate"]`` (the initial one) and
+    ``hparams["weight_decay"]``.
 
     Args:
       num_steps: updates until the learning rate is 0, > 0.

@@ -66,8 +66,8 @@ def epoch_orders(
     steps = len(train) // batch_size
     if steps == 0:
         raise ValueError(
-            f"batch_size {batch_size} is larger than the {len(train)} training examples;"
-            f" choose one of at most {len(train)}"
+            f"batch_size {batch_size} is larger than the {len(train)} training"
+            f" examples; choose one of at most {len(train)}"
         )
     orders = [
         np.random.default_rng([seed, 1, epoch]).permutation(train)[: steps * batch_size]

@@ -130,7 +130,10 @@ def _one_after_another(
     def call(mapped: list[Any]) -> PyTree:
         rest = iter(mapped)
         return function(
-            *(next(rest) if axis == 0 else arg for arg, axis in zip(args, in_axes))
+            *(
+                next(rest) if axis == 0 else arg
+                for arg, axis in zip(args, in_axes, strict=True)
+            )
         )
 
     mapped = [arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0]

@@ -117,9 +117,9 @@ def test_gradients_in_a_loop(loop):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="of XLA's CPU compiler")
-def test_no_flip_is_left_to_the_compiler():
-    # A reversal or transposed dimensions inside the convolution are what makes XLA's
-    # own gradients slow in a loop, so neither may be in the compiled program.
+def test_only_plain_convolutions_are_left_in_a_loop():
+    # Reversed windows and permuted dimensions are what makes XLA's own gradients slow
+    # in a loop, so neither may be in the compiled program.
     inputs, kernel = _draw(0, 4, 8, 8, 16), _draw(1, 3, 3, 16, 16)
 
     def loss(x, w):
@@ -187,16 +187,13 @@ def test_inside_shard_map():
 def test_auto_is_explicit_on_a_cpu_and_xla_elsewhere(monkeypatch):
     inputs, kernel = _draw(0, 1, 4, 4, 1), _draw(1, 3, 3, 1, 1)
 
-    def barriers():
-        def loss(w):
-            return jnp.sum(convolve(inputs, w) ** 2)
-
-        return str(jax.make_jaxpr(jax.grad(loss))(kernel)).count("optimization_barrier")
+    def has_gradients_of_our_own():
+        return "custom_vjp" in str(jax.make_jaxpr(convolve)(inputs, kernel))
 
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert barriers() == 2
+    assert has_gradients_of_our_own()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert barriers() == 0
+    assert not has_gradients_of_our_own()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def make_program(num_epochs=6, patience=None):
 
 @pytest.fixture(scope="module")
 def pool():
-    """Class 0 is told from the others by the inputs; 1 and 2 are not from each other."""
+    """Class 0 is told from the others by the inputs; 1 and 2 are a coin's toss."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, NUM_CLASSES, 150).astype(np.int32)
     inputs = generator.normal(size=(150, 2)).astype(np.float32)

@@ -6,10 +6,11 @@
 Needs CIFAR-10 prepared by tensorflow-datasets under ``$L2D_DATA_DIR`` or
 ``--config.data_dir``; it is read without TensorFlow.
 
-Default, for 2 CPU cores: WideResNet-10-1 whose first convolution has stride 2, 2 epochs of
-the 45,000 training images, five experts, two values of alpha, 2 seeds: 32 trainings.
-``:paper``, for a GPU: WideResNet-28-4, 200 epochs, k = 0..10, 5 seeds; 10-4 and 160 epochs
-for the expert model, as the authors have it. ``:smoke`` is one epoch of one expert.
+Default, for 2 CPU cores: WideResNet-10-1 whose first convolution has stride 2, 2 epochs
+of the 45,000 training images, five experts, two values of alpha, 2 seeds: 32 trainings.
+``:paper``, for a GPU: WideResNet-28-4, 200 epochs, k = 0..10, 5 seeds; 10-4 and 160
+epochs for the expert model, as the authors have it. ``:smoke`` is one epoch of one
+expert.
 
 What the paper leaves open is decided as in ``digits.py``.
 """

@@ -3,14 +3,15 @@
   python -m experiments.claims --workdir=runs/claims
 
 Results that are there already are read: ``--config.results.cifar10=DIR`` names the work
-folder of a finished experiment. What has no folder is run here if it is named in ``run``.
+folder of a finished experiment. What has no folder is run here if it is named in
+``run``.
 """
 
 import ml_collections
 
 
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
-    """Settings at a scale: ``smoke``, default or ``paper``, that of what is run here."""
+    """Settings at a scale: ``smoke``, default or ``paper``; what is run has it too."""
     if scale not in ("smoke", "default", "paper"):
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()

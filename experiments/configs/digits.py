@@ -1,6 +1,7 @@
 """Learning to defer on scikit-learn's bundled images of handwritten digits.
 
-  python -m experiments.cifar --config=experiments/configs/digits.py --workdir=runs/digits
+  python -m experiments.cifar --config=experiments/configs/digits.py \
+      --workdir=runs/digits
 
 Default: 1,797 real images of 8 x 8 pixels (a fixed fifth for the test), a network
 64-128-11, experts k = 0..10, three values of alpha, 10 seeds: 450 trainings, under a

@@ -1,10 +1,11 @@
 """Deferring by confidence: a classifier and an expert-performance model, apart.
 
-Raghu et al., "The Algorithmic Automation Problem: Prediction, Triage, and Human Effort",
-2019, in the form in which Mozannar and Sontag (2020) use it as a baseline: the classifier
-knows nothing of the expert; the expert model predicts whether the expert is right; the
-system asks whoever is the more likely to be right. The two are two learners, so that one
-classifier serves every expert; `l2d_jax.decisions.confidence_decision` joins them.
+Raghu et al., "The Algorithmic Automation Problem: Prediction, Triage, and Human
+Effort", 2019, in the form in which Mozannar and Sontag (2020) use it as a baseline: the
+classifier knows nothing of the expert; the expert model predicts whether the expert is
+right; the system asks whoever is the more likely to be right. The two are two learners,
+so that one classifier serves every expert; `l2d_jax.decisions.confidence_decision`
+joins them.
 """
 
 import jax

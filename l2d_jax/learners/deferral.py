@@ -1,8 +1,8 @@
 """Learning to defer by one softmax over the classes and the expert.
 
 Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert", 2020: a
-network with K+1 outputs, trained with the deferral cross-entropy; the system defers where
-the last output is the largest.
+network with K+1 outputs, trained with the deferral cross-entropy; the system defers
+where the last output is the largest.
 """
 
 import jax
