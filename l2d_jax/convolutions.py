@@ -30,7 +30,7 @@ def convolve(
 
     ``"xla"`` is `jax.lax.conv_general_dilated` with the gradients of its own. These
     are convolutions with reversed windows and permuted dimensions, for which XLA has
-    no fast code on a CPU inside `jax.lax.scan` or `jax.lax.map`: some 100 times slower.
+    no fast code on a CPU inside `jax.lax.scan` or `jax.lax.map`, 10-100 times slower.
     ``"explicit"`` states both gradients as plain convolutions, fast in a loop too, and
     under `jax.vmap` runs one convolution after another where XLA would run a slower
     grouped one. It has first derivatives in reverse mode only, and `jax.shard_map`

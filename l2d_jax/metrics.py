@@ -201,13 +201,13 @@ def team_metrics(
     defer = jnp.asarray(decision.defer, bool)
     kept_weights = jnp.where(defer, 0, weights)
     deferred_weights = jnp.where(defer, weights, 0)
-    kept = coverage(defer, weights)
     return {
         "system_accuracy": system_accuracy(
             defer, decision.prediction, labels, expert_labels, weights
         ),
-        "coverage": kept,
-        "deferral_rate": 1 - kept,
+        "coverage": coverage(defer, weights),
+        # Not 1 - coverage, which the compiler may round to just below 0.
+        "deferral_rate": coverage(~defer, weights),
         "classifier_accuracy": accuracy(decision.prediction, labels, weights),
         "classifier_accuracy_kept": accuracy(decision.prediction, labels, kept_weights),
         "expert_accuracy": accuracy(expert_labels, labels, weights),

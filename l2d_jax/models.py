@@ -245,20 +245,25 @@ def gated_pair(hidden: int) -> ModelFns:
     """A classifier and a rejector, one hidden layer of sigmoid units each.
 
     The rejector sees the inputs and the classifier's probability, through which no
-    gradient flows. Both first layers are one product with the inputs, units first, so
-    that many runs that share a batch are one matrix product; this is several times
-    faster than two dense networks.
+    gradient flows. Arranged for sweeps: where many runs share a batch, the first layers
+    of both networks of all runs are one matrix product with it, some four times as fast
+    as two dense networks.
 
     Args:
-      hidden: units of each of the two networks, > 0.
+      hidden: units of each of the two networks, >= 1.
 
     Returns:
-      The functions; inputs ``[B, F]``, outputs the logits of label 1 and of deferring,
-      float ``[B, 2]``. Kernels start Xavier-uniform, biases at 0.
+      The network; it takes inputs ``[B, F]`` and gives the logits of label 1 and of
+      deferring, float ``[B, 2]``. Kernels start Xavier-uniform, biases at 0.
+
+    Raises:
+      ValueError: for a layer without units.
 
     References:
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 5.
     """
+    if hidden < 1:
+        raise ValueError(f"hidden is {hidden}; give every layer at least one unit")
 
     def init(key, inputs):
         keys = jax.random.split(key, 4)
@@ -270,10 +275,11 @@ def gated_pair(hidden: int) -> ModelFns:
 
         classifier = uniform(keys[0], (hidden, features), features + hidden)
         rejector = uniform(keys[1], (hidden, features), features + 1 + hidden)
+        kernel = jnp.concatenate([classifier, rejector])
         params = {
-            "kernel": jnp.concatenate([classifier, rejector]),
+            # The last column is the bias: its gradient comes with that of the others.
+            "kernel": jnp.pad(kernel, ((0, 0), (0, 1))),
             "prob_kernel": uniform(keys[2], (hidden,), features + 1 + hidden),
-            "bias": jnp.zeros(2 * hidden),
             "out_kernel": uniform(keys[3], (2, hidden), hidden + 1),
             "out_bias": jnp.zeros(2),
         }
@@ -281,13 +287,39 @@ def gated_pair(hidden: int) -> ModelFns:
 
     def apply(params, model_state, inputs, train):
         del train
-        first = params["kernel"] @ inputs.T + params["bias"][:, None]
-        out_kernel = params["out_kernel"][:, :, None]
-        units = nn.sigmoid(first[:hidden])
-        logit = jnp.sum(units * out_kernel[0], axis=0) + params["out_bias"][0]
-        prob = jax.lax.stop_gradient(nn.sigmoid(logit))
-        units = nn.sigmoid(first[hidden:] + params["prob_kernel"][:, None] * prob)
-        defer_logit = jnp.sum(units * out_kernel[1], axis=0) + params["out_bias"][1]
+        first = (
+            params["kernel"] @ jnp.pad(inputs, ((0, 0), (0, 1)), constant_values=1).T
+        )
+        out_kernel, out_bias = params["out_kernel"], params["out_bias"]
+        logit = _weigh(_sigmoid(first[:hidden]), out_kernel[0]) + out_bias[0]
+        prob = jax.lax.stop_gradient(_sigmoid(logit))
+        second = first[hidden:] + params["prob_kernel"][:, None] * prob
+        defer_logit = _weigh(_sigmoid(second), out_kernel[1]) + out_bias[1]
         return jnp.stack([logit, defer_logit], axis=-1), model_state
 
     return ModelFns(init, apply)
+
+
+def _sigmoid(logits):
+    # The same function; XLA has a faster tanh than exponential on a CPU.
+    return 0.5 * jnp.tanh(0.5 * logits) + 0.5
+
+
+@jax.custom_vjp
+def _weigh(units, weights):
+    """Weighted sum of units ``[H, B]``, float ``[B]``."""
+    return jnp.sum(units * weights[:, None], axis=0)
+
+
+def _weigh_fwd(units, weights):
+    return _weigh(units, weights), (units, weights)
+
+
+def _weigh_bwd(residuals, cotangents):
+    units, weights = residuals
+    # A product with ones is a vectorized sum over examples; a reduction is not.
+    of_weights = (units * cotangents) @ jnp.ones_like(cotangents)
+    return weights[:, None] * cotangents, of_weights
+
+
+_weigh.defvjp(_weigh_fwd, _weigh_bwd)

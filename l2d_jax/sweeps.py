@@ -175,8 +175,8 @@ def run_sweep(
     finished: dict[str, PyTree] = {}
     done = 0
     for number, members in enumerate(chunks):
-        store = _ChunkStore(checkpoint_dir, number, checkpoint_seconds)
-        result, damage = store.load_result(engine, members)
+        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds)
+        result, damage = store.load_result(engine)
         for message in damage:
             report(Progress(done, total, message))
         if result is None:
@@ -397,8 +397,13 @@ class _ChunkStore:
     """A chunk's files: its progress, and at the end its result."""
 
     def __init__(
-        self, folder: pathlib.Path | None, number: int, checkpoint_seconds: float
+        self,
+        folder: pathlib.Path | None,
+        number: int,
+        members: np.ndarray,
+        checkpoint_seconds: float,
     ):
+        self._members = members
         self._result = folder and folder.absolute() / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
         self._seconds = checkpoint_seconds
@@ -420,7 +425,11 @@ class _ChunkStore:
             return
         path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
         tree = {"state": state, "kept": kept}
-        info = {"members": members.tolist(), "epoch": epoch}
+        info = {
+            "chunk": self._members.tolist(),
+            "members": members.tolist(),
+            "epoch": epoch,
+        }
         checkpoints.save(path, tree, info)
         if self._progress is not None:
             checkpoints.remove(self._progress)
@@ -429,20 +438,20 @@ class _ChunkStore:
     def save_result(self, kept: dict[str, PyTree]) -> None:
         if self._result is None:
             return
-        checkpoints.save(self._result, kept, {})
+        checkpoints.save(self._result, kept, {"chunk": self._members.tolist()})
         for path in self._progress_paths():
             checkpoints.remove(path)
 
     def load_result(
-        self, engine: _Engine, members: np.ndarray
+        self, engine: _Engine
     ) -> tuple[dict[str, PyTree] | None, list[str]]:
         if self._result is None or not checkpoints.exists(self._result):
             return None, []
-        try:
-            checkpoints.read_info(self._result)
-        except checkpoints.DamagedCheckpointError as error:
-            return None, [f"damaged checkpoint, its runs start again: {error}"]
-        like = _resized(_keep(engine.like(members)), int((members >= 0).sum()))
+        info, damage = self._read_info(self._result)
+        if info is None:
+            return None, damage
+        num_runs = int((self._members >= 0).sum())
+        like = _resized(_keep(engine.like(self._members)), num_runs)
         return checkpoints.restore(self._result, like), []
 
     def load_progress(
@@ -450,12 +459,11 @@ class _ChunkStore:
     ) -> tuple[
         tuple[np.ndarray, training.RunState, dict[str, PyTree], int] | None, list[str]
     ]:
-        damage = []
+        damage: list[str] = []
         for path in sorted(self._progress_paths(), reverse=True):
-            try:
-                info = checkpoints.read_info(path)
-            except checkpoints.DamagedCheckpointError as error:
-                damage.append(f"damaged checkpoint, its runs start again: {error}")
+            info, messages = self._read_info(path)
+            damage += messages
+            if info is None:
                 checkpoints.remove(path)
                 continue
             members = np.array(info["members"])
@@ -465,6 +473,16 @@ class _ChunkStore:
             self._progress = path
             return (members, tree["state"], tree["kept"], info["epoch"]), damage
         return None, damage
+
+    def _read_info(self, path: pathlib.Path) -> tuple[dict[str, Any] | None, list[str]]:
+        """What was kept with a checkpoint, or why it is of no use."""
+        try:
+            info = checkpoints.read_info(path)
+        except checkpoints.DamagedCheckpointError as error:
+            return None, [f"damaged checkpoint, its runs start again: {error}"]
+        if info["chunk"] != self._members.tolist():
+            return None, [f"checkpoint for other devices, its runs start again: {path}"]
+        return info, []
 
     def _progress_paths(self) -> list[pathlib.Path]:
         if self._result is None:
