@@ -29,7 +29,7 @@ import pandas as pd
 from experiments import images, program, tables
 from l2d_jax import data, models, optimizers, placement, sweeps, training
 from l2d_jax.learners import deferral, gradient, mixture
-from l2d_jax.types import Dataset, HParams, TrainState
+from l2d_jax.types import Dataset, HParams, ModelFns, TrainState
 
 matplotlib.use("Agg")
 
@@ -67,6 +67,7 @@ class Variant:
       width: runs at a time.
       unit: unit of work.
       flops: floating-point operations in a unit of work.
+      dtype: of the matrix product whose rate is the peak.
       time: does it, and says how long it took.
     """
 
@@ -76,18 +77,20 @@ class Variant:
     unit: str
     flops: float
     time: Callable[[], Timing]
+    dtype: str = "float32"
 
 
-def measure_peak(size: int = 2048) -> float:
+def measure_peak(dtype: str = "float32") -> float:
     """Floating-point operations a second of a large matrix product.
 
     The best of ten products each with XLA and, on a CPU, with NumPy's BLAS.
     """
+    size = 2048 if jax.default_backend() == "cpu" else 8192
     a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
-    on_device = jnp.asarray(a)
+    on_device = jnp.asarray(a, dtype)
     compiled = jax.jit(jnp.matmul)
     products = [lambda: compiled(on_device, on_device).block_until_ready()]
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" and dtype == "float32":
         products.append(lambda: a @ a)
     best = float("inf")
     for product in products:
@@ -228,7 +231,8 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
         lambda: sweep_of(1, config.epochs, placement.Placement("vmap", 1)),
     )
     default = placement.default_placement(convolutional=False)
-    for width in config.widths:
+    first = hidden == config.hidden[0]
+    for width in config.widths if first else config.other_widths:
         yield Variant(
             workload,
             SWEEP,
@@ -336,6 +340,47 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
     )
 
 
+def time_steps(
+    model: ModelFns,
+    batch: Dataset,
+    where: placement.Placement,
+    num_seeds: int,
+    num_steps: int,
+    work_per_step: float,
+) -> Timing:
+    """Time training steps of the deferral learner, for several seeds."""
+    learner = deferral.make_learner(model, optimizers.make_sgd(1000))
+    hparams = {"alpha": 1.0, "learning_rate": 0.1, "weight_decay": 5e-4}
+    hparams = jax.tree.map(np.float32, hparams)
+
+    def init(seed: jax.Array, hparams: HParams, batch: Dataset) -> TrainState:
+        return learner.init(jax.random.key(seed), hparams, batch)
+
+    def advance(state: TrainState, hparams: HParams, batch: Dataset) -> TrainState:
+        def step(state: TrainState, _: Any) -> tuple[TrainState, None]:
+            return learner.update(state, hparams, batch)[0], None
+
+        return jax.lax.scan(step, state, length=num_steps)[0]
+
+    start = time.perf_counter()
+    placed = placement.place(advance, where, "rss", donate=(0,))
+    started = placement.place(init, where, "rss")
+    width = where.num_devices * where.runs_per_device
+    groups = -(-num_seeds // width)
+    shared = placed.put_shared((hparams, batch))
+    states = [
+        started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), *shared)
+        for g in range(groups)
+    ]
+    states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
+    compiled = time.perf_counter()
+    for _ in range(2):
+        states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
+    steady = time.perf_counter() - compiled
+    work = 2.0 * groups * width * num_steps * work_per_step
+    return Timing(work, steady + compiled - start, steady)
+
+
 def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
     """A training step of a WideResNet, over a few seeds."""
     import torch
@@ -351,41 +396,11 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
     )
     workload = f"WideResNet-{sizes.depth}-{sizes.width} step, batch {sizes.batch}"
     model = models.wide_resnet(sizes.depth, sizes.width, 11)
-    learner = deferral.make_learner(model, optimizers.make_sgd(1000))
-    hparams = {"alpha": 1.0, "learning_rate": 0.1, "weight_decay": 5e-4}
-    hparams = jax.tree.map(np.float32, hparams)
     flops = wide_resnet_flops(sizes.depth, sizes.width) * sizes.batch
     unit = "steps of a seed"
 
-    def init(seed: jax.Array, hparams: HParams, batch: Dataset) -> TrainState:
-        return learner.init(jax.random.key(seed), hparams, batch)
-
-    def advance(state: TrainState, hparams: HParams, batch: Dataset) -> TrainState:
-        def step(state: TrainState, _: Any) -> tuple[TrainState, None]:
-            return learner.update(state, hparams, batch)[0], None
-
-        return jax.lax.scan(step, state, length=sizes.steps)[0]
-
     def sweep_of(where: placement.Placement) -> Timing:
-        start = time.perf_counter()
-        placed = placement.place(advance, where, "rss", donate=(0,))
-        started = placement.place(init, where, "rss")
-        width = where.num_devices * where.runs_per_device
-        groups = -(-sizes.seeds // width)
-        shared = placed.put_shared((hparams, batch))
-        states = [
-            started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), *shared)
-            for g in range(groups)
-        ]
-        states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
-        compiled = time.perf_counter()
-        for _ in range(2):
-            states = [
-                jax.block_until_ready(placed.run(state, *shared)) for state in states
-            ]
-        steady = time.perf_counter() - compiled
-        work = 2.0 * groups * width * sizes.steps
-        return Timing(work, steady + compiled - start, steady)
+        return time_steps(model, batch, where, sizes.seeds, sizes.steps, 1)
 
     def peer(threads: int) -> Timing:
         torch.set_num_threads(threads)
@@ -433,6 +448,41 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
     )
 
 
+def large_wide_resnet_variants(
+    config: ml_collections.ConfigDict,
+) -> Iterator[Variant]:
+    """Images a second of a large WideResNet, for one seed and for several together."""
+    sizes = config.large_wide_resnet
+    generator = np.random.default_rng(0)
+    batch = Dataset(
+        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
+        generator.integers(0, 10, sizes.batch).astype(np.int32),
+        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
+    )
+    model = models.wide_resnet(
+        sizes.depth, sizes.width, 11, dtype=jnp.dtype(sizes.dtype)
+    )
+    for seeds in sizes.seeds:
+        for kind in ("vmap", "loop"):
+            yield Variant(
+                f"WideResNet-{sizes.depth}-{sizes.width}, {sizes.dtype}",
+                f"{SWEEP}, {kind}",
+                seeds,
+                "images",
+                wide_resnet_flops(sizes.depth, sizes.width),
+                functools.partial(
+                    time_steps,
+                    model,
+                    batch,
+                    placement.Placement(kind, seeds),
+                    seeds,
+                    sizes.steps,
+                    sizes.batch,
+                ),
+                sizes.dtype,
+            )
+
+
 def wide_resnet_flops(depth: int, width: int) -> float:
     """Operations of a training step on one 32 x 32 image, convolutions only.
 
@@ -464,8 +514,9 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def run_all(variants: list[Variant], repeats: int, peak: float) -> pd.DataFrame:
+def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
     """Time the variants in turn, ``repeats`` times over; one row each."""
+    peaks = {dtype: measure_peak(dtype) for dtype in {v.dtype for v in variants}}
     timings: list[list[Timing]] = [[] for _ in variants]
     memory = [float("nan")] * len(variants)
     for repeat in range(repeats):
@@ -495,7 +546,8 @@ def run_all(variants: list[Variant], repeats: int, peak: float) -> pd.DataFrame:
                 "compile_seconds": statistics.median(
                     t.seconds - t.steady_seconds for t in timed
                 ),
-                "share_of_peak": steady * variant.flops / peak,
+                "share_of_peak": steady * variant.flops / peaks[variant.dtype],
+                "peak_gflops": peaks[variant.dtype] / 1e9,
                 "peak_memory_mib": most,
                 "repeats": repeats,
             }
@@ -557,15 +609,17 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         "small": lambda: [v for h in config.hidden for v in small_variants(config, h)],
         "digits": lambda: list(digits_variants(config)),
         "wide_resnet": lambda: list(wide_resnet_variants(config)),
+        "large_wide_resnet": lambda: list(large_wide_resnet_variants(config)),
     }
     for name in config.workloads:
         if name not in made:
             known = ", ".join(made)
             raise program.ConfigError(f"workloads must be among {known}, got {name!r}")
-    peak = measure_peak()
-    variants = [variant for name in config.workloads for variant in made[name]()]
-    table = run_all(variants, config.repeats, peak)
-    table["peak_gflops"] = peak / 1e9
+    names = list(config.workloads)
+    if jax.default_backend() == "gpu":
+        names.append("large_wide_resnet")
+    variants = [variant for name in names for variant in made[name]()]
+    table = run_all(variants, config.repeats)
     tables.write_csv(table, workdir / "benchmark.csv")
     draw(table, workdir / "benchmark.png")
     with pd.option_context("display.width", 250, "display.max_colwidth", 50):

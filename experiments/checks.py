@@ -12,6 +12,8 @@ from experiments.program import ConfigError
 from l2d_jax import placement
 
 METHODS = ("deferral", "classifier", "expert", "confidence")
+MODELS = {"mlp": ("hidden",), "wide_resnet": ("depth", "width", "stem_stride", "dtype")}
+"""Sizes that each network needs."""
 DATASETS = {"digits": 10, "cifar10": 10}
 """Number of classes of each data set."""
 
@@ -47,7 +49,7 @@ def check_images(config: ml_collections.ConfigDict) -> None:
     if 0.0 in config.grid.learning_rate:
         raise ConfigError("grid.learning_rate must be > 0, got 0.0")
 
-    _whole("seed", config.seed, 0)
+    _whole("seed", config.seed, 0, 2**31 - 1)
     _whole("num_seeds", config.num_seeds, 1)
     _whole("num_epochs", config.num_epochs, 1)
     _whole("expert_model_epochs", config.expert_model_epochs, 1)
@@ -83,7 +85,13 @@ def check_batch(
 
 
 def _check_model(field: str, model: ml_collections.ConfigDict) -> None:
-    _one_of(f"{field}.name", model.name, ("mlp", "wide_resnet"))
+    _one_of(f"{field}.name", model.name, MODELS)
+    for part in MODELS[model.name]:
+        if part not in model:
+            raise ConfigError(
+                f"{field}.{part} is missing, which {model.name} needs; add it to the"
+                " config file"
+            )
     if model.name == "mlp":
         for size in model.hidden:
             _whole(f"{field}.hidden", size, 1)

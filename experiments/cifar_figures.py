@@ -39,7 +39,7 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axes in panels:
         _draw_accuracy(axes, rows)
-    systems = rows[rows.method != "expert"]
+    systems = rows[rows.method != "expert"].dropna(subset=["mean"])
     if not systems.empty:
         low, high = 100 * systems["mean"].min(), 100 * systems["mean"].max()
         margin = 0.15 * (high - low) + 0.5

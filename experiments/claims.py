@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import cifar, program, tables
+from experiments import checks, cifar, program, tables
 
 MOZANNAR_SONTAG = "Mozannar and Sontag 2020"
+
+
+class CannotMeasure(ValueError):
+    """The results lack what a claim is about; the message says what."""
 
 
 class Finding(NamedTuple):
@@ -55,15 +59,24 @@ class Claim(NamedTuple):
 
 
 def _accuracy(results: pd.DataFrame, method: str) -> pd.DataFrame:
-    """System accuracy on the test set, a row for each seed and a column for each k."""
+    """System accuracy on the test set, a row for each seed and a column for each k.
+
+    Raises:
+      CannotMeasure: the results hold nothing of the method.
+    """
     rows = results[(results.split == "test") & (results.method == method)]
+    if rows.empty:
+        raise CannotMeasure(f"the results hold no method {method}")
     return rows.pivot(index="seed", columns="num_perfect", values="system_accuracy")
 
 
 def perfect_expert(results: pd.DataFrame, tolerance: float) -> Finding:
     """System accuracy where the expert is perfect on every class."""
     accuracy = _accuracy(results, "deferral")
-    values = accuracy[accuracy.columns.max()].to_numpy()
+    num_classes = checks.DATASETS[results.dataset.iloc[0]]
+    if num_classes not in accuracy:
+        raise CannotMeasure(f"the results hold no expert of k = {num_classes}")
+    values = accuracy[num_classes].to_numpy()
     return Finding(values, bool(values.mean() >= 1 - tolerance))
 
 
@@ -79,6 +92,8 @@ def rises_with_skill(results: pd.DataFrame, tolerance: float) -> Finding:
     """Rank correlation of system accuracy with k, for each seed."""
     del tolerance
     accuracy = _accuracy(results, "deferral")
+    if len(accuracy.columns) < 2:
+        raise CannotMeasure("the results hold one k only")
     values = np.array(
         [stats.spearmanr(accuracy.columns, row).statistic for row in accuracy.values]
     )
@@ -136,6 +151,7 @@ def image_claims(source: str) -> list[Claim]:
     ]
 
 
+SCALES = ("smoke", "default", "paper")
 CLAIMS = [*image_claims("digits"), *image_claims("cifar10")]
 
 
@@ -147,10 +163,13 @@ def judge(claim: Claim, results: pd.DataFrame | str, tolerance: float) -> dict:
         "statement": claim.statement,
         "paper_value": claim.paper_value,
     }
-    if isinstance(results, str):
+    try:
+        if isinstance(results, str):
+            raise CannotMeasure(results)
+        finding = claim.measure(results, tolerance)
+    except CannotMeasure as error:
         nothing = dict.fromkeys(("our_value", "ci_low", "ci_high"), float("nan"))
-        return row | nothing | {"n": 0, "verdict": f"not run: {results}"}
-    finding = claim.measure(results, tolerance)
+        return row | nothing | {"n": 0, "verdict": f"not run: {error}"}
     low, high = tables.mean_interval(finding.values)
     return row | {
         "our_value": float(np.mean(finding.values)),
@@ -167,30 +186,63 @@ def find_results(
     """The results of an experiment, run here if need be; or why there are none.
 
     Raises:
-      program.ConfigError: a folder that was named holds no results.
+      program.ConfigError: a folder that was named holds no results, or others.
     """
     given = config.results[source]
     folder = pathlib.Path(given) if given else workdir / source
-    path = folder / "results.csv"
-    if not path.exists():
-        if given:
+    if given:
+        if not (folder / "results.csv").exists():
             raise program.ConfigError(
-                f"results.{source}: there is no {path}; name the work folder of a"
-                " finished experiment"
+                f"results.{source}: there is no {folder / 'results.csv'}; name the work"
+                " folder of a finished experiment"
             )
-        if source not in config.run:
-            return (
-                f"give --config.results.{source}=DIR, the work folder of"
-                f" experiments.cifar --config=experiments/configs/{source}.py"
-            )
+    elif source in config.run:
         module = importlib.import_module(f"experiments.configs.{source}")
+        source_config = module.get_config(config.scale)
         folder.mkdir(exist_ok=True)
-        cifar.main(module.get_config(config.scale), folder)
-    return pd.read_csv(path)
+        program.claim_workdir(source_config, folder)
+        if not (folder / "results.csv").exists():
+            cifar.main(source_config, folder)
+    elif not (folder / "results.csv").exists():
+        return (
+            f"give --config.results.{source}=DIR, the work folder of"
+            f" experiments.cifar --config=experiments/configs/{source}.py"
+        )
+    return read_results(source, folder / "results.csv")
+
+
+def read_results(source: str, path: pathlib.Path) -> pd.DataFrame:
+    """The results table of a data set.
+
+    Raises:
+      program.ConfigError: the file holds no such table.
+    """
+    try:
+        results = pd.read_csv(path)
+        columns = ["seed", "num_perfect", "method", "split", "system_accuracy"]
+        found = ", ".join(results[["dataset", *columns]].dataset.unique())
+    except (KeyError, TypeError, ValueError) as error:
+        raise program.ConfigError(
+            f"results.{source}: {path} is not a results table ({error}); name the work"
+            " folder of a finished experiment, or delete the file to run it again"
+        ) from error
+    if found != source:
+        raise program.ConfigError(
+            f"results.{source}: {path} holds results of {found or 'nothing'}, not of"
+            f" {source}; name another folder"
+        )
+    return results
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Judge every claim; the ledger goes to ``workdir``."""
+    if config.scale not in SCALES:
+        known = ", ".join(SCALES)
+        raise program.ConfigError(f"scale must be one of {known}, got {config.scale!r}")
+    if not 0.0 <= config.tolerance <= 1.0:
+        raise program.ConfigError(
+            f"tolerance must be a number in [0, 1], got {config.tolerance}"
+        )
     for source in config.run:
         if source not in config.results:
             known = ", ".join(config.results)

@@ -24,6 +24,17 @@ from l2d_jax import data, sweeps
 # 128 + SIGTERM, what a shell reports of a program that the signal ended.
 INTERRUPTED_STATUS = 143
 
+# What absl and ml_collections raise for flags and config files they cannot use.
+_FLAG_ERRORS = (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
 
@@ -38,13 +49,17 @@ def run(main: Main, default_config: str | None = None) -> None:
       main: ``(config, workdir)``; raises `ConfigError` for what the user can mend.
       default_config: config file if ``--config`` is not given; None requires it.
     """
-    config_flag = config_flags.DEFINE_config_file(
-        "config",
-        default_config,
-        "Config file, with its scale after a colon: FILE.py[:smoke|:paper]. Any field"
-        " is set by --config.FIELD=VALUE.",
-        lock_config=True,
-    )
+    try:
+        # A default config is read here, with what the command line changes of it.
+        config_flag = config_flags.DEFINE_config_file(
+            "config",
+            default_config,
+            "Config file, with its scale after a colon: FILE.py[:smoke|:paper]. Any"
+            " field is set by --config.FIELD=VALUE.",
+            lock_config=True,
+        )
+    except _FLAG_ERRORS as error:
+        _fail(_flag_error(error))
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Folder for the results; made if it is not there."
     )
@@ -54,21 +69,18 @@ def run(main: Main, default_config: str | None = None) -> None:
             rest = flags.FLAGS(argv)
             if len(rest) > 1:
                 raise flags.Error(f"unknown argument {rest[1]!r}; flags begin with --")
-            if config_flag.value is None:
+            config = config_flag.value
+            if config is None:
                 raise flags.Error("--config is missing; give --config=FILE.py")
-            if workdir_flag.value is None:
+            # A file that could not be read raises here, at the first use.
+            getattr(config, "lock", None)
+            if not isinstance(config, ml_collections.ConfigDict):
+                raise flags.Error("--config: its get_config must return a ConfigDict")
+            if not workdir_flag.value:
                 raise flags.Error("--workdir is missing; give --workdir=DIR")
             return rest
-        except (
-            flags.Error,
-            AttributeError,
-            KeyError,
-            OSError,
-            SyntaxError,
-            TypeError,
-            ValueError,
-        ) as error:
-            _fail(f"config: {_one_line(error)}")
+        except _FLAG_ERRORS as error:
+            _fail(_flag_error(error))
 
     def start(argv: Sequence[str]) -> None:
         del argv
@@ -146,7 +158,8 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
         name = _first_difference(theirs, ours)
         if name is not None:
             raise ConfigError(
-                f"workdir {workdir} was written with another config ({name} differs);"
+                f"workdir {workdir} was written with another config"
+                f" ({name or 'all of it'} differs);"
                 " choose another --workdir or give the same config"
             )
         return
@@ -187,6 +200,7 @@ class ProgressBar:
         self._bar: tqdm | None = None
         self._start = self._last = time.monotonic()
         self._first_done: int | None = None
+        self._said: int | None = None
 
     def __call__(self, progress: sweeps.Progress) -> None:
         """Show how far the sweep is."""
@@ -205,7 +219,9 @@ class ProgressBar:
         finished = progress.done == progress.total
         if now - self._last < self._seconds and not finished:
             return
-        self._last = now
+        if progress.done == self._said:
+            return
+        self._last, self._said = now, progress.done
         line = f"{self._title}: {progress.done}/{progress.total} epochs"
         made = progress.done - self._first_done
         if made and not finished:
@@ -225,6 +241,22 @@ def _first_difference(theirs: Any, ours: Any, name: str = "") -> str | None:
                 return found
         return None
     return None if theirs == ours else name
+
+
+def _flag_error(error: Exception) -> str:
+    """The part of an error in the flags or the config file that says what is wrong."""
+    if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
+        error = error.args[0]
+    if isinstance(error, KeyError):
+        # The name of the field and, at times, a guess at the one that was meant.
+        return f"config has no field {_one_line(error)}; its file lists the fields"
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, OSError):
+        return f"config: {lines[-1].strip()}; give the path of a config file"
+    if isinstance(error, flags.Error) and len(lines) > 1:
+        # Between the flag and what is wrong with it there is a whole traceback.
+        return f"{lines[0].rpartition(':')[0]}: {lines[-1]}"
+    return f"config: {_one_line(error)}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -88,10 +88,12 @@ def restore(path: pathlib.Path, like: PyTree) -> PyTree:
 
 
 def remove(path: pathlib.Path) -> None:
-    """Delete the checkpoint at ``path``, if there is one."""
+    """Delete what is at ``path``, a checkpoint or what is left of one."""
     _manifest_path(path).unlink(missing_ok=True)
-    if path.exists():
+    if path.is_dir():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _manifest_path(path: pathlib.Path) -> pathlib.Path:

@@ -439,7 +439,8 @@ class _ChunkStore:
         if self._result is None:
             return
         checkpoints.save(self._result, kept, {"chunk": self._members.tolist()})
-        for path in self._progress_paths():
+        # With what was cut short by a kill and never became a checkpoint.
+        for path in self._result.parent.glob(f"{self._result.name}_epoch_*"):
             checkpoints.remove(path)
 
     def load_result(

@@ -1,0 +1,198 @@
+"""Imports point one way, and each outside library has its one place."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+BASE = (
+    "allocation",
+    "augmentation",
+    "checkpoints",
+    "convolutions",
+    "decisions",
+    "experts",
+    "fairness",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "orders",
+    "placement",
+    "relaxations",
+)
+MAY_IMPORT = {
+    "__init__": set(),
+    "types": set(),
+    **{name: {"types"} for name in BASE},
+    "fairness": {"types", "losses"},
+    "relaxations": {"types", "losses"},
+    "models": {"types", "convolutions"},
+    "data": {"types", "experts", "data"},
+    "learners": {"types", *BASE, "learners"},
+    "training": {"types", *BASE, "learners"},
+    "sweeps": {"types", *BASE, "learners", "training"},
+}
+"""Parts of l2d_jax, and the parts that each may import."""
+
+NEVER_IN_LIBRARY = {"absl", "ml_collections", "matplotlib", "pandas", "scipy", "tqdm"}
+ONLY_IN = {
+    "sklearn": {"l2d_jax.data"},
+    "tensorflow": {"l2d_jax.data"},
+    "tensorflow_datasets": {"l2d_jax.data"},
+    "flax": {"l2d_jax.models"},
+    "torch": {"experiments.benchmark", "experiments.benchmark_torch"},
+}
+LAZY = {"sklearn", "tensorflow", "tensorflow_datasets", "torch"}
+"""Not to be had everywhere, so imported where they are used."""
+EAGER = {"experiments.benchmark_torch"}
+"""Modules that are nothing without what they import, and are imported lazily."""
+DYNAMIC = {"__import__", "import_module"}
+
+
+def is_under(module, parent):
+    return module == parent or module.startswith(f"{parent}.")
+
+
+def imports(module, tree):
+    """``(module or name imported, whether at the top of the file)``, absolute."""
+    lazy = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) not in lazy
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            if node.level:
+                parts = module.split(".")[: -node.level]
+                origin = ".".join([*parts, *([origin] if origin else [])])
+            # The name may be a module itself: ``from l2d_jax import losses``.
+            for alias in node.names:
+                yield f"{origin}.{alias.name}", id(node) not in lazy
+
+
+def breaches(module, source):
+    """What a module imports and may not, one line each."""
+    tree = ast.parse(source)
+    package, part = [*module.split("."), "__init__"][:2]
+    found = []
+    if package == "l2d_jax" and part not in MAY_IMPORT:
+        found.append(f"{module}: give l2d_jax.{part} its place in MAY_IMPORT")
+    for name, at_top in imports(module, tree):
+        line = f"{module} imports {name}"
+        top, below = [*name.split("."), ""][:2]
+        allowed = ONLY_IN.get(top)
+        if allowed is not None and not any(is_under(module, home) for home in allowed):
+            found.append(f"{line}: only {sorted(allowed)} may")
+        if top in LAZY and at_top and module not in EAGER:
+            found.append(f"{line}: only inside a function")
+        if package != "l2d_jax":
+            if package == "experiments" and top == "launch":
+                found.append(f"{line}: launch is above experiments")
+            continue
+        if top in ("experiments", "launch"):
+            found.append(f"{line}: that is above the library")
+        if top in NEVER_IN_LIBRARY:
+            found.append(f"{line}: the library does without")
+        if top == "l2d_jax" and below not in MAY_IMPORT.get(part, set()):
+            found.append(f"{line}: imports point the other way")
+    if package == "l2d_jax":
+        for node in ast.walk(tree):
+            name = getattr(node, "id", None) or getattr(node, "attr", None)
+            if name in DYNAMIC:
+                found.append(f"{module} uses {name}: imports must be plain to see")
+    return found
+
+
+def module_paths():
+    return [
+        path
+        for package in ("l2d_jax", "experiments", "launch")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_imports_point_one_way():
+    found = []
+    for path in module_paths():
+        module = module_name(path)
+        # Relative imports of a package count from the package itself.
+        if path.name == "__init__.py":
+            module += ".__init__"
+        found += breaches(module, path.read_text())
+    assert not found, "\n".join(found)
+
+
+def test_all_modules_are_seen():
+    names = {module_name(path) for path in module_paths()}
+    expected = {"l2d_jax", "l2d_jax.types", "l2d_jax.data.digits", "experiments.cifar"}
+    assert expected <= names
+    assert {"l2d_jax.learners.deferral", "experiments.configs.digits"} <= names
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("l2d_jax.losses", "from l2d_jax import metrics"),
+        ("l2d_jax.losses", "from l2d_jax.metrics import accuracy"),
+        ("l2d_jax.losses", "import l2d_jax.metrics"),
+        ("l2d_jax.losses", "from . import metrics"),
+        ("l2d_jax.losses", "from .metrics import accuracy"),
+        ("l2d_jax.losses", "def f():\n    from l2d_jax import metrics"),
+        ("l2d_jax.types", "from l2d_jax import losses"),
+        ("l2d_jax.learners.deferral", "from l2d_jax import training"),
+        ("l2d_jax.learners.deferral", "from ..sweeps import grid"),
+        ("l2d_jax.training", "from l2d_jax import sweeps"),
+        ("l2d_jax.training", "from l2d_jax import data"),
+        ("l2d_jax.data.digits", "from l2d_jax import metrics"),
+        ("l2d_jax.sweeps", "from experiments import tables"),
+        ("l2d_jax.sweeps", "import launch.slurm"),
+        ("l2d_jax.sweeps", "from absl import flags"),
+        ("l2d_jax.sweeps", "import ml_collections"),
+        ("l2d_jax.metrics", "import matplotlib.pyplot as plt"),
+        ("l2d_jax.metrics", "def f():\n    import pandas"),
+        ("l2d_jax.metrics", "def f():\n    import sklearn"),
+        ("l2d_jax.data.digits", "from sklearn import datasets"),
+        ("l2d_jax.data.cifar10", "import tensorflow_datasets as tfds"),
+        ("l2d_jax.learners.deferral", "from flax import linen as nn"),
+        ("l2d_jax.losses", "import importlib\nimportlib.import_module('pandas')"),
+        ("l2d_jax.shiny", "import jax"),
+        ("experiments.cifar", "def f():\n    import torch"),
+        ("experiments.benchmark", "import torch"),
+        ("experiments.images", "import flax.linen"),
+        ("experiments.images", "def f():\n    import tensorflow_datasets"),
+        ("experiments.cifar", "from launch import slurm"),
+    ],
+)
+def test_a_breach_is_caught(module, source):
+    assert len(breaches(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("l2d_jax.sweeps", "from l2d_jax import checkpoints, training"),
+        ("l2d_jax.fairness", "from l2d_jax.losses import f"),
+        ("l2d_jax.models", "from flax import linen\nfrom l2d_jax import convolutions"),
+        ("l2d_jax.data.digits", "def f():\n    from sklearn import datasets"),
+        ("l2d_jax.learners.deferral", "from .gradient import weighted_mean"),
+        ("l2d_jax.data.__init__", "from .digits import load_digits"),
+        ("experiments.benchmark_torch", "import torch.nn.functional"),
+        ("experiments.cifar", "import pandas\nfrom l2d_jax import sweeps"),
+        ("launch.slurm", "from experiments import cifar"),
+    ],
+)
+def test_what_is_allowed_passes(module, source):
+    assert breaches(module, source) == []
