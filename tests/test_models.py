@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax.models import mlp, wide_resnet
+from l2d_jax.models import gated_pair, mlp, wide_resnet
 
 
 def _count(tree):
@@ -241,3 +241,56 @@ def test_depth_must_fit_the_blocks(depth):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def plain_pair(params, inputs):
+    """`models.gated_pair` as two networks, written out."""
+    half = len(params["kernel"]) // 2
+    kernel, bias = params["kernel"][:, :-1], params["kernel"][:, -1]
+
+    def sigmoid(x):
+        return 1 / (1 + jnp.exp(-x))
+
+    units = sigmoid(inputs @ kernel[:half].T + bias[:half])
+    logit = units @ params["out_kernel"][0] + params["out_bias"][0]
+    prob = jax.lax.stop_gradient(sigmoid(logit))
+    first = inputs @ kernel[half:].T + bias[half:]
+    units = sigmoid(first + prob[:, None] * params["prob_kernel"])
+    defer_logit = units @ params["out_kernel"][1] + params["out_bias"][1]
+    return jnp.stack([logit, defer_logit], axis=-1)
+
+
+def test_gated_pair_is_two_networks():
+    model = gated_pair(4)
+    inputs = jax.random.normal(jax.random.key(1), (7, 3))
+    params, model_state = model.init(jax.random.key(0), inputs)
+    assert model_state == {}
+    assert jax.tree.map(jnp.shape, params) == {
+        "kernel": (8, 4),
+        "prob_kernel": (4,),
+        "out_kernel": (2, 4),
+        "out_bias": (2,),
+    }
+    # Xavier's limits: 3 + 4 units of the classifier, 4 + 4 of the rejector.
+    assert jnp.abs(params["kernel"][:4, :-1]).max() <= (6 / 7) ** 0.5
+    assert jnp.abs(params["kernel"][4:, :-1]).max() <= (6 / 8) ** 0.5
+    assert (params["kernel"][:, -1] == 0).all()
+
+    def ours(params):
+        return model.apply(params, model_state, inputs, train=True)[0]
+
+    np.testing.assert_allclose(
+        ours(params), plain_pair(params, inputs), rtol=1e-5, atol=1e-6
+    )
+    weights = jax.random.normal(jax.random.key(2), (7, 2))
+    gradient = jax.grad(lambda p: jnp.sum(weights * ours(p)))(params)
+    expected = jax.grad(lambda p: jnp.sum(weights * plain_pair(p, inputs)))(params)
+    for name in params:
+        np.testing.assert_allclose(
+            gradient[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_gated_pair_refuses_no_units():
+    with pytest.raises(ValueError, match="hidden is 0"):
+        gated_pair(0)
