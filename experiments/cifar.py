@@ -79,25 +79,27 @@ def train(
 ) -> dict[str, Trained]:
     """Every training that the config's methods need, by name."""
     programs = images.make_programs(config, splits)
-    stop = program.StopSignal()
     trained = {}
-    for name, sweep in make_sweeps(config).items():
-        model = config.expert_model if name == "expert_model" else config.model
-        result = sweeps.run_sweep(
-            programs[name],
-            sweep,
-            splits.train,
-            root_seed=config.seed,
-            valid_fraction=config.valid_fraction,
-            batch_size=config.batch_size,
-            where=images.make_placement(config, model),
-            epochs_per_dispatch=config.epochs_per_dispatch,
-            checkpoint_dir=workdir / "checkpoints" / name,
-            checkpoint_seconds=config.checkpoint_seconds,
-            report=program.ProgressBar(name),
-            should_stop=stop,
-        )
-        trained[name] = Trained(programs[name], sweep, result, choose(sweep, result))
+    with program.StopSignal() as stop:
+        for name, sweep in make_sweeps(config).items():
+            model = config.expert_model if name == "expert_model" else config.model
+            result = sweeps.run_sweep(
+                programs[name],
+                sweep,
+                splits.train,
+                root_seed=config.seed,
+                valid_fraction=config.valid_fraction,
+                batch_size=config.batch_size,
+                where=images.make_placement(config, model),
+                epochs_per_dispatch=config.epochs_per_dispatch,
+                checkpoint_dir=workdir / "checkpoints" / name,
+                checkpoint_seconds=config.checkpoint_seconds,
+                report=program.ProgressBar(name),
+                should_stop=stop,
+            )
+            trained[name] = Trained(
+                programs[name], sweep, result, choose(sweep, result)
+            )
     return trained
 
 

@@ -174,12 +174,25 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT, so that a sweep can stop between two dispatches."""
+    """Notes SIGTERM and SIGINT, so that a sweep can stop between two dispatches.
+
+    A context: outside it the signals end the program at once.
+    """
 
     def __init__(self) -> None:
         self._received = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        """Take the signals over."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
         del frame

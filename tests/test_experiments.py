@@ -360,19 +360,82 @@ def child_environment():
     }
 
 
+_SERVER = """
+import json, os, runpy, sys, traceback
+import sklearn.datasets
+from experiments import cifar_figures, checks, evaluation, program, tables
+print(flush=True)
+for line in sys.stdin:
+    module, argv, err = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.argv, status = [module, *argv], 0
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stderr.flush()
+        os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Server:
+    """A process that has imported everything and forks for every command line."""
+
+    def __init__(self, process):
+        self._process = process
+        self._read()
+
+    def _read(self):
+        return self._process.stdout.readline().strip()
+
+    def start(self, module, args, err):
+        """The process that runs the program; its standard error goes to a file."""
+        self._process.stdin.write(json.dumps([module, args, str(err)]) + "\n")
+        self._process.stdin.flush()
+        return int(self._read())
+
+    def wait(self):
+        """Its exit status."""
+        return int(self._read())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    # A user's own cache could stand in for data that are not there.
+    cache = str(tmp_path_factory.mktemp("cache"))
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        cwd=ROOT,
+        env=child_environment() | {"XDG_CACHE_HOME": cache},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Server(process)
+        process.stdin.close()
+
+
 class Command:
     """The same command, in the same work folder, as often as need be."""
 
     def __init__(self, workdir, *args):
         self.workdir = workdir
-        self.arguments = [sys.executable, "-m", "experiments.cifar", DIGITS]
-        self.arguments += [f"--workdir={workdir}", "--config.checkpoint_seconds=0"]
-        self.arguments += args
+        self.args = [DIGITS, f"--workdir={workdir}", "--config.checkpoint_seconds=0"]
+        self.args += args
 
     def run(self, number=None, when=None):
         """Exit status and standard error; ``number`` is sent once ``when()``."""
         with subprocess.Popen(
-            self.arguments,
+            [sys.executable, "-m", "experiments.cifar", *self.args],
             cwd=ROOT,
             env=child_environment(),
             stdout=subprocess.DEVNULL,
@@ -386,6 +449,18 @@ class Command:
             _, err = process.communicate(timeout=300)
         return process.returncode, err
 
+    def run_forked(self, server, err, number=None, when=None):
+        """The same, of a process that need not import everything first."""
+        pid = server.start("experiments.cifar", self.args, err)
+        with contextlib.suppress(ProcessLookupError):
+            while number is not None:
+                os.kill(pid, 0)
+                if when():
+                    os.kill(pid, number)
+                    break
+                time.sleep(0.002)
+        return server.wait(), err.read_text()
+
     def checkpoints(self):
         """Finished checkpoints of all trainings."""
         folder = self.workdir / "checkpoints"
@@ -395,7 +470,9 @@ class Command:
         return any((self.workdir / "checkpoints" / training).glob("*.json"))
 
 
-def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(digits, tmp_path):
+def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(
+    digits, server, tmp_path
+):
     command = Command(tmp_path / "work")
 
     status, err = command.run(signal.SIGTERM, lambda: command.has_begun("deferral"))
@@ -405,7 +482,12 @@ def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(digits, tmp_pat
     assert all(line.endswith("epochs") for line in progress)
     assert not (command.workdir / "results.csv").exists()
 
-    status, _ = command.run(signal.SIGKILL, lambda: command.has_begun("classifier"))
+    status, _ = command.run_forked(
+        server,
+        tmp_path / "killed.txt",
+        signal.SIGKILL,
+        lambda: command.has_begun("classifier"),
+    )
     assert status == -signal.SIGKILL
     assert not (command.workdir / "results.csv").exists()
 
@@ -414,7 +496,7 @@ def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(digits, tmp_pat
     file = max(damaged.rglob("d/*"), key=lambda path: path.stat().st_size)
     os.truncate(file, file.stat().st_size - 1)
 
-    status, err = command.run()
+    status, err = command.run_forked(server, tmp_path / "ended.txt")
     assert status == 0, err
     (said,) = [line for line in err.splitlines() if "damaged" in line]
     assert said.startswith("deferral: damaged checkpoint, its runs start again: ")
@@ -482,57 +564,13 @@ def test_checkpoints_for_other_devices_are_said_and_done_again(digits, tmp_path)
 
 # Bad input.
 
-_SERVER = """
-import json, os, runpy, sys, traceback
-import sklearn.datasets
-from experiments import cifar_figures, checks, evaluation, program, tables
-print(flush=True)
-for line in sys.stdin:
-    module, argv, err = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        sys.argv, status = [module, *argv], 0
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stderr.flush()
-        os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A process that has imported everything and forks for every command line."""
-    # A user's own cache could stand in for data that are not there.
-    cache = str(tmp_path_factory.mktemp("cache"))
-    with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
-        cwd=ROOT,
-        env=child_environment() | {"XDG_CACHE_HOME": cache},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        process.stdout.readline()
-        yield process
-        process.stdin.close()
-
 
 @pytest.fixture
 def run_program(server, tmp_path):
     def run(*args, module="experiments.cifar"):
         err = tmp_path / "stderr.txt"
-        server.stdin.write(json.dumps([module, args, str(err)]) + "\n")
-        server.stdin.flush()
-        return int(server.stdout.readline()), err.read_text()
+        server.start(module, args, err)
+        return server.wait(), err.read_text()
 
     return run
 
