@@ -585,7 +585,6 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
             bars,
             [f"{value:.3g} x" for value in rows.steady_ratio_to_sequential_torch],
         )
-        axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(workload, loc="left")
