@@ -163,11 +163,12 @@ def run_sweep(
         for seed in np.unique(sweep.seeds)
     }
     for fold in folds.values():
+        # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
     chunks, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
-    per_dispatch = -(
-        -program.num_epochs // -(-program.num_epochs // epochs_per_dispatch)
-    )
+    # Dispatches of equal length, rounded up: one program serves them all.
+    num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
+    per_dispatch = -(-program.num_epochs // num_dispatches)
     engine = _Engine(
         program, sweep, pool, root_seed, batch_size, folds, where, share, per_dispatch
     )

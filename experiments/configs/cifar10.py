@@ -12,6 +12,10 @@ of the 45,000 training images, five experts, two values of alpha, 2 seeds: 32 tr
 epochs for the expert model, as the authors have it. ``:smoke`` is one epoch of one
 expert.
 
+To expect of the default, on the test set: the classifier alone is right on 64 %; the
+system on 64, 65, 75, 92 and 100 % at k = 0, 2, 5, 8 and 10. It takes 26 minutes of CPU
+time; 21 minutes by the clock were measured on 2 cores that had other work besides.
+
 What the paper leaves open is decided as in ``digits.py``.
 """
 
