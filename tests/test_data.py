@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import os
+import socket
 import sys
 
 import numpy as np
@@ -205,6 +206,98 @@ def test_arrays_sha256_ignores_order_and_memory_layout():
     )
 
 
+CONTENT = b"what people answered"
+CONTENT_SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file as its authors publish it, and its address."""
+    path = tmp_path / "published.csv"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def test_find_returns_the_file_that_is_there(homeless):
+    path = homeless / "some" / "answers.csv"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT)
+    # Nothing listens at the address: it is not asked.
+    url = "http://127.0.0.1:9/answers.csv"
+    found = folder.find(homeless, "some/answers.csv", CONTENT_SHA256, url, "get it")
+    assert found == path
+    assert folder.find(homeless, "some/answers.csv", None, None, "get it") == path
+
+
+def test_find_downloads_once(homeless, published):
+    arguments = ("some/answers.csv", CONTENT_SHA256, published.as_uri(), "get it")
+    # The default folder does not exist yet.
+    path = folder.find(None, *arguments)
+    assert path == homeless / "xdg" / "l2d_jax" / "some" / "answers.csv"
+    assert path.read_bytes() == CONTENT
+    assert [*path.parent.iterdir()] == [path]
+    published.unlink()
+    assert folder.find(None, *arguments) == path
+
+
+def test_find_checks_a_download_before_it_is_in_place(homeless, published):
+    published.write_bytes(altered(CONTENT))
+    url = published.as_uri()
+    line = error_line(
+        folder.find, homeless, "some/answers.csv", CONTENT_SHA256, url, "get it"
+    )
+    path = homeless / "some" / "answers.csv"
+    assert line.startswith(f"the download of {path} is damaged or another version")
+    found = hashlib.sha256(altered(CONTENT)).hexdigest()
+    assert f"expected {CONTENT_SHA256}, found {found}" in line
+    assert url in line
+    assert [*path.parent.iterdir()] == []
+
+
+@pytest.mark.parametrize("kind", ["refused", "absent"])
+def test_find_says_what_to_do_where_it_cannot_download(homeless, monkeypatch, kind):
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # Bound and not listening: refuses.
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/answers.csv"
+        if kind == "absent":
+            url = (homeless / "nowhere.csv").as_uri()
+        line = error_line(
+            folder.find, homeless, "some/answers.csv", "00", url, "get it from a.org"
+        )
+    path = homeless / "some" / "answers.csv"
+    assert line.startswith(f"{path} is missing and could not be downloaded (URLError: ")
+    assert f"get it from a.org (it is {url}) and place it there" in line
+    assert "name a folder that holds some/answers.csv with L2D_DATA_DIR or" in line
+    assert [*path.parent.iterdir()] == []
+
+
+def test_find_names_a_damaged_file_and_leaves_it(homeless, published):
+    path = homeless / "answers.csv"
+    path.write_bytes(b"abc")
+    url = published.as_uri()
+    line = error_line(
+        folder.find, homeless, "answers.csv", CONTENT_SHA256, url, "get it from a.org"
+    )
+    assert line.startswith(f"{path} is damaged or another version")
+    assert f"expected {CONTENT_SHA256}, found ba7816bf8f01cfea" in line
+    assert f"delete it, get it from a.org (it is {url}) and place it there" in line
+    assert path.read_bytes() == b"abc"
+
+
+def test_find_without_an_address_says_where_to_get_the_file(homeless):
+    line = error_line(folder.find, homeless, "answers.csv", None, None, "convert it")
+    assert line == (
+        f"{homeless / 'answers.csv'} is missing: convert it and place it there, or "
+        "name a folder that holds answers.csv with L2D_DATA_DIR or --config.data_dir"
+    )
+
+
+def test_find_downloads_nothing_unchecked(homeless, published):
+    with pytest.raises(ValueError, match="sha256 is missing"):
+        folder.find(homeless, "answers.csv", None, published.as_uri(), "get it")
+
+
 # ---------------------------------------------------------------- digits
 
 
@@ -355,6 +448,48 @@ def test_read_only_data_dir_is_cached_in_the_users_cache(small_cifar10, homeless
         small_cifar10.chmod(0o755)
     cache = homeless / "xdg" / "l2d_jax" / "cache"
     assert (cache / "cifar10-3.0.2-train.npz").is_file()
+
+
+def fill_users_cache(homeless):
+    """Leaves the small CIFAR-10 in the user's cache, as a run elsewhere would."""
+    cache = homeless / "xdg" / "l2d_jax" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    for split, labels in (("train", SMALL_TRAIN_LABELS), ("test", SMALL_TEST_LABELS)):
+        path = cache / f"cifar10-3.0.2-{split}.npz"
+        np.savez(path, images=small_images(len(labels)), labels=labels)
+
+
+def test_named_folder_without_images_is_not_helped_by_the_users_cache(
+    small_cifar10, homeless, monkeypatch
+):
+    fill_users_cache(homeless)
+    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: None)
+    empty = homeless / "empty"
+    empty.mkdir()
+    expected = f"CIFAR-10 is not prepared in {empty}/tensorflow_datasets/cifar10/3.0.2"
+    assert error_line(load_cifar10, empty).startswith(expected)
+    monkeypatch.setenv("L2D_DATA_DIR", str(empty))
+    assert error_line(load_cifar10).startswith(expected)
+    assert list(empty.iterdir()) == []
+
+    # One split in the folder's own cache leaves the other one missing.
+    (empty / "cache").mkdir()
+    cached = homeless / "xdg" / "l2d_jax" / "cache" / "cifar10-3.0.2-train.npz"
+    cached.rename(empty / "cache" / cached.name)
+    fill_users_cache(homeless)
+    assert error_line(load_cifar10).startswith(expected)
+
+
+def test_users_cache_serves_the_default_folder_and_a_folder_with_the_images(
+    small_cifar10, homeless, monkeypatch
+):
+    def fail(folder, split):
+        raise AssertionError(f"{folder} is decoded")
+
+    fill_users_cache(homeless)
+    monkeypatch.setattr(cifar10, "_decode", fail)
+    assert_small(load_cifar10())
+    assert_small(load_cifar10(small_cifar10))
 
 
 def test_cache_that_cannot_be_written_is_no_failure(

@@ -1,8 +1,24 @@
 """Data sets as NumPy arrays, checked against known checksums."""
 
+from l2d_jax.data.answers import Answers, make_answers
 from l2d_jax.data.cifar10 import load_cifar10
+from l2d_jax.data.cifar10h import load_cifar10h, load_cifar10h_raw
+from l2d_jax.data.cifar10n import load_cifar10n
+from l2d_jax.data.cifar10s import load_cifar10s
 from l2d_jax.data.digits import load_digits
 from l2d_jax.data.folder import DataError, resolve_data_dir
 from l2d_jax.data.splits import Splits
 
-__all__ = ["DataError", "Splits", "load_cifar10", "load_digits", "resolve_data_dir"]
+__all__ = [
+    "Answers",
+    "DataError",
+    "Splits",
+    "load_cifar10",
+    "load_cifar10h",
+    "load_cifar10h_raw",
+    "load_cifar10n",
+    "load_cifar10s",
+    "load_digits",
+    "make_answers",
+    "resolve_data_dir",
+]

@@ -60,9 +60,14 @@ def _load_split(data_dir: pathlib.Path, split: str) -> Dataset:
         data_dir,
         f"cifar10-{_VERSION}-{split}.npz",
         _SHA256[split],
+        _records(data_dir, split),
         lambda: _build_split(data_dir, split),
     )
     return Dataset(inputs=arrays["images"], labels=arrays["labels"])
+
+
+def _records(data_dir: pathlib.Path, split: str) -> pathlib.Path:
+    return data_dir / _PLACE / f"cifar10-{split}.array_record-00000-of-00001"
 
 
 def _build_split(data_dir: pathlib.Path, split: str) -> dict[str, np.ndarray]:
@@ -70,7 +75,7 @@ def _build_split(data_dir: pathlib.Path, split: str) -> dict[str, np.ndarray]:
     folder = data_dir / _PLACE
     if not os.path.isfile(folder / "dataset_info.json"):
         _prepare(data_dir)
-    path = folder / f"cifar10-{split}.array_record-00000-of-00001"
+    path = _records(data_dir, split)
     _LOGGER.info("decoding %s, once: later runs read the cache", path)
     cause = None
     try:

@@ -6,15 +6,20 @@ sha256 of the arrays is the one the loader knows.
 """
 
 import hashlib
+import http.client
 import logging
 import os
 import pathlib
+import shutil
+import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
 ENVIRONMENT_VARIABLE = "L2D_DATA_DIR"
+_TIMEOUT = 60.0  # Seconds without a byte after which a download has failed.
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -93,10 +98,84 @@ def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def find(
+    data_dir: str | os.PathLike[str] | None,
+    relative_path: str,
+    sha256: str | None,
+    url: str | None,
+    remedy: str,
+) -> pathlib.Path:
+    """A source file in the data folder, downloaded if need be and if possible.
+
+    A download is moved into place only once its checksum is right.
+
+    Args:
+      data_dir: see `resolve_data_dir`.
+      relative_path: the file's place in the data folder, with forward slashes.
+      sha256: checksum of the file. None: the caller checks the content.
+      url: where to download the file, which needs ``sha256``. None: the file is not to
+        be had as it is.
+      remedy: how to get the file by hand, as in "get it from example.org".
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      DataError: the file is missing and not to be had, or is not the right one.
+      ValueError: there is a ``url``, and no ``sha256`` to check the download with.
+    """
+    if url is not None and sha256 is None:
+        raise ValueError(f"sha256 is missing: {url} is not to be trusted unchecked")
+    path = resolve_data_dir(data_dir) / relative_path
+    address = "" if url is None else f" (it is {url})"
+    remedy = (
+        f"{remedy}{address} and place it there, or name a folder that holds "
+        f"{relative_path} with {ENVIRONMENT_VARIABLE} or --config.data_dir"
+    )
+    if os.path.isfile(path):
+        if sha256 is not None:
+            _check_sha256(path, str(path), sha256, f"delete it, {remedy}")
+    elif url is None or sha256 is None:
+        raise DataError(f"{path} is missing: {remedy}")
+    else:
+        _download(url, path, sha256, remedy)
+    return path
+
+
+def _download(url: str, path: pathlib.Path, sha256: str, remedy: str) -> None:
+    _LOGGER.info("downloading %s to %s", url, path)
+    try:
+        with _replacing(path) as temporary:
+            with (
+                urllib.request.urlopen(url, timeout=_TIMEOUT) as response,
+                open(temporary, "xb") as file,
+            ):
+                shutil.copyfileobj(response, file)
+            _check_sha256(temporary, f"the download of {path}", sha256, remedy)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(
+            f"{path} is missing and could not be downloaded ({one_line(error)}): "
+            f"check the network, or {remedy}"
+        ) from error
+
+
+def _check_sha256(path: pathlib.Path, name: str, sha256: str, remedy: str) -> None:
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        found = f"none, {one_line(error)}"
+    if found != sha256:
+        raise DataError(
+            f"{name} is damaged or another version (sha256 expected {sha256}, found "
+            f"{found}): {remedy}"
+        )
+
+
 def cached_arrays(
     data_dir: pathlib.Path,
     filename: str,
     sha256: str,
+    source: pathlib.Path,
     build: Callable[[], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """Arrays from the cache, or built and then cached.
@@ -108,6 +187,9 @@ def cached_arrays(
       data_dir: the data folder.
       filename: name of the cache file, ends in ``.npz``.
       sha256: `arrays_sha256` of the right arrays.
+      source: file in the data folder that the arrays are built from. Where it is
+        missing, the cache in `user_cache_dir`, which may stem from another folder, is
+        not read.
       build: makes the right arrays from the source, or raises.
 
     Returns:
@@ -116,7 +198,7 @@ def cached_arrays(
     # Read-only folders may hold a cache that somebody else filled: look in both.
     # `os.path` because pathlib raises where a home folder may not even be searched.
     paths = [folder / "cache" / filename for folder in (data_dir, user_cache_dir())]
-    for path in paths:
+    for path in paths if os.path.exists(source) else paths[:1]:
         if not os.path.exists(path):
             continue
         arrays, found = _read_npz(path)
@@ -156,12 +238,20 @@ def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    with _replacing(path) as temporary, open(temporary, "xb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to; what is there at the end becomes ``path``, if all went well.
+
+    Many processes may make the same file: each writes its own, the last one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Many processes may build the same file: each writes its own, the last one stays.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

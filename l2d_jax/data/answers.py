@@ -1,0 +1,169 @@
+"""What real people answered: who, about which example, and which class."""
+
+import csv
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l2d_jax.data.folder import DataError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Answers(NamedTuple):
+    """Answers of P annotators, A in all, in the order of their source.
+
+    No annotator answers an example twice, and every annotator answers at least one.
+
+    Attributes:
+      annotators: who answered, int32 ``[A]``, in [0, P).
+      examples: index of the example in its split, in canonical order, int32 ``[A]``.
+      labels: class given, int32 ``[A]``, in [0, K).
+      names: the annotators' identifiers, ``[P]``, sorted as text.
+      num_repeats: how many further answers of an annotator to the same example were
+        left out.
+    """
+
+    annotators: np.ndarray
+    examples: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    num_repeats: int
+
+
+def make_answers(
+    ids: Sequence[object],
+    examples: Sequence[object],
+    labels: Sequence[object],
+    num_examples: int,
+    num_classes: int,
+    source: str | os.PathLike[str],
+    rows: Sequence[int] | None = None,
+) -> Answers:
+    """Answers from raw columns, checked.
+
+    Of an annotator's answers to the same example the first stays, whether the example
+    was shown again or the identifier appears in two sessions.
+
+    Args:
+      ids: the annotators' identifiers, ``[A]``, as text or numbers.
+      examples: index of the example, ``[A]``, whole numbers or their text, in
+        [0, num_examples).
+      labels: class given, ``[A]``, whole numbers or their text, in [0, num_classes).
+      num_examples: size of the split.
+      num_classes: K, the number of classes.
+      source: the file that the columns are from, for messages.
+      rows: number of each answer's row in the source, ``[A]``, for messages. None: 1,
+        2, ..., A.
+
+    Returns:
+      The answers, ``[A]`` or fewer.
+
+    Raises:
+      DataError: an identifier is missing, an index or a class is out of range, or there
+        is no answer at all.
+      ValueError: the columns differ in length.
+    """
+    rows = range(1, len(ids) + 1) if rows is None else rows
+    sizes = [len(ids), len(examples), len(labels), len(rows)]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"ids, examples, labels and rows must be of one length, not {sizes}"
+        )
+    if len(rows) == 0:
+        raise DataError(f"{source} holds no answer: get the whole file")
+    first: dict[tuple[str, int], int] = {}
+    for name, example, label, row in zip(ids, examples, labels, rows, strict=True):
+        # NaN, as a table of floats has it, is the one value unlike itself.
+        identifier = "" if name is None or name != name else str(name).strip()
+        index, given = whole_number(example), whole_number(label)
+        if not identifier:
+            problem = "the annotator's identifier is missing"
+        elif index is None or not 0 <= index < num_examples:
+            problem = _out_of_range("image index", example, num_examples)
+        elif given is None or not 0 <= given < num_classes:
+            problem = _out_of_range("label", label, num_classes)
+        else:
+            first.setdefault((identifier, index), given)
+            continue
+        raise DataError(
+            f"{source}, row {row} (the header not counted): {problem}; correct the row "
+            "or leave it out"
+        )
+    num_repeats = len(ids) - len(first)
+    if num_repeats:
+        _LOGGER.info(
+            "%s: %d repeated answers left out; of each annotator's answers to the same "
+            "example the first stays",
+            source,
+            num_repeats,
+        )
+    names = tuple(sorted({identifier for identifier, _ in first}))
+    places = {identifier: place for place, identifier in enumerate(names)}
+    return Answers(
+        annotators=np.array([places[identifier] for identifier, _ in first], np.int32),
+        examples=np.array([index for _, index in first], np.int32),
+        labels=np.array(list(first.values()), np.int32),
+        names=names,
+        num_repeats=num_repeats,
+    )
+
+
+def read_columns(
+    lines: Iterable[str], names: Sequence[str], source: str | os.PathLike[str]
+) -> list[list[str]]:
+    """Columns of a table of comma-separated values, found by name.
+
+    Args:
+      lines: the table, line ends kept; the first line is the header.
+      names: the columns wanted.
+      source: the file, for messages.
+
+    Returns:
+      The text of each column, without the header, in the order of ``names``. A row too
+      short for a column has an empty text there; an empty line is no row.
+
+    Raises:
+      DataError: a column is missing, or the table cannot be read.
+    """
+    reader = csv.reader(lines)
+    try:
+        header = next(reader, [])
+        missing = [name for name in names if name not in header]
+        if missing:
+            found = ", ".join(header)
+            raise DataError(
+                f"{source} has no column {', '.join(missing)} (it has {found!r:.200}): "
+                "get the file as its authors publish it"
+            )
+        rows = [row for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{source} is no table of comma-separated values (near line "
+            f"{reader.line_num + 1}, {error}): get the file as its authors publish it"
+        ) from error
+    places = [header.index(name) for name in names]
+    return [[row[i] if i < len(row) else "" for row in rows] for i in places]
+
+
+def whole_number(value: object) -> int | None:
+    """The whole number that a value or its text is.
+
+    Args:
+      value: a number, or text such as ``"7"`` or ``"7.0"``.
+
+    Returns:
+      The number, or None where it is none.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _out_of_range(what: str, value: object, size: int) -> str:
+    return f"{what} {str(value)!r:.50} is not a whole number in [0, {size})"
