@@ -66,6 +66,47 @@ def deferral_cross_entropy(
     return label_weight * label_nll - expert_correct * log_probs[-1]
 
 
+def cost_sensitive_cross_entropy(logits: ArrayLike, costs: ArrayLike) -> jax.Array:
+    r"""Cross entropy of actions that each have a cost, in nats times its unit.
+
+    .. math:: -\sum_i (\max_j c_j - c_i) \log p_i, \quad p = softmax(logits)
+
+    An action weighs as much as it saves over the costliest one, so only differences of
+    costs count: they may be negative, and in any unit. The softmax that minimizes the
+    mean of the loss is proportional to the mean of these savings; its largest entry is
+    thus the action of least mean cost. With :math:`c_k = 1[k \neq y]` for the classes
+    and :math:`c_K = 1[m \neq y]` for deferring to the answer m, this is
+    `deferral_cross_entropy` at alpha = 1. A price of deferring that makes it the
+    costliest action puts weight on every wrong class.
+
+    Args:
+      logits: scores of the actions, float ``[A]``, A >= 2, finite: the K classes and,
+        last, deferring, or any others.
+      costs: cost of each action, in the order of ``logits``, ``[A]``, finite; lower is
+        better.
+
+    Returns:
+      The loss, float ``[]``, >= 0; 0, and so is its gradient with respect to the
+      logits, where all costs are equal. Not finite where traced ``costs`` are not.
+
+    Raises:
+      ValueError: an argument has the wrong shape, or a concrete value is not finite.
+
+    References:
+      Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
+      2020, Eq. 3.
+    """
+    _require_shape("logits", logits, "[A]", min_size=2)
+    _require_shape("costs", costs, "[A]", min_size=2)
+    _require_same_shape("costs", costs, "logits", logits)
+    _require_not_nan("logits", logits)
+    _require_values("costs", costs, "be finite", lambda v: abs(v) != float("inf"))
+
+    log_probs = jax.nn.log_softmax(jnp.asarray(logits))
+    costs = jnp.asarray(costs, log_probs.dtype)
+    return -jnp.sum((jnp.max(costs) - costs) * log_probs)
+
+
 def classification_cross_entropy(logits: ArrayLike, label: ArrayLike) -> jax.Array:
     r"""Cross entropy of the K classes, in nats.
 

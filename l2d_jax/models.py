@@ -22,15 +22,19 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 class _Mlp(nn.Module):
     hidden: tuple[int, ...]
-    num_outputs: int
+    num_outputs: int | None
     activation: Callable[[jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, inputs, train):
         del train
-        features = jnp.asarray(inputs, jnp.float32).reshape(inputs.shape[0], -1)
+        features = jnp.asarray(inputs, jnp.float32)
+        # Sizes in full, not -1, so that a batch may be empty.
+        features = features.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
         for width in self.hidden:
             features = self.activation(nn.Dense(width)(features))
+        if self.num_outputs is None:
+            return features
         return nn.Dense(self.num_outputs)(features)
 
 
@@ -89,7 +93,7 @@ class _Block(nn.Module):
 class _WideResNet(nn.Module):
     blocks: int
     width: int
-    num_outputs: int
+    num_outputs: int | None
     stem_stride: int
     dtype: Any
     convolution: str
@@ -112,6 +116,8 @@ class _WideResNet(nn.Module):
                 )(features, train)
         features = _norm(self.dtype, train, "norm")(features)
         features = jnp.mean(nn.relu(features), axis=(1, 2), dtype=jnp.float32)
+        if self.num_outputs is None:
+            return features
         return nn.Dense(self.num_outputs, name="head")(features)
 
 
@@ -147,12 +153,15 @@ def _model_fns(module: nn.Module) -> ModelFns:
     return ModelFns(init, apply)
 
 
-def mlp(hidden: Sequence[int], num_outputs: int, activation: str = "relu") -> ModelFns:
+def mlp(
+    hidden: Sequence[int], num_outputs: int | None, activation: str = "relu"
+) -> ModelFns:
     """Fully connected network on flattened inputs, in float32.
 
     Args:
       hidden: units of each hidden layer, each >= 1; empty for a linear model.
-      num_outputs: number of outputs O, >= 1.
+      num_outputs: number of outputs O, >= 1; None gives the last hidden layer instead,
+        and applies to the parameters of a network with outputs as well.
       activation: after each hidden layer, ``"relu"``, ``"sigmoid"`` or ``"tanh"``.
 
     Returns:
@@ -165,7 +174,7 @@ def mlp(hidden: Sequence[int], num_outputs: int, activation: str = "relu") -> Mo
         raise ValueError(
             f"activation is {activation!r}; choose one of {sorted(_ACTIVATIONS)}"
         )
-    if min(*hidden, num_outputs, 1) < 1:
+    if min(*hidden, 1 if num_outputs is None else num_outputs, 1) < 1:
         raise ValueError(
             f"hidden is {tuple(hidden)} and num_outputs {num_outputs}; give every "
             "layer at least one unit"
@@ -197,7 +206,8 @@ def wide_resnet(
     Args:
       depth: number of convolutions on the longest path, 6 n + 4 with n >= 1.
       width: widening factor, >= 1.
-      num_outputs: number of logits O, >= 1.
+      num_outputs: number of logits O, >= 1; None gives the features below them, float
+        ``[B, 64 width]``, and applies to the parameters of a network with outputs.
       stem_stride: step of the first convolution. 1 is the paper's network; 2 halves the
         resolution of all that follows, at a quarter of the cost, for a CPU.
       dtype: dtype of the computation, float32 or bfloat16.
@@ -221,7 +231,7 @@ def wide_resnet(
         ("num_outputs", num_outputs),
         ("stem_stride", stem_stride),
     ):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; give a whole number of at least 1")
     if convolution not in IMPLEMENTATIONS:
         raise ValueError(

@@ -1,6 +1,6 @@
 """The few types that every part of the library shares. No logic lives here.
 
-Axes used throughout: B examples, K classes, M experts, R runs, G groups.
+Axes used throughout: B examples, K classes, A actions, M experts, R runs, G groups.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,11 @@ class Dataset(NamedTuple):
       groups: sensitive group of each example, int ``[B]``.
       weights: weight of each example, float ``[B]``; 0 for padding and for examples
           that nobody annotated.
+      expert_correct: whether each expert is right, or the imputed probability of it,
+          float ``[B, M]``, in [0, 1]; for methods that need no more than that, where
+          answers are unknown.
+      costs: cost of each action to the team, float ``[B, A]``, in the caller's unit;
+          lower is better.
     """
 
     inputs: Array
@@ -33,6 +38,8 @@ class Dataset(NamedTuple):
     expert_labels: Array | None = None
     groups: Array | None = None
     weights: Array | None = None
+    expert_correct: Array | None = None
+    costs: Array | None = None
 
 
 Batch: TypeAlias = Dataset

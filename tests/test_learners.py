@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from l2d_jax import optimizers
-from l2d_jax.learners import confidence, deferral, gradient, mixture
+from l2d_jax.learners import confidence, correctness, deferral, gradient, mixture
 from l2d_jax.types import Batch, ModelFns
 
 PER_CELL = 20
@@ -180,7 +180,10 @@ def softmax(logits):
 def expected_gradient(name, batch, w, weights):
     """The weighted mean loss and its gradient, in float64 from the equations."""
     logits = batch.inputs.astype(np.float64) @ w
-    correct = (batch.expert_labels[:, 0] == batch.labels).astype(float)
+    if batch.expert_correct is None:
+        correct = (batch.expert_labels[:, 0] == batch.labels).astype(float)
+    else:
+        correct = batch.expert_correct[:, 0].astype(np.float64)
     if name == "expert_model":
         prob = 1 / (1 + np.exp(-logits[:, 0]))
         losses = -correct * np.log(prob) - (1 - correct) * np.log(1 - prob)
@@ -189,7 +192,7 @@ def expected_gradient(name, batch, w, weights):
         # Targets of a cross-entropy: the label's weight, and the expert's.
         targets = np.eye(logits.shape[1])[batch.labels]
         if name == "deferral":
-            targets *= np.where(correct, 0.3, 1.0)[:, None]
+            targets *= (1.0 - 0.7 * correct)[:, None]
             targets[:, -1] = correct
         probs = softmax(logits)
         losses = -np.sum(targets * np.log(probs), axis=1)
@@ -207,6 +210,21 @@ def test_an_update_follows_the_gradient_of_the_mean_loss(batch, name, weighted):
     given = batch._replace(weights=weights.astype(np.float32)) if weighted else batch
     got, loss, w = gradient_of(make(name, plain_sgd()), given)
     expected, expected_loss = expected_gradient(name, batch, w, weights)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["deferral", "expert_model"])
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_imputed_correctness_takes_the_place_of_answers(batch, name, answered):
+    probs = np.random.default_rng(1).uniform(size=(len(batch.labels), 2))
+    given = batch._replace(
+        expert_labels=batch.expert_labels if answered else None,
+        expert_correct=probs.astype(np.float32),
+    )
+    got, loss, w = gradient_of(make(name, plain_sgd()), given)
+    ones = np.ones(len(batch.labels))
+    expected, expected_loss = expected_gradient(name, given, w, ones)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
 
@@ -245,8 +263,29 @@ def test_without_an_expert(batch, name):
         state = learner.init(jax.random.key(0), HPARAMS, alone)
         return learner.update(state, HPARAMS, alone)
 
-    with pytest.raises(ValueError, match=r"batch\.expert_labels is None"):
+    with pytest.raises(ValueError, match=r"batch\.expert_labels is None") as error:
         jax.eval_shape(update_once)
+    assert ("batch.expert_correct" in str(error.value)) == (name != "mixture")
+
+
+def test_whether_the_expert_is_right():
+    answers = np.int32([[2, 0], [1, 1], [0, 1]])
+    given = Batch(np.zeros((3, 4)), np.int32([2, 0, 0]), answers)
+    right = correctness.expert_correct(given, jnp.float32)
+    assert right.dtype == jnp.float32
+    np.testing.assert_array_equal(right, [1.0, 0.0, 1.0])
+    imputed = given._replace(expert_correct=np.float32([[0.25, 1], [0.5, 1], [1, 0]]))
+    np.testing.assert_array_equal(
+        correctness.expert_correct(imputed, jnp.float32), [0.25, 0.5, 1.0]
+    )
+    for field, values in (
+        ("expert_labels", np.zeros((3, 2, 3))),
+        ("expert_correct", np.zeros(3)),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"batch\.{field} must have shape \[B, M\]"
+        ):
+            correctness.expert_correct(given._replace(**{field: values}), jnp.float32)
 
 
 def test_the_classifier_knows_nothing_of_the_expert(batch):

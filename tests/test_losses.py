@@ -34,6 +34,11 @@ def oracle_deferral(logits, label, expert_correct, alpha):
     return -c * np.log(p[-1]) - (alpha * c + 1 - c) * np.log(p[label])
 
 
+def oracle_cost_sensitive(logits, costs):
+    costs = np.asarray(costs, np.float64)
+    return -np.sum((costs.max() - costs) * np.log(softmax(logits)))
+
+
 def oracle_classification(logits, label):
     return -np.log(softmax(logits)[label])
 
@@ -81,6 +86,8 @@ def batch_of(name, num_rows=4):
 
     if name == "deferral":
         return 3 * floats(5), classes(4), units(), 2 * units()
+    if name == "cost-sensitive":
+        return 3 * floats(5), 4 * floats(5)
     if name == "classification":
         return 3 * floats(4), classes(4)
     if name == "correctness":
@@ -94,6 +101,7 @@ def batch_of(name, num_rows=4):
 
 CASES = {
     "deferral": (losses.deferral_cross_entropy, oracle_deferral),
+    "cost-sensitive": (losses.cost_sensitive_cross_entropy, oracle_cost_sensitive),
     "classification": (losses.classification_cross_entropy, oracle_classification),
     "correctness": (losses.expert_correctness_nll, oracle_correctness),
     "mixture": (losses.mixture_nll, oracle_mixture),
@@ -158,6 +166,23 @@ def test_the_deferral_score_is_the_last():
     np.testing.assert_allclose(gain / LOG2, 1.0, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ([0, 1, 1], 1.0),  # 1 * -log2(1/2)
+        ([0, 1, 0], 3.0),  # 1 * -log2(1/2) + 1 * -log2(1/4)
+        ([5.0, 2.0, 1.0], 14.0),  # (0, 3, 4) minutes saved, at (1, 2, 2) bits
+        ([-1.0, -3.0, 0.5], 8.5),  # (1.5, 3.5, 0), at (1, 2, 2)
+        ([7.0, 7.0, 7.0], 0.0),
+        ([False, True, True], 1.0),
+    ],
+)
+def test_cost_sensitive_cross_entropy_by_hand(costs, expected):
+    logits = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    loss = losses.cost_sensitive_cross_entropy(logits, np.array(costs))
+    np.testing.assert_allclose(loss / LOG2, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_classification_cross_entropy_by_hand():
     logits = jnp.log(jnp.array([0.5, 0.25, 0.25]))
     for label, bits in ((0, 1.0), (1, 2.0), (np.int64(2), 2.0)):
@@ -204,6 +229,7 @@ def test_finite_at_extreme_logits(size):
     for loss in (
         lambda z: losses.deferral_cross_entropy(z, 1, 1.0, 0.5),
         lambda z: losses.deferral_cross_entropy(z, 0, 0.0, 0.5),
+        lambda z: losses.cost_sensitive_cross_entropy(z, jnp.array([3.0, 0.0, 1.0])),
         lambda z: losses.classification_cross_entropy(z, 0),
         lambda z: losses.expert_correctness_nll(z[0], 0.3),
         lambda z: losses.allocation_log_loss(z, jnp.array([1.0, 0.0, 0.5]), 0),
@@ -264,14 +290,56 @@ def test_a_wrong_expert_leaves_the_cross_entropy_of_all_scores():
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("expert_label", [0, 3])
-def test_alpha_one_is_the_cost_sensitive_cross_entropy(expert_label):
+def test_alpha_one_is_the_cost_sensitive_cross_entropy():
     logits, labels, *_ = batch_of("deferral", 6)
-    for z, label in zip(logits, labels, strict=True):
-        costs = np.append(np.arange(4) != label, expert_label != label).astype(float)
-        expected = -np.sum((costs.max() - costs) * np.log(softmax(z)))
-        loss = losses.deferral_cross_entropy(z, label, expert_label == label, 1.0)
-        np.testing.assert_allclose(loss, expected, rtol=2e-6, atol=2e-6)
+    expert_wrong = np.arange(6) % 2 == 0
+    wrong = np.column_stack([np.arange(4) != labels[:, None], expert_wrong])
+    np.testing.assert_allclose(
+        jax.vmap(losses.cost_sensitive_cross_entropy)(logits, wrong),
+        jax.vmap(losses.deferral_cross_entropy)(logits, labels, 1.0 - expert_wrong),
+        rtol=2e-6,
+        atol=2e-6,
+    )
+
+
+def test_only_differences_of_costs_count_and_only_their_unit_scales():
+    logits, costs = batch_of("cost-sensitive")
+    costs = np.round(4 * costs) / 4  # Quarters, to which 100 is added exactly.
+    of = jax.vmap(jax.value_and_grad(losses.cost_sensitive_cross_entropy))
+    ours, shifted, scaled = (
+        of(logits, costs),
+        of(logits, costs + 100),
+        of(logits, costs * 60),
+    )
+    for leaf, same, sixtyfold in zip(ours, shifted, scaled, strict=True):
+        np.testing.assert_array_equal(leaf, same)
+        np.testing.assert_allclose(60 * leaf, sixtyfold, rtol=2e-6, atol=2e-5)
+    assert np.abs(ours[1]).max() > 0.1
+
+
+def test_equal_costs_leave_nothing_to_learn():
+    at = jnp.array([1e4, 0.0, -3.0])
+    loss, slope = jax.value_and_grad(losses.cost_sensitive_cross_entropy)(
+        at, jnp.full(3, 2.5)
+    )
+    assert loss == 0.0
+    np.testing.assert_array_equal(slope, np.zeros(3))
+
+
+def test_the_cost_sensitive_minimum_is_proportional_to_the_mean_saving():
+    costs = jnp.array([[0.0, 6.0, 2.0, 4.0], [6.0, 0.0, 2.0, 6.0]])
+    # Savings (6, 0, 4, 2) and (0, 6, 4, 0): with 1/4 of the second, (18, 6, 16, 6) / 4.
+    shares = jnp.array([0.75, 0.25])
+
+    @jax.jit
+    def risk(logits):
+        each = jax.vmap(losses.cost_sensitive_cross_entropy, (None, 0))
+        return shares @ each(logits, costs)
+
+    best = jnp.log(jnp.array([18.0, 6.0, 16.0, 6.0])) - 0.3
+    np.testing.assert_allclose(jax.grad(risk)(best), np.zeros(4), rtol=0, atol=2e-6)
+    assert risk(best) < risk(best.at[2].add(0.1))
+    assert jnp.argmax(best) == jnp.argmin(shares @ costs)
 
 
 def test_deferral_cross_entropy_is_linear_in_expert_correct():
@@ -369,6 +437,27 @@ ZEROS = np.zeros(3)
             "^expert_correct must have",
         ),
         (losses.deferral_cross_entropy, (LOGITS, 0, 0.0, ZEROS), "^alpha must have"),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (np.zeros((4, 3)), np.zeros((4, 3))),
+            r"logits must have shape \[A\], got \(4, 3\); vmap over the batch",
+        ),
+        (losses.cost_sensitive_cross_entropy, (ZEROS, 0.0), "^costs must have"),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (ZEROS, np.zeros((2, 3))),
+            r"^costs .*vmap over the batch",
+        ),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (ZEROS, LOGITS),
+            r"costs must have the shape \(3,\) of logits, got \(4,\)",
+        ),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (np.zeros(1), np.zeros(1)),
+            "at least 2 entries",
+        ),
         (losses.deferral_cross_entropy, (0.0, 0, 0.0), r"^logits .*got \(\)"),
         (losses.deferral_cross_entropy, (np.zeros(1), 0, 0.0), "at least 2 entries"),
         (
@@ -430,6 +519,21 @@ def test_a_wrong_shape_names_the_argument(wrap, loss, args, message):
             losses.deferral_cross_entropy,
             (LOGITS, 0, 0.0, -1.0),
             "alpha must be >= 0, got -1",
+        ),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (ZEROS, np.array([0.0, np.nan, 1.0])),
+            "costs must be finite, got NaN",
+        ),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (ZEROS, np.array([0.0, np.inf, 1.0])),
+            "costs must be finite, got inf",
+        ),
+        (
+            losses.cost_sensitive_cross_entropy,
+            (ZEROS + np.nan, ZEROS),
+            "logits must be finite, got NaN",
         ),
         (
             losses.classification_cross_entropy,

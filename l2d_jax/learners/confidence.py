@@ -11,6 +11,7 @@ joins them.
 import jax
 
 from l2d_jax import losses
+from l2d_jax.learners.correctness import expert_correct
 from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
 from l2d_jax.types import Batch, HParams, Learner
 
@@ -29,16 +30,14 @@ def classifier_batch_loss(
 def expert_model_batch_loss(
     outputs: jax.Array, batch: Batch, hparams: HParams
 ) -> jax.Array:
-    """Mean binary cross-entropy of "the expert is right" under logits ``[B, 1]``."""
+    """Mean binary cross-entropy of "the expert is right" under logits ``[B, 1]``.
+
+    The batch gives ``expert_correct`` or the expert's answers, ``[B, 1]``; see
+    `l2d_jax.learners.correctness.expert_correct`.
+    """
     del hparams
-    if batch.expert_labels is None:
-        raise ValueError(
-            "batch.expert_labels is None; an expert model needs an expert's answers"
-        )
-    expert_correct = (batch.expert_labels[:, 0] == batch.labels).astype(outputs.dtype)
-    example_losses = jax.vmap(losses.expert_correctness_nll)(
-        outputs[:, 0], expert_correct
-    )
+    correct = expert_correct(batch, outputs.dtype)
+    example_losses = jax.vmap(losses.expert_correctness_nll)(outputs[:, 0], correct)
     return weighted_mean(example_losses, batch.weights)
 
 

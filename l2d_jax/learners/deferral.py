@@ -8,6 +8,7 @@ where the last output is the largest.
 import jax
 
 from l2d_jax import decisions, losses
+from l2d_jax.learners.correctness import expert_correct
 from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
 from l2d_jax.types import Batch, HParams, Learner
 
@@ -17,16 +18,13 @@ def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
 
     Args:
       outputs: network outputs, float ``[B, K+1]``.
-      batch: labels ``[B]`` and answers of one expert ``[B, 1]``.
+      batch: labels ``[B]`` and either ``expert_correct`` or the answers of one expert,
+        ``[B, 1]``; see `l2d_jax.learners.correctness.expert_correct`.
       hparams: ``alpha``, the weight of the label where the expert is right.
     """
-    if batch.expert_labels is None:
-        raise ValueError(
-            "batch.expert_labels is None; deferral needs an expert's answers"
-        )
-    expert_correct = (batch.expert_labels[:, 0] == batch.labels).astype(outputs.dtype)
+    correct = expert_correct(batch, outputs.dtype)
     example_losses = jax.vmap(losses.deferral_cross_entropy, (0, 0, 0, None))(
-        outputs, batch.labels, expert_correct, hparams["alpha"]
+        outputs, batch.labels, correct, hparams["alpha"]
     )
     return weighted_mean(example_losses, batch.weights)
 
