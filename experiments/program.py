@@ -206,10 +206,18 @@ class StopSignal:
 
 
 class ProgressBar:
-    """A bar with an ETA on a terminal, a line now and then elsewhere."""
+    """A bar with an ETA on a terminal, a line now and then elsewhere.
 
-    def __init__(self, title: str, seconds_between_lines: float = 20.0):
-        self._title, self._seconds = title, seconds_between_lines
+    Args:
+      title: what is being done.
+      seconds_between_lines: least time between two lines.
+      unit: what is counted, in the singular.
+    """
+
+    def __init__(
+        self, title: str, seconds_between_lines: float = 20.0, unit: str = "epoch"
+    ):
+        self._title, self._seconds, self._unit = title, seconds_between_lines, unit
         self._bar: tqdm | None = None
         self._start = self._last = time.monotonic()
         self._first_done: int | None = None
@@ -221,7 +229,9 @@ class ProgressBar:
             print(f"{self._title}: {progress.message}", file=sys.stderr, flush=True)
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = tqdm(total=progress.total, desc=self._title, unit="epoch")
+                self._bar = tqdm(
+                    total=progress.total, desc=self._title, unit=self._unit
+                )
             self._bar.update(progress.done - self._bar.n)
             if progress.done == progress.total:
                 self._bar.close()
@@ -235,7 +245,7 @@ class ProgressBar:
         if progress.done == self._said:
             return
         self._last, self._said = now, progress.done
-        line = f"{self._title}: {progress.done}/{progress.total} epochs"
+        line = f"{self._title}: {progress.done}/{progress.total} {self._unit}s"
         made = progress.done - self._first_done
         if made and not finished:
             left = (now - self._start) * (progress.total - progress.done) / made

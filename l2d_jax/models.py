@@ -185,7 +185,7 @@ def mlp(
 def wide_resnet(
     depth: int,
     width: int,
-    num_outputs: int,
+    num_outputs: int | None,
     *,
     stem_stride: int = 1,
     dtype: Any = jnp.float32,

@@ -123,6 +123,29 @@ def test_wide_resnet_shapes(digits):
         assert jax.tree.structure(new_state) == jax.tree.structure(model_state)
 
 
+def test_features_of_a_wide_resnet_are_below_its_head(digits):
+    _, apply, params, model_state, inputs = digits
+    below = wide_resnet(10, 1, None)
+    features, _ = below.apply(params, model_state, inputs, False)
+    assert features.shape == (6, 64)
+    head = params["head"]
+    outputs, _ = apply(params, model_state, inputs, False)
+    expected = features @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_an_mlp_are_its_last_hidden_layer():
+    network = mlp((4, 3), 2)
+    inputs = jnp.arange(10.0).reshape(5, 2) / 10
+    params, model_state = network.init(jax.random.key(0), inputs)
+    features, _ = mlp((4, 3), None).apply(params, model_state, inputs, False)
+    assert features.shape == (5, 3)
+    outputs, _ = network.apply(params, model_state, inputs, False)
+    head = params["Dense_2"]
+    expected = features @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_norm_statistics_move_in_training_only(digits):
     _, apply, params, model_state, inputs = digits
     _, kept = apply(params, model_state, inputs, False)

@@ -1,0 +1,618 @@
+"""A car that learns when its own driver should take over: trips in rain and darkness.
+
+A repetition draws ten drivers. Nine are the others, one is the person; models of how
+long the person takes are made in four ways, each imputes the minutes of trips that
+nobody drove, and a rejector-classifier learns from these whether the human drives or
+the car in one of its two ways. Every method is judged on the same test trips.
+
+  python -m experiments.trips --config=experiments/configs/trips.py --workdir=DIR
+
+References:
+  Raman and Yee, "Improving Learning-to-Defer Algorithms Through Fine-Tuning", 2021.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from experiments import fields, program, tables, trips_figures
+from l2d_jax import (
+    chunks,
+    finetuning,
+    hierarchical,
+    models,
+    optimizers,
+    orders,
+    placement,
+    sweeps,
+    training,
+    trips,
+)
+from l2d_jax.learners import cost_sensitive
+from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.types import Array, Batch, Dataset, HParams, Learner, PyTree
+
+METHODS = ("none", "finetune", "self_training", "hierarchical")
+"""Ways to model the person: without fine-tuning, the paper's two, and ours."""
+REFERENCES = ("known_mean", "ideal", "always_defer", "never_defer")
+"""What needs no training; always part of the results."""
+Predict: TypeAlias = Callable[[Array], jax.Array]
+"""Minutes of a human, ``[B]``, from conditions ``[B, 2]``."""
+CONDITIONS = ("uniform", "binary")
+METRICS = (
+    "minutes",
+    "minutes_saved",
+    "regret",
+    "deferral_rate",
+    "human_model_error",
+)
+NUM_RESAMPLES = 2000
+"""Of the bootstrap, for the interval of a share."""
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Check the config.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    fields.values("methods", config.methods)
+    for method in config.methods:
+        fields.one_of("methods", method, METHODS)
+    if len(set(config.methods)) != len(config.methods):
+        raise program.ConfigError(f"methods must not repeat, got {config.methods}")
+    fields.one_of("conditions", config.conditions, CONDITIONS)
+    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
+    fields.whole("runs_per_device", config.runs_per_device, 0)
+    fields.whole("seed", config.seed, 0, 2**31 - 1)
+    fields.whole("num_repetitions", config.num_repetitions, 1)
+    fields.whole("num_drivers", config.num_drivers, 3)
+    fields.whole("trips_per_driver", config.trips_per_driver, 2)
+    if config.trips_per_driver % 2:
+        raise program.ConfigError(
+            "trips_per_driver must be even, half to tune and half to test, got"
+            f" {config.trips_per_driver}"
+        )
+    fields.whole("num_unlabelled", config.num_unlabelled, 0)
+    num_tuning = config.trips_per_driver // 2
+    fields.values("finetune_trips", config.finetune_trips)
+    for value in config.finetune_trips:
+        fields.whole("finetune_trips", value, 0, num_tuning)
+    if list(config.finetune_trips) != sorted(set(config.finetune_trips)):
+        raise program.ConfigError(
+            "finetune_trips must increase, without repeats, got"
+            f" {config.finetune_trips}"
+        )
+    if config.num_unlabelled == 0 and config.finetune_trips[0] == 0:
+        raise program.ConfigError(
+            "finetune_trips 0 with num_unlabelled 0 leaves nothing to learn from; raise"
+            " one of them"
+        )
+    _check_world(config.world)
+    _check_human_model(config)
+    _check_rejector(config)
+
+
+def _check_world(world: ml_collections.ConfigDict) -> None:
+    for name, size in (
+        ("driver_rates", 3),
+        ("driver_deviations", 3),
+        ("constant_mean", None),
+        ("constant_deviation", None),
+        ("dependent_means", 3),
+        ("dependent_deviations", 3),
+    ):
+        field = f"world.{name}"
+        value = world[name]
+        if size is not None:
+            fields.values(field, value)
+            if len(value) != size:
+                raise program.ConfigError(
+                    f"{field} must hold {size} values (base, rain, darkness), got"
+                    f" {value}"
+                )
+        for number in (value,) if size is None else value:
+            fields.number(field, number, -1e4 if "mean" in name else 0.0, 1e4)
+
+
+def _check_human_model(config: ml_collections.ConfigDict) -> None:
+    model = config.human_model
+    for size in model.hidden:
+        fields.whole("human_model.hidden", size, 1)
+    for name in ("num_epochs", "batch_size", "individual_batch_size"):
+        fields.whole(f"human_model.{name}", model[name], 1)
+    fields.number("human_model.finetune_factor", model.finetune_factor, 0.0)
+    for name in ("learning_rate", "finetune_learning_rate", "scale"):
+        _check_positive(f"human_model.{name}", model[name])
+    fields.number("human_model.center", model.center, -1e4, 1e4)
+    fields.number("human_model.threshold", model.threshold, 0.0)
+    num_tuning = config.trips_per_driver // 2
+    num_others = (config.num_drivers - 1) * config.trips_per_driver
+    _check_batch("human_model.batch_size", model.batch_size, num_others)
+    _check_batch(
+        "human_model.individual_batch_size", model.individual_batch_size, num_tuning
+    )
+
+
+def _check_rejector(config: ml_collections.ConfigDict) -> None:
+    model = config.rejector
+    for size in model.hidden:
+        fields.whole("rejector.hidden", size, 1)
+    fields.whole("rejector.num_epochs", model.num_epochs, 1)
+    fields.whole("rejector.batch_size", model.batch_size, 1)
+    _check_positive("rejector.learning_rate", model.learning_rate)
+    size = config.num_unlabelled + config.trips_per_driver // 2
+    _check_batch("rejector.batch_size", model.batch_size, size)
+
+
+def _check_positive(field: str, value: Any) -> None:
+    fields.number(field, value, 0.0)
+    if value == 0:
+        raise program.ConfigError(f"{field} must be > 0, got {value}")
+
+
+def _check_batch(field: str, value: int, size: int) -> None:
+    if value > size:
+        raise program.ConfigError(
+            f"{field} {value} is larger than the {size} trips it is drawn from; choose"
+            f" one of at most {size}"
+        )
+
+
+def make_world(config: ml_collections.ConfigDict) -> trips.World:
+    """The numbers that describe drivers and car, NumPy arrays."""
+    world = config.world
+    constant = ([world.constant_mean, 0.0, 0.0], [world.constant_deviation, 0.0, 0.0])
+    return trips.World(
+        driver_table=trips.poisson_table(world.driver_rates),
+        driver_deviations=np.array(world.driver_deviations, np.float32),
+        car_coefficients=np.array([constant[0], world.dependent_means], np.float32),
+        car_deviations=np.array([constant[1], world.dependent_deviations], np.float32),
+    )
+
+
+def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+    """Minibatches of each training.
+
+    One order serves every repetition: their trips are independent draws.
+    """
+    model, rejector = config.human_model, config.rejector
+    num_tuning = config.trips_per_driver // 2
+    num_others = (config.num_drivers - 1) * config.trips_per_driver
+    num_joined = num_tuning + config.num_unlabelled
+    person_epochs = round(model.finetune_factor * model.num_epochs)
+    batch_size = model.batch_size
+    made = {
+        "others": (num_others, model.num_epochs, batch_size),
+        "all": (num_others + num_tuning, model.num_epochs, batch_size),
+        "person": (num_tuning, person_epochs, model.individual_batch_size),
+        "joined": (num_joined, model.num_epochs, min(batch_size, num_joined)),
+        "rejector": (num_joined, rejector.num_epochs, rejector.batch_size),
+    }
+    return {
+        name: orders.epoch_orders(config.seed, 0, epochs, np.arange(size), batch)
+        if epochs
+        else np.zeros((0, 1, batch), np.int32)
+        for name, (size, epochs, batch) in made.items()
+    }
+
+
+def make_human_model(config: ml_collections.ConfigDict) -> Learner:
+    """A network of conditions; its ``predict`` gives a human's minutes, ``[B]``."""
+    center, scale = config.human_model.center, config.human_model.scale
+
+    def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
+        del hparams
+        assert batch.costs is not None
+        targets = (batch.costs[:, 0] - center) / scale
+        return weighted_mean(jnp.square(outputs[:, 0] - targets), batch.weights)
+
+    return make_gradient_learner(
+        models.mlp(tuple(config.human_model.hidden), 1),
+        optimizers.make_adam(),
+        batch_loss,
+        lambda outputs, hparams: center + scale * outputs[:, 0],
+        preprocess=_standardize,
+    )
+
+
+def _standardize(conditions: Array) -> jax.Array:
+    # Conditions in [0, 1], whatever their distribution.
+    return 4.0 * jnp.asarray(conditions) - 2.0
+
+
+def make_repetition(
+    config: ml_collections.ConfigDict,
+) -> Callable[[PyTree, PyTree], PyTree]:
+    """The experiment once: a function of ``(run, shared)`` for `chunks.map_runs`.
+
+    A run is ``seed`` and ``finetune_trips``, each ``[]``; `make_shared` makes the rest.
+    The result has ``minutes``, ``deferral_rate`` and ``human_model_error`` by name of
+    the method or reference, each ``[]``; ``num_selected`` of self-training, ``[]``; and
+    the person's ``coefficients``, ``[P]``.
+    """
+    human_model = make_human_model(config)
+    rejector = cost_sensitive.make_learner(
+        models.mlp(tuple(config.rejector.hidden), trips.NUM_ACTIONS),
+        optimizers.make_adam(),
+        preprocess=_standardize,
+    )
+    sizes = (config.num_drivers, config.trips_per_driver, config.num_unlabelled)
+    binary, num_tuning = config.conditions == "binary", config.trips_per_driver // 2
+    methods, balance = tuple(config.methods), config.human_model.balance_classes
+
+    def repeat(run: PyTree, shared: PyTree) -> PyTree:
+        world, hparams = shared["world"], shared["hparams"]["rejector"]
+        key = training.run_key(jax.random.key(shared["seed"]), run["seed"])
+        trips_key, model_key, rejector_key = jax.random.split(key, 3)
+        drawn = trips.simulate(trips_key, world, *sizes, binary)
+        answered = jnp.arange(num_tuning) < run["finetune_trips"]
+        answered = answered.astype(jnp.float32)
+        predict, num_selected = fit_human_models(
+            methods, balance, human_model, shared, model_key, drawn, answered
+        )
+
+        def choose(imputed: jax.Array) -> jax.Array:
+            """The rejector's action on each test trip, given minutes ``[L]``."""
+            dataset = _rejector_data(drawn, imputed, answered)
+            state = rejector.init(rejector_key, hparams, dataset)
+            order = shared["orders"]["rejector"]
+            state = finetuning.fit(rejector, hparams, state, dataset, order)
+            scores = rejector.predict(state.variables, hparams, drawn.test.conditions)
+            return jnp.argmax(scores, axis=1)
+
+        imputed = jnp.stack([predict[m](drawn.unlabelled.conditions) for m in methods])
+        # All methods at once: one program to compile in place of one each.
+        actions = dict(zip(methods, jax.vmap(choose)(imputed), strict=True))
+        test = drawn.test
+        minutes = jnp.concatenate([test.human[:, None], test.car], axis=1)
+        human = trips.expected_minutes(drawn.coefficients[-1], test.conditions)
+        car = _car_minutes(world, test.conditions)
+        expected = jnp.concatenate([human[:, None], car], axis=1)
+        actions["known_mean"] = jnp.argmin(expected, axis=1)
+        actions["ideal"] = jnp.argmin(minutes, axis=1)
+        actions["always_defer"] = jnp.full(len(human), trips.DEFER)
+        actions["never_defer"] = 1 + jnp.argmin(car, axis=1)
+        return {
+            "minutes": {
+                name: jnp.mean(jnp.take_along_axis(minutes, action[:, None], axis=1))
+                for name, action in actions.items()
+            },
+            "deferral_rate": {
+                name: jnp.mean(action == trips.DEFER)
+                for name, action in actions.items()
+            },
+            "human_model_error": {
+                name: jnp.sqrt(
+                    jnp.mean(jnp.square(predict[name](test.conditions) - human))
+                )
+                for name in methods
+            },
+            "num_selected": num_selected,
+            "coefficients": drawn.coefficients[-1],
+        }
+
+    return repeat
+
+
+def fit_human_models(
+    methods: tuple[str, ...],
+    balance: bool,
+    learner: Learner,
+    shared: PyTree,
+    key: jax.Array,
+    drawn: trips.Repetition,
+    answered: jax.Array,
+) -> tuple[dict[str, Predict], jax.Array]:
+    """A model of the person by each method, and what self-training selected.
+
+    Args:
+      methods: some of `METHODS`.
+      balance: whether fine-tuning weights both classes of trips alike: those on which
+        the human was faster than the better of the car's ways, and the rest.
+      learner: the human model.
+      shared: from `make_shared`.
+      key: for the parameters, the same for every method.
+      drawn: the trips.
+      answered: 1 for the tuning trips that are used, else 0, float ``[N / 2]``.
+
+    Returns:
+      Functions of conditions ``[B, 2]`` that give minutes ``[B]``, by method, and the
+      number of trips that self-training imitated, int ``[]``.
+    """
+    hparams, order = shared["hparams"]["human_model"], shared["orders"]
+    common = (learner, hparams, key)
+    tuning = drawn.tuning
+    others = _performance(
+        drawn.others.conditions.reshape(-1, 2), drawn.others.human.reshape(-1)
+    )
+    person = _performance(tuning.conditions, tuning.human)._replace(weights=answered)
+    fitted: dict[str, finetuning.Fitted] = {}
+    made: dict[str, Predict] = {}
+    num_selected = jnp.zeros((), jnp.int32)
+    if "none" in methods:
+        fitted["none"] = finetuning.without_finetuning(
+            *common, others, person, order["all"]
+        )
+    if "finetune" in methods:
+        weighted = person
+        if balance:
+            faster = tuning.human < jnp.min(tuning.car, axis=1)
+            weights = finetuning.balanced_weights(faster.astype(int), answered, 2)
+            weighted = person._replace(weights=weights)
+        fitted["finetune"] = finetuning.finetune(
+            *common, others, weighted, order["others"], order["person"]
+        )
+    if "self_training" in methods:
+
+        def imitate(minutes: jax.Array, dataset: Dataset) -> tuple[Dataset, jax.Array]:
+            car = jnp.min(_car_minutes(shared["world"], dataset.inputs), axis=1)
+            return dataset._replace(costs=minutes[:, None]), jnp.abs(minutes - car)
+
+        conditions = drawn.unlabelled.conditions
+        unlabelled = _performance(conditions, jnp.zeros(len(conditions)))
+        fitted["self_training"] = finetuning.self_train(
+            *common, person, unlabelled, order["person"], order["joined"], imitate
+        )
+        num_selected = fitted["self_training"].num_selected
+    for method, model in fitted.items():
+        made[method] = functools.partial(learner.predict, model.variables, hparams)
+    if "hierarchical" in methods:
+        population = hierarchical.fit_population(
+            trips.features(drawn.others.conditions), drawn.others.human
+        )
+        coefficients, _ = hierarchical.posterior(
+            population, trips.features(tuning.conditions), tuning.human, answered
+        )
+        made["hierarchical"] = functools.partial(trips.expected_minutes, coefficients)
+    return made, num_selected
+
+
+def _rejector_data(
+    drawn: trips.Repetition, imputed: jax.Array, answered: jax.Array
+) -> Dataset:
+    """Trips that nobody drove with imputed minutes, and the person's own."""
+    unlabelled, tuning = drawn.unlabelled, drawn.tuning
+    human = jnp.concatenate([imputed, tuning.human])
+    car = jnp.concatenate([unlabelled.car, tuning.car])
+    return Dataset(
+        jnp.concatenate([unlabelled.conditions, tuning.conditions]),
+        jnp.zeros(len(human), jnp.int32),
+        weights=jnp.concatenate([jnp.ones(len(imputed)), answered]),
+        costs=jnp.concatenate([human[:, None], car], axis=1),
+    )
+
+
+def _performance(conditions: jax.Array, human: jax.Array) -> Dataset:
+    """Data for the human model: conditions, and minutes as ``costs``, ``[N, 1]``."""
+    size = len(human)
+    return Dataset(
+        conditions,
+        jnp.zeros(size, jnp.int32),
+        weights=jnp.ones(size),
+        costs=human[:, None],
+    )
+
+
+def _car_minutes(world: trips.World, conditions: Array) -> jax.Array:
+    """Mean minutes of each of the car's ways, float ``[N, 2]``."""
+    return trips.features(conditions) @ jnp.asarray(world.car_coefficients).T
+
+
+def make_shared(config: ml_collections.ConfigDict) -> dict[str, PyTree]:
+    """What all runs have in common, NumPy arrays."""
+    human_model = {
+        name: np.float32(config.human_model[name])
+        for name in ("learning_rate", "finetune_learning_rate", "threshold")
+    }
+    rejector = {"learning_rate": np.float32(config.rejector.learning_rate)}
+    return {
+        "seed": np.int32(config.seed),
+        "world": make_world(config),
+        "hparams": {"human_model": human_model, "rejector": rejector},
+        "orders": make_orders(config),
+    }
+
+
+def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
+    """One row for each run and method or reference.
+
+    Args:
+      runs: ``seed`` and ``finetune_trips``, each ``[R]``.
+      outcome: of `make_repetition`, leaves ``[R, ...]``.
+    """
+    minutes = outcome["minutes"]
+    missing = np.full(len(runs["seed"]), np.nan, np.float32)
+    base = minutes.get("none", missing)
+    coefficients = outcome["coefficients"]
+    parts = []
+    for method in [m for m in (*METHODS, *REFERENCES) if m in minutes]:
+        self_trained = method == "self_training"
+        selected = outcome["num_selected"]
+        part = {
+            "experiment": "trips",
+            "dataset": "simulated",
+            "method": method,
+            "seed": runs["seed"],
+            "finetune_trips": runs["finetune_trips"],
+            "split": "test",
+            "mu": coefficients[:, 0],
+            "mu_rain": coefficients[:, 1],
+            "mu_darkness": coefficients[:, 2],
+            "minutes": minutes[method],
+            "minutes_saved": base - minutes[method],
+            "regret": minutes[method] - minutes["known_mean"],
+            "deferral_rate": outcome["deferral_rate"][method],
+            "human_model_error": outcome["human_model_error"].get(method, missing),
+            "num_selected": selected if self_trained else pd.NA,
+            "fell_back": self_trained & (selected == 0),
+        }
+        parts.append(pd.DataFrame(part).astype({"num_selected": "Int64"}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare(results: pd.DataFrame) -> pd.DataFrame:
+    """Each method against no fine-tuning, on the same people and trips.
+
+    One row for each method and number of tuning trips. ``minutes_saved`` has Student's
+    95 % interval; ``share`` is the saving as a share of what knowing the person's means
+    would save, a ratio of means over people, with a bootstrap interval (percentiles
+    over people, fixed seed); ``p_value`` is that of a paired t-test, two-sided, and
+    ``sign`` the sign of the mean saving. What cannot be said is NaN.
+    """
+    rows = []
+    for budget, of_budget in results.groupby("finetune_trips", sort=True):
+        known = _by_seed(of_budget, "known_mean").minutes_saved.to_numpy(float)
+        for method in of_budget.method.unique():
+            part = _by_seed(of_budget, method)
+            saved = part.minutes_saved.to_numpy(float)
+            low, high = tables.mean_interval(saved)
+            share, share_low, share_high = _share(saved, known)
+            rows.append(
+                {
+                    "experiment": "trips",
+                    "dataset": part.dataset.iloc[0],
+                    "method": method,
+                    "finetune_trips": budget,
+                    "n": len(part),
+                    "mean_minutes": part.minutes.mean(),
+                    "median_minutes": part.minutes.median(),
+                    "minutes_saved": np.mean(saved),
+                    "saved_low": low,
+                    "saved_high": high,
+                    "share": share,
+                    "share_low": share_low,
+                    "share_high": share_high,
+                    "p_value": _paired_p_value(saved),
+                    "sign": np.sign(np.mean(saved)),
+                    "num_fell_back": int(part.fell_back.sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _by_seed(results: pd.DataFrame, method: str) -> pd.DataFrame:
+    return results[results.method == method].sort_values("seed")
+
+
+def _share(saved: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
+    """Ratio of mean savings, and its interval; NaN where nothing is to be saved."""
+
+    from scipy import stats
+
+    def ratio(part: np.ndarray, whole: np.ndarray, axis: int = -1) -> np.ndarray:
+        total = np.mean(whole, axis=axis)
+        safe = np.where(total > 0, total, 1.0)
+        return np.where(total > 0, np.mean(part, axis=axis) / safe, np.nan)
+
+    share = float(ratio(saved, known))
+    if len(saved) < 2 or np.isnan(share):
+        return share, float("nan"), float("nan")
+    if np.allclose(saved, share * known):
+        return share, share, share  # Nothing varies, which SciPy would warn of.
+    interval = stats.bootstrap(
+        (saved, known),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=NUM_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return share, float(interval.low), float(interval.high)
+
+
+def _paired_p_value(saved: np.ndarray) -> float:
+    """Of the mean of paired differences, two-sided Student's t; NaN if they are one."""
+    from scipy import stats
+
+    if len(saved) < 2 or not np.std(saved) > 0:
+        return float("nan")
+    return float(stats.ttest_1samp(saved, 0.0).pvalue)
+
+
+def describe(comparison: pd.DataFrame) -> str:
+    """The comparison as text, in minutes."""
+
+    def cell(text: str, *values: float) -> str:
+        return "" if np.isnan(values).any() else text.format(*values)
+
+    table = pd.DataFrame(
+        {
+            "tuning trips": comparison.finetune_trips,
+            "method": comparison.method,
+            "mean": comparison.mean_minutes.map("{:.2f}".format),
+            "median": comparison.median_minutes.map("{:.2f}".format),
+            "saved": [
+                cell("{:.3f}", row.minutes_saved)
+                + cell(" ± {:.3f}", row.saved_high - row.minutes_saved)
+                for row in comparison.itertuples()
+            ],
+            "share of achievable": [
+                cell("{:.0f} %", 100 * row.share)
+                + cell(" ({:.0f} to {:.0f})", 100 * row.share_low, 100 * row.share_high)
+                for row in comparison.itertuples()
+            ],
+            "p": [cell("{:.1e}", row.p_value) for row in comparison.itertuples()],
+            "fell back": [
+                row.num_fell_back if row.method == "self_training" else ""
+                for row in comparison.itertuples()
+            ],
+        }
+    )
+    people = comparison.n.max()
+    title = (
+        f"Minutes a trip, over {people} people; saved: against no fine-tuning, with"
+        " 95 % interval"
+    )
+    return f"{title}\n{table.to_string(index=False)}"
+
+
+def make_placement(config: ml_collections.ConfigDict) -> placement.Placement:
+    """The placement that the config names, or the default of this backend."""
+    default = placement.default_placement(convolutional=False)
+    kind = default.kind if config.placement == "auto" else config.placement
+    return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Run the experiment; results go to ``workdir``."""
+    check(config)
+    program.claim_workdir(config, workdir)
+    grid = sweeps.grid(
+        range(config.num_repetitions), {"finetune_trips": config.finetune_trips}
+    )
+    budgets = grid.hparams["finetune_trips"].astype(np.int32)
+    runs = {"seed": grid.seeds, "finetune_trips": budgets}
+    with program.StopSignal() as stop:
+        outcome = chunks.map_runs(
+            make_repetition(config),
+            runs,
+            make_shared(config),
+            where=make_placement(config),
+            checkpoint_dir=workdir / "checkpoints" / "trips",
+            report=program.ProgressBar("trips", unit="run"),
+            should_stop=stop,
+        )
+    results = tabulate(runs, outcome)
+    settings = ["dataset", "method", "finetune_trips", "split"]
+    comparison = compare(results)
+    tables.write_csv(results, workdir / "results.csv")
+    tables.write_csv(
+        tables.summarize(results, settings, METRICS), workdir / "summary.csv"
+    )
+    tables.write_csv(comparison, workdir / "comparison.csv")
+    trips_figures.draw(workdir)
+    print(describe(comparison))
+    print(f"\nTables, figures and checkpoints: {workdir}")
+
+
+if __name__ == "__main__":
+    program.run(main)
