@@ -5,20 +5,30 @@ from l2d_jax.data.cifar10 import load_cifar10
 from l2d_jax.data.cifar10h import load_cifar10h, load_cifar10h_raw
 from l2d_jax.data.cifar10n import load_cifar10n
 from l2d_jax.data.cifar10s import load_cifar10s
+from l2d_jax.data.compas import load_compas, load_compas_predict_responsibly
 from l2d_jax.data.digits import load_digits
 from l2d_jax.data.folder import DataError, resolve_data_dir
+from l2d_jax.data.health import load_health
 from l2d_jax.data.splits import Splits
+from l2d_jax.data.synthetic import make_synthetic
+from l2d_jax.data.tabular import Tabular, make_tabular
 
 __all__ = [
     "Answers",
     "DataError",
     "Splits",
+    "Tabular",
     "load_cifar10",
     "load_cifar10h",
     "load_cifar10h_raw",
     "load_cifar10n",
     "load_cifar10s",
+    "load_compas",
+    "load_compas_predict_responsibly",
     "load_digits",
+    "load_health",
     "make_answers",
+    "make_synthetic",
+    "make_tabular",
     "resolve_data_dir",
 ]
