@@ -1,13 +1,11 @@
 """Config fields that cannot be used are named before anything is computed."""
 
 import math
-import numbers
-from collections.abc import Iterable
-from typing import Any
+import pathlib
 
 import ml_collections
 
-from experiments import images
+from experiments import fields, human_models, images, people
 from experiments.program import ConfigError
 from l2d_jax import placement
 
@@ -24,44 +22,168 @@ def check_images(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    _one_of("dataset", config.dataset, DATASETS)
-    _one_of("expert", config.expert, images.EXPERTS)
-    _one_of("optimizer", config.optimizer, ("sgd", "adam"))
-    _one_of("placement", config.placement, ("auto", *placement.KINDS))
-    _values("methods", config.methods)
+    fields.one_of("dataset", config.dataset, DATASETS)
+    fields.one_of("expert", config.expert, images.EXPERTS)
+    fields.one_of("optimizer", config.optimizer, ("sgd", "adam"))
+    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
+    fields.values("methods", config.methods)
     for method in config.methods:
-        _one_of("methods", method, METHODS)
+        fields.one_of("methods", method, METHODS)
     for name in ("model", "expert_model"):
         _check_model(name, config[name])
 
-    _values("num_perfect", config.num_perfect)
-    num_classes = DATASETS[config.dataset]
-    for value in config.num_perfect:
-        _whole("num_perfect", value, 0, num_classes)
-    if list(config.num_perfect) != sorted(set(config.num_perfect)):
-        raise ConfigError(
-            f"num_perfect must increase, without repeats, got {config.num_perfect}"
-        )
+    _check_num_perfect(config)
     for name in config.grid:
-        _values(f"grid.{name}", config.grid[name])
+        fields.values(f"grid.{name}", config.grid[name])
         for value in config.grid[name]:
-            _number(f"grid.{name}", value, 0.0, math.inf)
+            fields.number(f"grid.{name}", value, 0.0, math.inf)
     if 0.0 in config.grid.learning_rate:
         raise ConfigError("grid.learning_rate must be > 0, got 0.0")
 
-    _whole("seed", config.seed, 0, 2**31 - 1)
-    _whole("num_seeds", config.num_seeds, 1)
-    _whole("num_epochs", config.num_epochs, 1)
-    _whole("expert_model_epochs", config.expert_model_epochs, 1)
-    _whole("patience", config.patience, 0)
-    _whole("batch_size", config.batch_size, 1)
-    _whole("eval_batch_size", config.eval_batch_size, 1)
-    _whole("epochs_per_dispatch", config.epochs_per_dispatch, 1)
-    _whole("runs_per_device", config.runs_per_device, 0)
-    _whole("crop_padding", config.crop_padding, 0)
-    _number("momentum", config.momentum, 0.0, 1.0)
-    _number("checkpoint_seconds", config.checkpoint_seconds, 0.0, math.inf)
-    _number("valid_fraction", config.valid_fraction, 0.0, 1.0)
+    fields.whole("seed", config.seed, 0, 2**31 - 1)
+    fields.whole("num_seeds", config.num_seeds, 1)
+    fields.whole("num_epochs", config.num_epochs, 1)
+    fields.whole("expert_model_epochs", config.expert_model_epochs, 1)
+    fields.whole("patience", config.patience, 0)
+    fields.whole("batch_size", config.batch_size, 1)
+    fields.whole("eval_batch_size", config.eval_batch_size, 1)
+    fields.whole("epochs_per_dispatch", config.epochs_per_dispatch, 1)
+    fields.whole("runs_per_device", config.runs_per_device, 0)
+    fields.whole("crop_padding", config.crop_padding, 0)
+    fields.number("momentum", config.momentum, 0.0, 1.0)
+    fields.number("checkpoint_seconds", config.checkpoint_seconds, 0.0, math.inf)
+    fields.number("valid_fraction", config.valid_fraction, 0.0, 1.0)
+
+
+def check_people(config: ml_collections.ConfigDict) -> None:
+    """Check the config of an experiment on particular persons.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    group = config.people
+    fields.one_of("dataset", config.dataset, DATASETS)
+    fields.one_of("optimizer", config.optimizer, ("sgd", "adam"))
+    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
+    fields.one_of("tune", config.tune, ("head", "network"))
+    fields.one_of("people.crowd", group.crowd, ("simulated", "cifar10h"))
+    fields.values("methods", config.methods)
+    for method in config.methods:
+        fields.one_of("methods", method, human_models.METHODS)
+    fields.values("people.sources", group.sources)
+    for name in ("methods", "people.sources"):
+        values = config.methods if name == "methods" else group.sources
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{name} must not repeat a name, got {values}")
+    for source in group.sources:
+        fields.one_of("people.sources", source, people.SOURCES)
+        if config.dataset != "cifar10" and source != "specialist":
+            raise ConfigError(
+                f"people.sources: {source} answered images of cifar10; use it with"
+                f" dataset cifar10, not {config.dataset}"
+            )
+    if config.dataset != "cifar10" and group.crowd == "cifar10h":
+        raise ConfigError(
+            "people.crowd cifar10h is of images of cifar10; choose simulated for"
+            f" dataset {config.dataset}"
+        )
+    if "cifar10h_raw" in group.sources and not group.raw_file:
+        raise ConfigError("people.raw_file is empty; name your cifar10h-raw.zip")
+    if "cifar10h_raw" in group.sources:
+        path = pathlib.Path(group.raw_file).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"people.raw_file: there is no file {path}; name your cifar10h-raw.zip"
+            )
+    for name in ("model", "human_model", "system_model"):
+        _check_model(name, config[name])
+    _check_num_perfect(config)
+
+    fields.number("people.human_fraction", group.human_fraction, 0.01, 0.99)
+    fields.whole("people.reserved", group.reserved, 0)
+    if "cifar10n" in group.sources:
+        fields.whole("people.reserved", group.reserved, 2)
+    fields.whole("people.unlabelled", group.unlabelled, 0)
+    fields.whole("people.crowd_images", group.crowd_images, 1)
+    fields.whole("people.crowd_people", group.crowd_people, 1)
+    fields.whole("people.crowd_answers", group.crowd_answers, 1)
+    fields.values("people.crowd_skill", group.crowd_skill)
+    for value in group.crowd_skill:
+        fields.number("people.crowd_skill", value, 1e-3)
+    if len(group.crowd_skill) != 2:
+        raise ConfigError(
+            "people.crowd_skill must hold the two parameters of a beta distribution,"
+            f" got {group.crowd_skill}"
+        )
+    fields.whole("people.budget", group.budget, 1)
+    fields.whole("people.real_budget", group.real_budget, 2)
+    fields.whole("people.folds", group.folds, 2)
+    fields.whole("people.max_people", group.max_people, 0)
+
+    for name in ("seed", "patience", "runs_per_device", "crop_padding"):
+        fields.whole(name, config[name], 0, 2**31 - 1)
+    for name in (
+        "num_seeds",
+        "num_epochs",
+        "batch_size",
+        "human_model_epochs",
+        "human_model_batch_size",
+        "system_epochs",
+        "system_batch_size",
+        "epochs_per_dispatch",
+        "eval_batch_size",
+    ):
+        fields.whole(name, config[name], 1)
+    for name in (
+        "learning_rate",
+        "human_model_learning_rate",
+        "finetune_learning_rate",
+        "system_learning_rate",
+    ):
+        fields.number(name, config[name], 1e-9)
+    fields.number("weight_decay", config.weight_decay, 0.0)
+    fields.number("alpha", config.alpha, 0.0)
+    fields.number("momentum", config.momentum, 0.0, 1.0)
+    fields.number("valid_fraction", config.valid_fraction, 0.0, 1.0)
+    fields.number("checkpoint_seconds", config.checkpoint_seconds, 0.0)
+    fields.number("finetune_ratio", config.finetune_ratio, 0.0)
+    fields.number("self_training_threshold", config.self_training_threshold, 0.0)
+    fields.whole("propagation.num_neighbors", config.propagation.num_neighbors, 1)
+    fields.whole("propagation.num_steps", config.propagation.num_steps, 0)
+    fields.number("propagation.retention", config.propagation.retention, 0.0, 0.9999)
+    fields.number("propagation.prior_answers", config.propagation.prior_answers, 1e-9)
+    for name in ("overall", "by_class", "image_scales"):
+        fields.values(f"population.{name}", config.population[name])
+        for value in config.population[name]:
+            fields.number(f"population.{name}", value, 1e-6)
+
+
+def check_systems(
+    config: ml_collections.ConfigDict, num_unlabelled: int, num_tuned: int
+) -> None:
+    """Check sizes of the models of people and of systems against the data.
+
+    Args:
+      config: of an experiment on particular persons.
+      num_unlabelled: images that answers are imputed on.
+      num_tuned: images that anybody is tuned on.
+
+    Raises:
+      ConfigError: there are fewer images than a field asks for.
+    """
+    size = num_unlabelled + num_tuned
+    num_train = size - round(config.valid_fraction * size)
+    if config.system_batch_size > num_train:
+        raise ConfigError(
+            f"system_batch_size {config.system_batch_size} is larger than the"
+            f" {num_train} images to train systems on; lower it or raise"
+            " people.unlabelled"
+        )
+    if "propagation" in config.methods and config.propagation.num_neighbors >= size:
+        raise ConfigError(
+            f"propagation.num_neighbors {config.propagation.num_neighbors} must be"
+            f" below the number of images, {size}"
+        )
 
 
 def check_batch(
@@ -84,8 +206,19 @@ def check_batch(
         )
 
 
+def _check_num_perfect(config: ml_collections.ConfigDict) -> None:
+    fields.values("num_perfect", config.num_perfect)
+    num_classes = DATASETS[config.dataset]
+    for value in config.num_perfect:
+        fields.whole("num_perfect", value, 0, num_classes)
+    if list(config.num_perfect) != sorted(set(config.num_perfect)):
+        raise ConfigError(
+            f"num_perfect must increase, without repeats, got {config.num_perfect}"
+        )
+
+
 def _check_model(field: str, model: ml_collections.ConfigDict) -> None:
-    _one_of(f"{field}.name", model.name, MODELS)
+    fields.one_of(f"{field}.name", model.name, MODELS)
     for part in MODELS[model.name]:
         if part not in model:
             raise ConfigError(
@@ -94,35 +227,11 @@ def _check_model(field: str, model: ml_collections.ConfigDict) -> None:
             )
     if model.name == "mlp":
         for size in model.hidden:
-            _whole(f"{field}.hidden", size, 1)
+            fields.whole(f"{field}.hidden", size, 1)
         return
-    _whole(f"{field}.depth", model.depth, 10)
+    fields.whole(f"{field}.depth", model.depth, 10)
     if model.depth % 6 != 4:
         raise ConfigError(f"{field}.depth must be 6n + 4, got {model.depth}")
-    _whole(f"{field}.width", model.width, 1)
-    _whole(f"{field}.stem_stride", model.stem_stride, 1)
-    _one_of(f"{field}.dtype", model.dtype, ("float32", "bfloat16"))
-
-
-def _one_of(field: str, value: Any, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{field} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _values(field: str, values: Any) -> None:
-    if not isinstance(values, list | tuple) or not values:
-        raise ConfigError(f"{field} must hold at least one value, got {values!r}")
-
-
-def _whole(field: str, value: Any, low: int, high: float = math.inf) -> None:
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        limit = f">= {low}" if high == math.inf else f"in {low}..{high}"
-        raise ConfigError(f"{field} must be a whole number {limit}, got {value!r}")
-
-
-def _number(field: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        limit = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise ConfigError(f"{field} must be a finite number {limit}, got {value!r}")
+    fields.whole(f"{field}.width", model.width, 1)
+    fields.whole(f"{field}.stem_stride", model.stem_stride, 1)
+    fields.one_of(f"{field}.dtype", model.dtype, ("float32", "bfloat16"))

@@ -7,6 +7,9 @@ the expert alone, and deferring by confidence.
 
   python -m experiments.cifar --config=experiments/configs/digits.py --workdir=DIR
 
+A config that has ``people`` runs `experiments.personalize` instead: systems fitted to
+particular persons.
+
 References:
   Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert", 2020.
 """
@@ -20,7 +23,15 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import checks, cifar_figures, evaluation, images, program, tables
+from experiments import (
+    checks,
+    cifar_figures,
+    evaluation,
+    images,
+    personalize,
+    program,
+    tables,
+)
 from l2d_jax import data, decisions, orders, sweeps, training
 from l2d_jax.types import Dataset, Decision, Sweep
 
@@ -226,6 +237,9 @@ def evaluate(
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
+    if "people" in config:
+        personalize.main(config, workdir)
+        return
     checks.check_images(config)
     splits = images.load_data(config)
     size = len(splits.train.labels)

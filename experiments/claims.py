@@ -15,144 +15,64 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from experiments import checks, cifar, program, tables
-
-MOZANNAR_SONTAG = "Mozannar and Sontag 2020"
-
-
-class CannotMeasure(ValueError):
-    """The results lack what a claim is about; the message says what."""
-
-
-class Finding(NamedTuple):
-    """What was measured of a claim.
-
-    Attributes:
-      values: one number for each independent repetition.
-      holds: whether the claim holds of them.
-    """
-
-    values: np.ndarray
-    holds: bool
+from experiments import (
+    cifar,
+    claims_deferral,
+    claims_finetuning,
+    program,
+    tables,
+    trips,
+)
+from experiments.claim import CannotMeasure, Claim
 
 
-class Claim(NamedTuple):
-    """A published claim.
+class Source(NamedTuple):
+    """An experiment whose results claims are measured on; its name is its config's.
 
     Attributes:
-      id: short name, unique.
-      paper: who claims it.
-      statement: the claim and, after a colon, the number that is reported for it.
-      paper_value: the paper's number as text; empty where it gives none.
-      source: experiment whose results it is measured on.
-      measure: ``(results table, tolerance) -> Finding``.
+      program: name of the program, in `experiments`.
+      main: it.
+      dataset: what its results have in the column of that name.
+      columns: others that they must have.
     """
 
-    id: str
-    paper: str
-    statement: str
-    paper_value: str
-    source: str
-    measure: Callable[[pd.DataFrame, float], Finding]
+    program: str
+    main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]
+    dataset: str
+    columns: tuple[str, ...]
 
 
-def _accuracy(results: pd.DataFrame, method: str) -> pd.DataFrame:
-    """System accuracy on the test set, a row for each seed and a column for each k.
-
-    Raises:
-      CannotMeasure: the results hold nothing of the method.
-    """
-    rows = results[(results.split == "test") & (results.method == method)]
-    if rows.empty:
-        raise CannotMeasure(f"the results hold no method {method}")
-    return rows.pivot(index="seed", columns="num_perfect", values="system_accuracy")
+_IMAGES = ("seed", "num_perfect", "method", "split", "system_accuracy")
+_PEOPLE = (*_IMAGES, "people", "person", "human_model_accuracy")
+_TRIPS = ("seed", "method", "split", "finetune_trips", "minutes", "minutes_saved")
 
 
-def perfect_expert(results: pd.DataFrame, tolerance: float) -> Finding:
-    """System accuracy where the expert is perfect on every class."""
-    accuracy = _accuracy(results, "deferral")
-    num_classes = checks.DATASETS[results.dataset.iloc[0]]
-    if num_classes not in accuracy:
-        raise CannotMeasure(f"the results hold no expert of k = {num_classes}")
-    values = accuracy[num_classes].to_numpy()
-    return Finding(values, bool(values.mean() >= 1 - tolerance))
+def _cifar(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    cifar.main(config, workdir)
 
 
-def no_worse_than_either(results: pd.DataFrame, tolerance: float) -> Finding:
-    """System less the better of classifier and expert, at the k where it is least."""
-    best = np.maximum(_accuracy(results, "classifier"), _accuracy(results, "expert"))
-    gain = _accuracy(results, "deferral") - best
-    values = gain[gain.mean().idxmin()].to_numpy()
-    return Finding(values, bool(values.mean() >= -tolerance))
+def _trips(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    trips.main(config, workdir)
 
 
-def rises_with_skill(results: pd.DataFrame, tolerance: float) -> Finding:
-    """Rank correlation of system accuracy with k, for each seed."""
-    del tolerance
-    accuracy = _accuracy(results, "deferral")
-    if len(accuracy.columns) < 2:
-        raise CannotMeasure("the results hold one k only")
-    values = np.array(
-        [stats.spearmanr(accuracy.columns, row).statistic for row in accuracy.values]
-    )
-    return Finding(values, bool(values.mean() > 0.8))
-
-
-def better_than_confidence(results: pd.DataFrame, tolerance: float) -> Finding:
-    """System accuracy less that of deferring by confidence, mean over k."""
-    del tolerance
-    gain = _accuracy(results, "deferral") - _accuracy(results, "confidence")
-    values = gain.mean(axis=1).to_numpy()
-    low, _ = tables.mean_interval(values)
-    return Finding(values, bool(low > 0))
-
-
-def image_claims(source: str) -> list[Claim]:
-    """Claims about deferral on images, measured on the results of one data set."""
-    return [
-        Claim(
-            f"R7a-{source}",
-            MOZANNAR_SONTAG,
-            "With an expert who is perfect on all classes the system is almost always"
-            " right: system accuracy",
-            "1",
-            source,
-            perfect_expert,
-        ),
-        Claim(
-            f"R7b-{source}",
-            MOZANNAR_SONTAG,
-            "At every k the system is at least as accurate as the better of classifier"
-            " and expert: least mean difference over k",
-            ">= 0",
-            source,
-            no_worse_than_either,
-        ),
-        Claim(
-            f"R7c-{source}",
-            MOZANNAR_SONTAG,
-            "System accuracy rises with the expert's skill: Spearman correlation with"
-            " k",
-            "1",
-            source,
-            rises_with_skill,
-        ),
-        Claim(
-            f"R7d-{source}",
-            MOZANNAR_SONTAG,
-            "Learning to defer is more accurate than deferring by confidence: mean"
-            " difference over k",
-            "> 0",
-            source,
-            better_than_confidence,
-        ),
-    ]
-
+SOURCES = {
+    "digits": Source("cifar", _cifar, "digits", _IMAGES),
+    "cifar10": Source("cifar", _cifar, "cifar10", _IMAGES),
+    "trips": Source("trips", _trips, "simulated", _TRIPS),
+    "digits_finetune": Source("cifar", _cifar, "digits", _PEOPLE),
+    "cifar10_finetune": Source("cifar", _cifar, "cifar10", _PEOPLE),
+}
 
 SCALES = ("smoke", "default", "paper")
-CLAIMS = [*image_claims("digits"), *image_claims("cifar10")]
+CLAIMS: list[Claim] = [
+    *claims_deferral.image_claims("digits"),
+    *claims_deferral.image_claims("cifar10"),
+    *claims_finetuning.trips_claims("trips"),
+    *claims_finetuning.specialist_claims("digits_finetune"),
+    *claims_finetuning.specialist_claims("cifar10_finetune"),
+    *claims_finetuning.people_claims("cifar10_finetune"),
+]
 
 
 def judge(claim: Claim, results: pd.DataFrame | str, tolerance: float) -> dict:
@@ -170,13 +90,17 @@ def judge(claim: Claim, results: pd.DataFrame | str, tolerance: float) -> dict:
     except CannotMeasure as error:
         nothing = dict.fromkeys(("our_value", "ci_low", "ci_high"), float("nan"))
         return row | nothing | {"n": 0, "verdict": f"not run: {error}"}
-    low, high = tables.mean_interval(finding.values)
+    value, low, high = finding.estimate or (
+        float(np.mean(finding.values)),
+        *tables.mean_interval(finding.values),
+    )
+    verdict = "reproduced" if finding.holds else "not reproduced"
     return row | {
-        "our_value": float(np.mean(finding.values)),
+        "our_value": value,
         "ci_low": low,
         "ci_high": high,
         "n": len(finding.values),
-        "verdict": "reproduced" if finding.holds else "not reproduced",
+        "verdict": "better" if finding.better else verdict,
     }
 
 
@@ -202,11 +126,12 @@ def find_results(
         folder.mkdir(exist_ok=True)
         program.claim_workdir(source_config, folder)
         if not (folder / "results.csv").exists():
-            cifar.main(source_config, folder)
+            SOURCES[source].main(source_config, folder)
     elif not (folder / "results.csv").exists():
         return (
             f"give --config.results.{source}=DIR, the work folder of"
-            f" experiments.cifar --config=experiments/configs/{source}.py"
+            f" experiments.{SOURCES[source].program}"
+            f" --config=experiments/configs/{source}.py"
         )
     return read_results(source, folder / "results.csv")
 
@@ -219,17 +144,18 @@ def read_results(source: str, path: pathlib.Path) -> pd.DataFrame:
     """
     try:
         results = pd.read_csv(path)
-        columns = ["seed", "num_perfect", "method", "split", "system_accuracy"]
-        found = ", ".join(results[["dataset", *columns]].dataset.unique())
+        columns = ["dataset", *SOURCES[source].columns]
+        found = ", ".join(results[columns].dataset.unique())
     except (KeyError, TypeError, ValueError) as error:
         raise program.ConfigError(
             f"results.{source}: {path} is not a results table ({error}); name the work"
             " folder of a finished experiment, or delete the file to run it again"
         ) from error
-    if found != source:
+    expected = SOURCES[source].dataset
+    if found != expected:
         raise program.ConfigError(
             f"results.{source}: {path} holds results of {found or 'nothing'}, not of"
-            f" {source}; name another folder"
+            f" {expected}; name another folder"
         )
     return results
 

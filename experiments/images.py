@@ -74,8 +74,13 @@ def expert_model_score(prob: jax.Array, batch: Batch, hparams: HParams) -> jax.A
     return jnp.mean(jnp.log(jnp.maximum(jnp.where(correct, prob, 1.0 - prob), 1e-7)))
 
 
-def make_model(model: ml_collections.ConfigDict, num_outputs: int) -> models.ModelFns:
-    """The network that a config of fields ``name`` and its sizes describes."""
+def make_model(
+    model: ml_collections.ConfigDict, num_outputs: int | None
+) -> models.ModelFns:
+    """The network that a config of fields ``name`` and its sizes describes.
+
+    None for ``num_outputs`` gives its features.
+    """
     if model.name == "mlp":
         return models.mlp(tuple(model.hidden), num_outputs)
     return models.wide_resnet(
@@ -108,44 +113,21 @@ def make_programs(
     with_expert = functools.partial(
         annotate, expert=config.expert, num_classes=num_classes
     )
-
-    def make(
-        make_learner: Callable[..., Any],
-        model: ml_collections.ConfigDict,
-        num_outputs: int,
-        annotate: training.Annotate,
-        score: training.Score,
-        num_epochs: int = config.num_epochs,
-    ) -> training.Program:
-        return training.Program(
-            learner=make_learner(
-                make_model(model, num_outputs),
-                _make_optimizer(config, num_epochs, len(splits.train.labels)),
-                **_input_options(config, splits),
-            ),
-            annotate=annotate,
-            score=score,
-            num_epochs=num_epochs,
-            patience=config.patience or None,
-            eval_batch_size=config.eval_batch_size,
-        )
-
     return {
-        "deferral": make(
+        "deferral": _make_program(
+            config,
+            splits,
             deferral.make_learner,
             config.model,
             num_classes + 1,
             with_expert,
             system_score,
+            config.num_epochs,
         ),
-        "classifier": make(
-            confidence.make_classifier,
-            config.model,
-            num_classes,
-            annotate_with_nobody,
-            classifier_score,
-        ),
-        "expert_model": make(
+        "classifier": make_classifier(config, splits),
+        "expert_model": _make_program(
+            config,
+            splits,
             confidence.make_expert_model,
             config.expert_model,
             1,
@@ -154,6 +136,46 @@ def make_programs(
             config.expert_model_epochs,
         ),
     }
+
+
+def make_classifier(
+    config: ml_collections.ConfigDict, splits: data.Splits
+) -> training.Program:
+    """The classifier alone, which knows of no expert."""
+    return _make_program(
+        config,
+        splits,
+        confidence.make_classifier,
+        config.model,
+        splits.num_classes,
+        annotate_with_nobody,
+        classifier_score,
+        config.num_epochs,
+    )
+
+
+def _make_program(
+    config: ml_collections.ConfigDict,
+    splits: data.Splits,
+    make_learner: Callable[..., Any],
+    model: ml_collections.ConfigDict,
+    num_outputs: int,
+    annotate: training.Annotate,
+    score: training.Score,
+    num_epochs: int,
+) -> training.Program:
+    return training.Program(
+        learner=make_learner(
+            make_model(model, num_outputs),
+            _make_optimizer(config, num_epochs, len(splits.train.labels)),
+            **input_options(config, splits),
+        ),
+        annotate=annotate,
+        score=score,
+        num_epochs=num_epochs,
+        patience=config.patience or None,
+        eval_batch_size=config.eval_batch_size,
+    )
 
 
 def _make_optimizer(
@@ -166,9 +188,10 @@ def _make_optimizer(
     return optimizers.make_sgd(num_steps, config.momentum)
 
 
-def _input_options(
+def input_options(
     config: ml_collections.ConfigDict, splits: data.Splits
 ) -> dict[str, Any]:
+    """How a learner on images augments and standardizes them, as keyword arguments."""
     options: dict[str, Any] = {}
     if config.crop_padding:
         options["augment"] = functools.partial(

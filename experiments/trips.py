@@ -504,7 +504,6 @@ def _by_seed(results: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def _share(saved: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
     """Ratio of mean savings, and its interval; NaN where nothing is to be saved."""
-
     from scipy import stats
 
     def ratio(part: np.ndarray, whole: np.ndarray, axis: int = -1) -> np.ndarray:

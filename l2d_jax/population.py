@@ -21,6 +21,7 @@ the posterior.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,9 @@ import numpy as np
 from l2d_jax import positive_definite
 from l2d_jax.types import Array
 
-_STEP_SIZES = (1.0, 0.5, 0.1, 0.01)
+# The shortest are for many answers that the base is sure of and half of which are
+# wrong: the curvature is next to nothing there, and Newton's step far too long.
+_STEP_SIZES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-4)
 
 
 class Person(NamedTuple):
@@ -63,19 +66,25 @@ def describe(class_probs: Array) -> jax.Array:
 def scale_grid(
     overall: Sequence[float], by_class: Sequence[float], num_classes: int
 ) -> np.ndarray:
-    """Every pair of an overall scale and one by class, float ``[S, K+1]``.
+    """Every pair of an overall scale and one by class, for `describe`'s description.
 
     Args:
-      overall: standard deviations of overall skill, log-odds, each > 0.
-      by_class: standard deviations of skill at one class, log-odds, each > 0.
+      overall: standard deviations of overall skill, log-odds, each > 0 and finite.
+      by_class: standard deviations of skill at one class, log-odds, each > 0 and
+        finite.
       num_classes: K.
 
+    Returns:
+      Float ``[S, K+1]``; the scale by class varies fastest.
+
     Raises:
-      ValueError: no scale, or one that is not positive.
+      ValueError: no scale, or one that is not positive and finite.
     """
     for name, scales in (("overall", overall), ("by_class", by_class)):
-        if not len(scales) or min(scales) <= 0:
-            raise ValueError(f"{name} scales must be positive, got {tuple(scales)}")
+        if not len(scales) or not all(0 < scale < np.inf for scale in scales):
+            raise ValueError(
+                f"{name} must hold scales, all > 0 and finite, got {tuple(scales)}"
+            )
     return np.array(
         [[a, *num_classes * [b]] for a in overall for b in by_class], np.float32
     )
@@ -94,18 +103,24 @@ def infer(
     Args:
       base_logits: f, log-odds that others are right, float ``[V]``.
       description: psi, float ``[V, D]``.
-      correct: whether the person was right, float ``[V]``, 0 or 1.
+      correct: whether the person was right, or the share of times they were, float
+        ``[V]``, in [0, 1].
       weights: of the answers, float ``[V]``, >= 0; all 0 gives back the prior.
       scales: standard deviations of the prior, float ``[S, D]``, > 0.
-      num_steps: of Newton's method, > 0. The posterior is log-concave, so a dozen
-        reach it to float precision.
+      num_steps: of Newton's method, > 0. The posterior is log-concave; a dozen come
+        within a hundredth of a nat of its mode for base logits up to +-30 and thousands
+        of answers.
     """
     psi = jnp.asarray(description)
-    sign = 2.0 * jnp.asarray(correct) - 1.0
+    chex.assert_rank([base_logits, psi, correct, weights, scales], [1, 2, 1, 1, 2])
+    chex.assert_equal_shape([base_logits, correct, weights])
+    chex.assert_shape(psi, (*jnp.shape(base_logits), jnp.shape(scales)[1]))
+    correct = jnp.asarray(correct)
 
     def log_posterior(b: jax.Array, scale: jax.Array) -> jax.Array:
         logits = base_logits + psi @ b
-        likelihood = jnp.sum(weights * jax.nn.log_sigmoid(sign * logits))
+        right, wrong = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        likelihood = jnp.sum(weights * (correct * right + (1.0 - correct) * wrong))
         return likelihood - 0.5 * jnp.sum((b / scale) ** 2)
 
     def curvature(b: jax.Array, scale: jax.Array) -> jax.Array:
@@ -169,7 +184,7 @@ def learn_proportions(
 def correct_prob(
     person: Person, proportions: Array, base_logits: Array, description: Array
 ) -> jax.Array:
-    """Probability that the person is right on each input, float ``[B]``.
+    """Probability that the person is right on each input.
 
     The mean over the posterior, scale by scale (MacKay's approximation to the mean of a
     logistic function of a Gaussian), and over the scales.
@@ -179,8 +194,13 @@ def correct_prob(
       proportions: of the scales among people, float ``[S]``, from `learn_proportions`.
       base_logits: f, float ``[B]``.
       description: psi, float ``[B, D]``.
+
+    Returns:
+      Float ``[B]``, in [0, 1] but for rounding.
     """
     psi = jnp.asarray(description)
+    chex.assert_rank([proportions, base_logits, psi], [1, 1, 2])
+    chex.assert_shape(psi, (*jnp.shape(base_logits), None))
     share = jax.nn.softmax(person.log_evidence + jnp.log(proportions))
 
     def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:

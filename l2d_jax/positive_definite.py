@@ -24,20 +24,19 @@ def solve(matrix: Array, right: Array) -> tuple[jax.Array, jax.Array]:
       right: right-hand sides, float ``[D, N]``.
 
     Returns:
-      The solutions, float ``[D, N]``, and log det of the matrix, float ``[]``. Not
-      finite where the matrix is not positive definite.
+      The solutions, float ``[D, N]``, and log det of the matrix, float ``[]``. Where
+      the matrix is not positive definite log det is not finite, and the solutions mean
+      nothing.
 
     Raises:
       ValueError: the shapes do not fit.
     """
-    size = jnp.shape(matrix)[0]
-    if jnp.shape(matrix) != (size, size) or jnp.shape(right)[:1] != (size,):
+    size = jnp.shape(matrix)[0] if jnp.ndim(matrix) else 0
+    if jnp.shape(matrix) != (size, size) or jnp.shape(right)[:-1] != (size,):
         raise ValueError(
             f"matrix must be [D, D] and right [D, N], got {jnp.shape(matrix)} and"
-            f" {jnp.shape(right)}"
+            f" {jnp.shape(right)}; use jax.vmap for many systems"
         )
-    if jnp.ndim(right) != 2:
-        raise ValueError(f"right must be [D, N], got {jnp.shape(right)}")
     table = jnp.concatenate([jnp.asarray(matrix), jnp.asarray(right)], axis=1)
 
     def eliminate(row: Any, carry: tuple[jax.Array, jax.Array]) -> Any:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, claims, program
+from experiments import cifar, claims, personalize, program
 from experiments.configs import claims as claims_config
 
 COLUMNS = (
@@ -48,6 +48,82 @@ def make_results(dataset="digits", **changes):
     # Of the validation part, which no claim is about.
     valid = table.assign(split="valid", system_accuracy=0.0)
     return pd.concat([table, valid], ignore_index=True)
+
+
+# Minutes of four people at the larger of two numbers of tuning trips.
+MINUTES = {
+    "ideal": (30.0, 36.0, 38.0, 40.0),
+    "known_mean": (32.0, 37.0, 39.0, 42.0),
+    "hierarchical": (32.0, 37.1, 39.1, 42.0),
+    "finetune": (33.0, 38.0, 40.0, 42.4),
+    "none": (33.0, 38.4, 40.4, 50.0),
+}
+
+
+def make_trips(**changes):
+    parts = []
+    for method, minutes in (MINUTES | changes).items():
+        for trips, worse in ((8, 5.0), (128, 0.0)):
+            part = {
+                "dataset": "simulated",
+                "method": method,
+                "seed": range(4),
+                "split": "test",
+                "finetune_trips": trips,
+                "minutes": np.array(minutes) + worse,
+                "minutes_saved": np.array(MINUTES["none"]) - np.array(minutes),
+            }
+            parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def make_people(dataset="digits", system_gain=0.1):
+    """Specialists of three skills at three seeds, and five real people."""
+    rows = []
+    common = {"dataset": dataset, "split": "test", "human_model_nll": 0.3}
+    for k, gain in ((0, 0.5), (5, 0.2), (10, 0.0)):
+        for seed in range(3):
+            for method, tuned in (("none", 0), ("finetune", 1), ("population", 1)):
+                accuracy = 0.5 + tuned * (gain + 0.01 * seed)
+                system = 0.8 + tuned * (system_gain + 0.001 * seed)
+                rows.append(
+                    common
+                    | {
+                        "people": "specialist",
+                        "method": method,
+                        "seed": seed,
+                        "person": k,
+                        "num_perfect": k,
+                        "human_model_accuracy": accuracy,
+                        "system_accuracy": system,
+                    }
+                )
+    gains = {
+        "none": (0.0, 0.0, 0.0, 0.0, 0.0),
+        "finetune": (0.1, 0.1, 0.1, -0.2, -0.1),
+        "crowd": (0.1, 0.11, 0.1, 0.12, 0.1),
+        "population": (0.1, 0.11, 0.1, 0.12, 0.13),
+    }
+    systems = (0.1, 0.2, -0.1, -0.1, 0.0)
+    for method, values in gains.items():
+        for person, (gain, system) in enumerate(zip(values, systems, strict=True)):
+            rows.append(
+                common
+                | {
+                    "people": "cifar10s",
+                    "method": method,
+                    "seed": 0,
+                    "person": person,
+                    "num_perfect": np.nan,
+                    "human_model_accuracy": 0.7 + gain,
+                    "system_accuracy": 0.8 + (system if method != "none" else 0.0),
+                }
+            )
+    table = pd.DataFrame(rows)
+    for name in personalize.METRICS:
+        if name not in table:
+            table[name] = 0.5
+    return table
 
 
 def judge(id, results, tolerance=0.02):
@@ -120,6 +196,82 @@ def test_what_the_results_lack_is_not_judged(id, query, why):
     assert row["n"] == 0 and np.isnan(row["our_value"])
 
 
+@pytest.mark.parametrize(
+    ("id", "value", "verdict"),
+    [
+        ("R1", 3.4 / 4, "reproduced"),  # From known means to fine-tuning.
+        ("R2a", 2.1, "not reproduced"),  # Four people do not make p < .001.
+        ("R2b", (1.0 + 1.4 + 1.4 + 8.0) / 4, "reproduced"),
+        ("R2c", 8.4 / 11.8, "reproduced"),  # With four people, from 0.1 to 0.9.
+        ("R2d", 11.6 / 11.8, "better"),
+        ("R3", 2.1 - 0.4, "not reproduced"),  # One of them has it all.
+    ],
+)
+def test_trips_by_hand(id, value, verdict):
+    row = judge(id, make_trips())
+    assert row["our_value"] == pytest.approx(value)
+    assert row["n"] == 4
+    assert row["ci_low"] <= row["our_value"] <= row["ci_high"]
+    assert row["verdict"] == verdict
+
+
+def test_trips_out_of_order_are_not_reproduced():
+    row = judge("R1", make_trips(finetune=(33.0, 38.4, 40.4, 51.0)))
+    assert row["our_value"] == pytest.approx(-0.25)
+    assert row["verdict"] == "not reproduced"
+
+
+def test_a_share_about_a_fifth_is_what_the_paper_has():
+    known, none = np.array(MINUTES["known_mean"]), np.array(MINUTES["none"])
+    tuned = none - 0.2 * (none - known) + np.array([0.1, -0.1, 0.1, -0.1])
+    row = judge("R2c", make_trips(finetune=tuple(tuned)))
+    assert row["our_value"] == pytest.approx(0.2)
+    assert row["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("id", "value", "n", "verdict"),
+    [
+        ("R4a-digits_finetune", 0.21, 3, "reproduced"),  # At k = 5.
+        ("R4b-digits_finetune", -1.0, 3, "reproduced"),
+        ("R5-digits_finetune", 0.101, 3, "better"),
+        ("R5r-cifar10s", 0.0, 5, "reproduced"),
+        ("R5c-cifar10s", 0.106, 5, "better"),
+        ("R5p-cifar10s", 0.112, 5, "better"),
+        ("R6a-cifar10s", 2 / 3, 3, "reproduced"),
+        ("R6b-cifar10s", 3 / 4, 4, "reproduced"),
+    ],
+)
+def test_people_by_hand(id, value, n, verdict):
+    row = judge(id, make_people("cifar10" if "cifar10" in id else "digits"))
+    assert row["our_value"] == pytest.approx(value)
+    assert row["n"] == n
+    assert row["verdict"] == verdict
+
+
+def test_a_system_that_gains_nothing_is_what_the_paper_has():
+    row = judge("R5-digits_finetune", make_people(system_gain=-0.001))
+    assert row["our_value"] == pytest.approx(0.0, abs=1e-12)
+    assert row["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("id", "query", "why"),
+    [
+        ("R1", "method != 'ideal'", "hold no method ideal"),
+        ("R4a-digits_finetune", "num_perfect > 5", "hold no k <= 5"),
+        ("R4b-digits_finetune", "num_perfect == 5", "hold one k only"),
+        ("R5-digits_finetune", "method != 'finetune'", "no specialists of method"),
+        ("R6a-cifar10s", "people == 'specialist'", "hold no people of cifar10s"),
+        ("R5r-cifar10s", "method != 'finetune'", "compare no finetune with none"),
+    ],
+)
+def test_what_is_lacking_of_people_is_not_judged(id, query, why):
+    results = make_trips() if id == "R1" else make_people()
+    row = judge(id, results.query(query))
+    assert row["verdict"].startswith("not run: ") and why in row["verdict"]
+
+
 def test_claims_have_names_of_their_own():
     ids = [claim.id for claim in claims.CLAIMS]
     assert len(set(ids)) == len(ids)
@@ -128,19 +280,28 @@ def test_claims_have_names_of_their_own():
     )
 
 
-def make_config(**changes):
+def make_config(results=None, **changes):
     config = claims_config.get_config("smoke")
+    config.run = ("digits",)
     for name, value in changes.items():
         config[name] = value
+    config.results.update(results or {})
     return config
 
 
 @pytest.fixture
 def ready(tmp_path):
     """Work folders of finished experiments."""
-    for name in ("digits", "cifar10"):
+    made = {
+        "digits": make_results("digits"),
+        "cifar10": make_results("cifar10"),
+        "trips": make_trips(),
+        "digits_finetune": make_people("digits"),
+        "cifar10_finetune": make_people("cifar10"),
+    }
+    for name, table in made.items():
         (tmp_path / "ready" / name).mkdir(parents=True)
-        make_results(name).to_csv(tmp_path / "ready" / name / "results.csv")
+        table.to_csv(tmp_path / "ready" / name / "results.csv")
     return tmp_path / "ready"
 
 
@@ -159,14 +320,14 @@ def no_training(monkeypatch):
 
 
 def test_ledger_from_ready_tables(ready, workdir, no_training, capsys):
-    config = make_config(
-        results={name: str(ready / name) for name in ("digits", "cifar10")}
-    )
+    config = make_config(results={name: str(ready / name) for name in claims.SOURCES})
     claims.main(config, workdir)
     ledger = pd.read_csv(workdir / "claims.csv")
     assert tuple(ledger.columns) == COLUMNS
     assert len(ledger) == len(claims.CLAIMS)
-    assert set(ledger.verdict) == {"reproduced"}
+    of_images = ledger[ledger.id.str.startswith("R7")]
+    assert set(of_images.verdict) == {"reproduced"}
+    assert not ledger.verdict.str.startswith("not run").any()
     printed = capsys.readouterr().out
     assert "R7a-cifar10" in printed and str(workdir / "claims.csv") in printed
 
@@ -202,7 +363,11 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"run": ("mnist",)}, "run must be among cifar10, digits, got 'mnist'"),
+        (
+            {"run": ("mnist",)},
+            "run must be among cifar10, cifar10_finetune, digits, digits_finetune,"
+            " trips, got 'mnist'",
+        ),
         ({"scale": "huge"}, "scale must be one of smoke, default, paper, got 'huge'"),
         ({"tolerance": float("nan")}, r"tolerance must be a number in \[0, 1\]"),
         (

@@ -4,7 +4,7 @@
 
 Results that are there already are read: ``--config.results.cifar10=DIR`` names the work
 folder of a finished experiment. What has no folder is run here if it is named in
-``run``.
+``run``: by default what needs no download, three minutes on 2 CPU cores.
 """
 
 import ml_collections
@@ -16,8 +16,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
     config.scale = scale
-    config.run = ("digits",)
-    config.results = {"digits": "", "cifar10": ""}
+    config.run = ("digits", "trips", "digits_finetune")
+    config.results = {
+        "digits": "",
+        "cifar10": "",
+        "trips": "",
+        "digits_finetune": "",
+        "cifar10_finetune": "",
+    }
     # How far below the better of classifier and expert a system may be and still count
     # as no worse, in accuracy: half a point at the papers' scale.
     config.tolerance = 0.005 if scale == "paper" else 0.02

@@ -1,0 +1,410 @@
+"""Models of whether a person is right, fitted to many people at once, by method.
+
+A method is a function of one person, mapped over all of them. It gives the probability
+that the person is right on every image of a *bank*: first the images that nobody
+answered, whose answers are imputed, then those that people answered.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import images, program
+from experiments.people import Answered, People
+from l2d_jax import (
+    chunks,
+    finetuning,
+    orders,
+    population,
+    propagation,
+    sweeps,
+    training,
+)
+from l2d_jax.types import Array, Dataset, PyTree
+
+METHODS = (
+    "none",
+    "finetune",
+    "self_training",
+    "propagation",
+    "crowd",
+    "population",
+)
+
+
+class Bank(NamedTuple):
+    """What the models of people see.
+
+    Attributes:
+      inputs: of the models, ``[I, ...]``: features, or images where the whole network
+        is tuned. Images nobody answered come first.
+      features: standardized features of each image, float ``[I, F]``.
+      class_probs: of the feature network's classifier, float ``[I, K]``.
+      num_unlabelled: images nobody answered, U.
+    """
+
+    inputs: np.ndarray
+    features: np.ndarray
+    class_probs: np.ndarray
+    num_unlabelled: int
+
+
+class Imputed(NamedTuple):
+    """What a method makes of each person.
+
+    Attributes:
+      prob: probability of being right on each image of the bank, float ``[P, I]``.
+      num_selected: pseudo-labels used, int ``[P]``; 0 where a method uses none.
+    """
+
+    prob: np.ndarray
+    num_selected: np.ndarray
+
+
+def fit_all(
+    config: ml_collections.ConfigDict,
+    people: People,
+    bank: Bank,
+    learner_program: training.Program,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool],
+) -> dict[str, Imputed]:
+    """The models of every person by every method of the config.
+
+    Args:
+      config: of the experiment.
+      people: whom to fit to.
+      bank: the images.
+      learner_program: the performance model's learner; see
+        `l2d_jax.learners.confidence.make_expert_model`.
+      workdir: gets the checkpoints.
+      stop: whether to stop; asked after every chunk.
+
+    Raises:
+      sweeps.Interrupted: it said so.
+    """
+    fitting = _Fitting(config, people, bank, learner_program)
+    where = images.make_placement(
+        config, config.human_model if config.tune == "head" else config.model
+    )
+
+    def compute(name: str, function: Any, runs: PyTree, shared: PyTree) -> PyTree:
+        result = chunks.map_runs(
+            function,
+            runs,
+            shared,
+            where=where,
+            checkpoint_dir=workdir / "checkpoints" / people.source / name,
+            report=program.ProgressBar(f"{people.source} {name}", unit="person"),
+            should_stop=stop,
+        )
+        # Between the methods, too: few people are one chunk.
+        if stop():
+            raise sweeps.Interrupted
+        return result
+
+    folds = {"fold": np.arange(people.folds.max() + 1, dtype=np.int32)}
+    shared = fitting.shared()
+    shared["aggregate"] = compute("aggregate", fitting.aggregate, folds, shared)
+    if {"crowd", "population"} & set(config.methods):
+        shared["prior"] = compute("prior", fitting.prior, folds, shared)
+    functions = {
+        "none": fitting.none,
+        "finetune": fitting.finetune,
+        "self_training": fitting.self_training,
+        "propagation": fitting.propagation,
+        "crowd": fitting.crowd,
+        "population": fitting.population,
+    }
+    runs = fitting.runs()
+    return {
+        name: Imputed(**compute(name, functions[name], runs, shared))
+        for name in config.methods
+    }
+
+
+class _Fitting:
+    """The methods, each a pure function ``(run, shared) -> arrays``."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        people: People,
+        bank: Bank,
+        learner_program: training.Program,
+    ):
+        self._config, self._people, self._bank = config, people, bank
+        self._program, self._learner = learner_program, learner_program.learner
+        self._size = len(bank.inputs)
+        self._hparams = {
+            "learning_rate": jnp.asarray(config.human_model_learning_rate),
+            "finetune_learning_rate": jnp.asarray(config.finetune_learning_rate),
+            "threshold": jnp.asarray(config.self_training_threshold),
+        }
+
+    def runs(self) -> PyTree:
+        """What each person has of their own."""
+        people = self._people
+        return {
+            "seed": people.seeds.astype(np.int32),
+            "person": people.persons.astype(np.int32),
+            "fold": people.folds.astype(np.int32),
+            "images": self._in_bank(people.tune.images),
+            "correct": _correct(people, people.tune).astype(np.float32),
+            "weights": people.tune.weights,
+        }
+
+    def shared(self) -> PyTree:
+        """What all people have in common."""
+        config, people, bank = self._config, self._people, self._bank
+        crowd, unlabelled = people.crowd, bank.num_unlabelled
+        num_answers, num_tune = len(crowd.images), people.tune.images.shape[1]
+
+        def order(number: int, size: int, epochs: int) -> np.ndarray:
+            batch = min(config.human_model_batch_size, size)
+            rows = np.arange(size, dtype=np.int32)
+            seed = config.seed + 1000 * (number + 1)
+            return orders.epoch_orders(seed, 0, epochs, rows, batch)
+
+        epochs = config.human_model_epochs
+        further = max(1, round(config.finetune_ratio * epochs))
+        shared: dict[str, Any] = {
+            "bank": bank.inputs,
+            "crowd": {
+                "images": self._in_bank(crowd.images),
+                "correct": crowd.correct.astype(np.float32),
+                "folds": crowd.folds.astype(np.int32),
+            },
+            "orders": {
+                "aggregate": order(0, num_answers, epochs),
+                "both": order(1, num_answers + num_tune, epochs),
+                "tune": order(2, num_tune, further),
+                "joined": order(3, num_tune + unlabelled, epochs),
+            },
+        }
+        if "propagation" in config.methods:
+            shared["graph"] = propagation.nearest_neighbors(
+                bank.features, config.propagation.num_neighbors
+            )
+        if {"crowd", "population"} & set(config.methods):
+            shared["description"] = population.describe(bank.class_probs)
+            shared["of_image"] = _groups(crowd.images, len(people.labels))
+            known = max(crowd.persons.max() + 1, 0)
+            shared["of_person"] = _groups(crowd.persons, known)
+        return shared
+
+    def _in_bank(self, people_images: np.ndarray) -> np.ndarray:
+        return (people_images + self._bank.num_unlabelled).astype(np.int32)
+
+    def _key(self, run: PyTree) -> jax.Array:
+        """Of the person's initial parameters: the same in all methods."""
+        key = training.run_key(jax.random.key(self._config.seed), run["seed"])
+        return jax.random.fold_in(key, run["person"])
+
+    def _crowd(self, fold: Array, shared: PyTree) -> Dataset:
+        """What the crowd answered, without those of a fold."""
+        crowd = shared["crowd"]
+        weights = (crowd["folds"] != fold).astype(jnp.float32)
+        return _dataset(crowd["images"], crowd["correct"], weights)
+
+    def _individual(self, run: PyTree, balanced: bool) -> Dataset:
+        weights = run["weights"]
+        if balanced and self._config.class_weights:
+            right = (run["correct"] > 0.5).astype(jnp.int32)
+            weights = finetuning.balanced_weights(right, weights, 2)
+        return _dataset(run["images"], run["correct"], weights)
+
+    def _probs(self, variables: PyTree, shared: PyTree) -> jax.Array:
+        index = jnp.arange(self._size)
+        return training.predict(
+            self._program, variables, self._hparams, shared["bank"], index
+        )
+
+    def _of(self, fitted: finetuning.Fitted, shared: PyTree) -> PyTree:
+        prob = self._probs(fitted.variables, shared)
+        return {"prob": prob, "num_selected": fitted.num_selected}
+
+    def aggregate(self, run: PyTree, shared: PyTree) -> PyTree:
+        """A fold's model of other people, and its probabilities."""
+        key = training.run_key(jax.random.key(self._config.seed), run["fold"])
+        crowd = self._crowd(run["fold"], shared)
+        start = jax.tree.map(lambda leaf: leaf[:2], crowd)
+        state = self._learner.init(
+            key, self._hparams, finetuning.look_up(start, shared["bank"])
+        )
+        order = shared["orders"]["aggregate"]
+        state = finetuning.fit(
+            self._learner, self._hparams, state, crowd, order, shared["bank"]
+        )
+        prob = self._probs(state.variables, shared)
+        return {"variables": state.variables, "prob": prob}
+
+    def prior(self, run: PyTree, shared: PyTree) -> PyTree:
+        """What a fold's crowd says of the images, and of how people differ."""
+        crowd = shared["crowd"]
+        others = (crowd["folds"] != run["fold"]).astype(jnp.float32)
+        base = _logit(shared["aggregate"]["prob"][run["fold"]])
+        description = shared["description"]
+
+        def infer(group: PyTree, psi: Array, scales: Array) -> population.Person:
+            rows = group["rows"]
+            shown, correct = crowd["images"][rows], crowd["correct"][rows]
+            weights = others[rows] * group["weights"]
+            return population.infer(base[shown], psi[shown], correct, weights, scales)
+
+        # How hard an image is compared with what its features say is to the image what
+        # skill is to a person: inferred in the same way.
+        constant = jnp.ones((self._size, 1))
+        image_scales = jnp.asarray(self._config.population.image_scales)[:, None]
+        of_image = jax.vmap(infer, (0, None, None))(
+            shared["of_image"], constant, image_scales
+        )
+        rows, weights = shared["of_image"]["rows"], shared["of_image"]["weights"]
+        answered = (others[rows] * weights).max(axis=1)
+        proportions = population.learn_proportions(of_image.log_evidence, answered)
+        first = self._bank.num_unlabelled
+        human = jax.vmap(population.correct_prob, (0, None, 0, 0))(
+            of_image, proportions, base[first:, None], constant[first:, None]
+        )
+        logits = jnp.concatenate([base[:first], _logit(human[:, 0])])
+
+        scales = self._scales()
+        if shared["of_person"]["rows"].shape[0]:
+            of_person = jax.vmap(infer, (0, None, None))(
+                shared["of_person"], description, scales
+            )
+            weights = shared["of_person"]["weights"]
+            rows = shared["of_person"]["rows"]
+            present = (others[rows] * weights).max(axis=1)
+            proportions = population.learn_proportions(of_person.log_evidence, present)
+        else:
+            # Nobody in the crowd is known as a person: every scale is as likely.
+            proportions = jnp.full(len(scales), 1.0 / len(scales))
+        return {"logits": logits, "proportions": proportions}
+
+    def _scales(self) -> np.ndarray:
+        grid = self._config.population
+        num_classes = self._bank.class_probs.shape[1]
+        return population.scale_grid(grid.overall, grid.by_class, num_classes)
+
+    def none(self, run: PyTree, shared: PyTree) -> PyTree:
+        """No fine-tuning: the crowd and the person in one."""
+        fitted = finetuning.without_finetuning(
+            self._learner,
+            self._hparams,
+            self._key(run),
+            self._crowd(run["fold"], shared),
+            self._individual(run, balanced=False),
+            shared["orders"]["both"],
+            shared["bank"],
+        )
+        return self._of(fitted, shared)
+
+    def finetune(self, run: PyTree, shared: PyTree) -> PyTree:
+        """The model of others, trained further on the person."""
+        variables = jax.tree.map(
+            lambda leaf: leaf[run["fold"]], shared["aggregate"]["variables"]
+        )
+        variables = finetuning.continue_with(
+            self._learner,
+            self._hparams,
+            self._key(run),
+            variables,
+            self._individual(run, balanced=True),
+            shared["orders"]["tune"],
+            shared["bank"],
+        )
+        return self._of(finetuning.Fitted(variables, jnp.zeros((), jnp.int32)), shared)
+
+    def self_training(self, run: PyTree, shared: PyTree) -> PyTree:
+        """Trained on the person, then again with its own sure predictions."""
+        rows = jnp.arange(self._bank.num_unlabelled)
+        ones = jnp.ones(len(rows))
+
+        def imitate(prob: jax.Array, unlabelled: Dataset) -> tuple[Dataset, Array]:
+            right = (prob >= 0.5).astype(jnp.float32)
+            pseudo = unlabelled._replace(expert_correct=right[:, None])
+            return pseudo, jnp.maximum(prob, 1.0 - prob)
+
+        fitted = finetuning.self_train(
+            self._learner,
+            self._hparams,
+            self._key(run),
+            self._individual(run, balanced=True),
+            _dataset(rows, ones, ones),
+            shared["orders"]["tune"],
+            shared["orders"]["joined"],
+            imitate,
+            shared["bank"],
+        )
+        return self._of(fitted, shared)
+
+    def propagation(self, run: PyTree, shared: PyTree) -> PyTree:
+        """The person's answers, spread along a graph of similar images."""
+        options = self._config.propagation
+        nothing = jnp.zeros(self._size)
+        right = run["weights"] * run["correct"]
+        prob = propagation.propagate(
+            shared["graph"],
+            nothing.at[run["images"]].add(right),
+            nothing.at[run["images"]].add(run["weights"] - right),
+            shared["aggregate"]["prob"][run["fold"]],
+            retention=options.retention,
+            num_steps=options.num_steps,
+            prior_strength=options.prior_answers / self._size,
+        )
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+    def crowd(self, run: PyTree, shared: PyTree) -> PyTree:
+        """`population` without the person: others, and how hard each image was."""
+        prob = jax.nn.sigmoid(shared["prior"]["logits"][run["fold"]])
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+    def population(self, run: PyTree, shared: PyTree) -> PyTree:
+        """Ours: what the crowd says of people and images, and the person's answers."""
+        base = shared["prior"]["logits"][run["fold"]]
+        description = shared["description"]
+        person = population.infer(
+            base[run["images"]],
+            description[run["images"]],
+            run["correct"],
+            run["weights"],
+            self._scales(),
+        )
+        proportions = shared["prior"]["proportions"][run["fold"]]
+        prob = population.correct_prob(person, proportions, base, description)
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+
+def _dataset(rows: Array, correct: Array, weights: Array) -> Dataset:
+    """Answers as examples whose inputs are rows of the bank."""
+    labels = jnp.zeros(rows.shape, jnp.int32)  # Of no use to a model of the person.
+    return Dataset(rows, labels, weights=weights, expert_correct=correct[:, None])
+
+
+def _correct(people: People, answered: Answered) -> np.ndarray:
+    """Whether each answer was right, bool ``[P, V]``."""
+    return answered.labels == people.labels[answered.images]
+
+
+def _groups(members: np.ndarray, size: int) -> PyTree:
+    """Rows of each group, padded to the largest: int and float ``[size, width]``."""
+    rows_of = [np.flatnonzero(members == number) for number in range(size)]
+    width = max([1, *map(len, rows_of)])
+    rows = np.zeros((size, width), np.int32)
+    weights = np.zeros((size, width), np.float32)
+    for number, found in enumerate(rows_of):
+        rows[number, : len(found)] = found
+        weights[number, : len(found)] = 1.0
+    return {"rows": rows, "weights": weights}
+
+
+def _logit(prob: Array) -> jax.Array:
+    """Log-odds, within what float32 can tell from certainty."""
+    prob = jnp.clip(prob, 1e-6, 1.0 - 1e-6)
+    return jnp.log(prob) - jnp.log1p(-prob)

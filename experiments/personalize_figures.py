@@ -1,0 +1,119 @@
+"""Figures of the experiment on particular persons, drawn from its tables alone."""
+
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+STYLES = {
+    "none": ("no fine-tuning", "C7", "-"),
+    "finetune": ("fine-tuning", "C0", "-"),
+    "self_training": ("self-training", "C1", "--"),
+    "propagation": ("label propagation", "C2", "-."),
+    "crowd": ("crowd, without the person", "C4", ":"),
+    "population": ("population (ours)", "C3", "-"),
+}
+PANELS = {
+    "human_model_accuracy": "accuracy of the model of the person, %",
+    "system_accuracy": "system accuracy, %",
+}
+
+
+def draw(workdir: pathlib.Path) -> None:
+    """Draw every figure of a work folder into its ``figures``."""
+    folder = workdir / "figures"
+    folder.mkdir(exist_ok=True)
+    results = pd.read_csv(workdir / "results.csv")
+    summary = pd.read_csv(workdir / "summary.csv")
+    if "specialist" in results.people.unique():
+        _save(draw_specialists(summary), folder / "specialists.png")
+    for source in results.people.unique():
+        if source != "specialist":
+            rows = results[results.people == source]
+            if source == "cifar10h":
+                # Somebody else at every seed.
+                rows = rows.assign(person=rows.seed)
+            _save(draw_people(rows), folder / f"people_{source}.png")
+
+
+def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
+    """Both accuracies against the person's skill: the paper's Figure 2."""
+    rows = summary[(summary.people == "specialist") & (summary.split == "test")]
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
+        for method, (label, color, line) in STYLES.items():
+            part = rows[(rows.method == method) & (rows.metric == metric)]
+            part = part.sort_values("num_perfect")
+            if part.empty:
+                continue
+            x = part.num_perfect
+            axes.plot(x, 100 * part["mean"], line, color=color, marker=".", label=label)
+            low, high = 100 * part.ci_low, 100 * part.ci_high
+            axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.set_xlabel("k: classes on which the person is perfect (a guess elsewhere)")
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.3)
+    panels[0].legend()
+    name, seeds = rows.dataset.iloc[0], rows.n.max()
+    figure.suptitle(f"{name}: mean and 95 % interval over {seeds} seeds")
+    return figure
+
+
+def draw_people(results: pd.DataFrame) -> plt.Figure:
+    """Each person without and with fine-tuning, and ours: the paper's Figure 3.
+
+    People are sorted by the accuracy of their model without fine-tuning; a line leads
+    from there to where the method brings them. Without ``none`` it leads from the first
+    method there is.
+    """
+    results = results[results.split == "test"]
+    means = results.groupby(["person", "method"])[[*PANELS]].mean().reset_index()
+    base, *methods = [m for m in STYLES if m in means.method.unique()]
+    shown = [m for m in ("finetune", "population") if m in methods] or methods[:1]
+    shown = shown or [base]
+    figure, panels = plt.subplots(
+        len(PANELS),
+        len(shown),
+        figsize=(5.5 * len(shown), 6.5),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    first = means[means.method == base].set_index("person")
+    order = first.sort_values([*PANELS]).index
+    place = np.arange(len(order))
+    for column, method in zip(panels.T, shown, strict=True):
+        after_all = means[means.method == method].set_index("person").loc[order]
+        for axes, (metric, title) in zip(column, PANELS.items(), strict=True):
+            before = 100 * first.loc[order][metric].to_numpy()
+            after = 100 * after_all[metric].to_numpy()
+            for moved, color, name in (
+                (after > before, "C2", "up"),
+                (after < before, "C3", "down"),
+                (after == before, "0.6", "unchanged"),
+            ):
+                x = place[moved]
+                label = f"{name}: {moved.sum()}"
+                axes.vlines(x, before[moved], after[moved], color=color, linewidth=1)
+                axes.plot(x, after[moved], ".", color=color, markersize=4, label=label)
+            axes.plot(place, before, "_", color="k", markersize=4, label=base)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="small", ncols=2, loc="lower right")
+            if column is panels.T[0]:
+                axes.set_ylabel(title)
+        column[0].set_title(STYLES[method][0])
+        column[-1].set_xlabel(f"person, by the accuracy of their model ({base})")
+    source, dataset = results.people.iloc[0], results.dataset.iloc[0]
+    figure.suptitle(f"{dataset}, {source}: {len(order)} people, on their test answers")
+    return figure
+
+
+def _save(figure: plt.Figure, path: pathlib.Path) -> None:
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
