@@ -109,7 +109,7 @@ def check_people(config: ml_collections.ConfigDict) -> None:
     fields.whole("people.crowd_answers", group.crowd_answers, 1)
     fields.values("people.crowd_skill", group.crowd_skill)
     for value in group.crowd_skill:
-        fields.number("people.crowd_skill", value, 1e-3)
+        fields.positive("people.crowd_skill", value)
     if len(group.crowd_skill) != 2:
         raise ConfigError(
             "people.crowd_skill must hold the two parameters of a beta distribution,"
@@ -140,22 +140,22 @@ def check_people(config: ml_collections.ConfigDict) -> None:
         "finetune_learning_rate",
         "system_learning_rate",
     ):
-        fields.number(name, config[name], 1e-9)
+        fields.positive(name, config[name])
     fields.number("weight_decay", config.weight_decay, 0.0)
     fields.number("alpha", config.alpha, 0.0)
     fields.number("momentum", config.momentum, 0.0, 1.0)
     fields.number("valid_fraction", config.valid_fraction, 0.0, 1.0)
     fields.number("checkpoint_seconds", config.checkpoint_seconds, 0.0)
-    fields.number("finetune_ratio", config.finetune_ratio, 0.0)
+    fields.positive("finetune_ratio", config.finetune_ratio)
     fields.number("self_training_threshold", config.self_training_threshold, 0.0)
     fields.whole("propagation.num_neighbors", config.propagation.num_neighbors, 1)
     fields.whole("propagation.num_steps", config.propagation.num_steps, 0)
     fields.number("propagation.retention", config.propagation.retention, 0.0, 0.9999)
-    fields.number("propagation.prior_answers", config.propagation.prior_answers, 1e-9)
+    fields.positive("propagation.prior_answers", config.propagation.prior_answers)
     for name in ("overall", "by_class", "image_scales"):
         fields.values(f"population.{name}", config.population[name])
         for value in config.population[name]:
-            fields.number(f"population.{name}", value, 1e-6)
+            fields.positive(f"population.{name}", value)
 
 
 def check_systems(

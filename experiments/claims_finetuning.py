@@ -12,7 +12,6 @@ from experiments.claim import CannotMeasure, Claim, Finding
 
 RAMAN_YEE = "Raman and Yee 2021"
 _LOW_SKILL = 5  # The largest k that the paper's "low values of k" are taken to be.
-_NUM_RESAMPLES = 2000
 
 
 def _minutes(results: pd.DataFrame, *methods: str) -> pd.DataFrame:
@@ -27,25 +26,6 @@ def _minutes(results: pd.DataFrame, *methods: str) -> pd.DataFrame:
         if method not in table:
             raise CannotMeasure(f"the results hold no method {method}")
     return table
-
-
-def _interval(
-    statistic: Callable[..., np.ndarray], *columns: np.ndarray
-) -> tuple[float, float, float]:
-    """A statistic of paired columns with its bootstrap interval over rows."""
-    value = float(statistic(*columns, axis=-1))
-    if len(columns[0]) < 2:
-        return value, float("nan"), float("nan")
-    interval = stats.bootstrap(
-        columns,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=_NUM_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return value, float(interval.low), float(interval.high)
 
 
 def trips_in_order(results: pd.DataFrame, tolerance: float) -> Finding:
@@ -88,7 +68,7 @@ def share_of(method: str) -> Callable[[pd.DataFrame, float], Finding]:
         def ratio(part: np.ndarray, whole: np.ndarray, axis: int) -> np.ndarray:
             return np.mean(part, axis=axis) / np.mean(whole, axis=axis)
 
-        estimate = _interval(ratio, saved, known)
+        estimate = tables.bootstrap_interval(ratio, saved, known)
         _, low, high = estimate
         return Finding(saved, bool(low <= 0.2 <= high), bool(low > 0.2), estimate)
 
@@ -106,7 +86,7 @@ def means_differ_more(results: pd.DataFrame, tolerance: float) -> Finding:
         return np.abs(means) - np.abs(medians)
 
     columns = (table["finetune"].to_numpy(), table["none"].to_numpy())
-    estimate = _interval(excess, *columns)
+    estimate = tables.bootstrap_interval(excess, *columns)
     return Finding(columns[0] - columns[1], bool(estimate[1] > 0), False, estimate)
 
 

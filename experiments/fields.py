@@ -38,3 +38,10 @@ def number(field: str, value: Any, low: float, high: float = math.inf) -> None:
     if not is_number or not math.isfinite(value) or not low <= value <= high:
         limit = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
         raise ConfigError(f"{field} must be a finite number {limit}, got {value!r}")
+
+
+def positive(field: str, value: Any) -> None:
+    """The value is a finite number above 0."""
+    number(field, value, 0.0)
+    if value == 0:
+        raise ConfigError(f"{field} must be > 0, got {value}")

@@ -368,3 +368,5 @@ SOURCES: dict[str, Callable[[ml_collections.ConfigDict, Images], People]] = {
     "cifar10n": _cifar10n,
 }
 """People by name of their source."""
+SIMULATED = ("specialist", "cifar10h")
+"""Sources whose people are drawn anew at every seed."""

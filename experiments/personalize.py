@@ -340,7 +340,7 @@ def by_person(results: pd.DataFrame) -> pd.DataFrame:
 
     A synthetic person is drawn anew at every seed and stays a row a seed.
     """
-    real = results.num_perfect.isna() & (results.people != "cifar10h")
+    real = ~results.people.isin(people.SIMULATED)
     keys = [*KEYS, "split", "person"]
     means = results[real].groupby(keys, dropna=False, sort=False)[[*METRICS]].mean()
     return pd.concat([results[~real], means.reset_index()], ignore_index=True)
@@ -416,9 +416,11 @@ def show(summary: pd.DataFrame, comparison: pd.DataFrame) -> str:
     for source in summary.people.unique():
         for metric in ("human_model_accuracy", "system_accuracy"):
             rows = summary[(summary.people == source) & (summary.metric == metric)]
+            unit = "seeds" if source in people.SIMULATED else "people"
             if rows.num_perfect.isna().all():
                 rows = rows.assign(num_perfect=source)
-            parts.append(f"{source}: {tables.pivot(rows, 'num_perfect', metric)}")
+            text = tables.pivot(rows, "num_perfect", metric, unit)
+            parts.append(f"{source}: {text}")
         rows = comparison[(comparison.people == source) & comparison.num_perfect.isna()]
         if len(rows):
             shown = rows.drop(columns=["dataset", "people", "num_perfect"])

@@ -2,12 +2,15 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
+NUM_RESAMPLES = 2000
+"""Of a bootstrap interval."""
 KEYS = ("experiment", "dataset", "method", "seed")
 
 
@@ -32,6 +35,40 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
     half = float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def bootstrap_interval(
+    statistic: Callable[..., np.ndarray], *columns: np.ndarray
+) -> tuple[float, float, float]:
+    """A statistic of independent rows and its 95 % percentile bootstrap interval.
+
+    The resamples are the same at every call; NaN at both ends for fewer than two rows.
+
+    Args:
+      statistic: ``(*columns, axis) -> array``, along rows on that axis.
+      columns: float ``[n]`` each, resampled together.
+
+    Returns:
+      The statistic, and the ends of the interval.
+    """
+    from scipy import stats
+
+    value = float(statistic(*columns, axis=-1))
+    if len(columns[0]) < 2 or np.isnan(value):
+        return value, float("nan"), float("nan")
+    with warnings.catch_warnings():
+        # Where no resample differs the interval is a point, as it should be.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            columns,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=NUM_RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return value, float(interval.low), float(interval.high)
 
 
 def summarize(
@@ -63,7 +100,9 @@ def summarize(
     )
 
 
-def pivot(summary: pd.DataFrame, index: str, metric: str) -> str:
+def pivot(
+    summary: pd.DataFrame, index: str, metric: str, repetitions: str = "seeds"
+) -> str:
     """Means of a metric on the test set as text, one column for each method.
 
     Each cell is the mean and, where there are several seeds, half the width of its 95 %
@@ -76,6 +115,7 @@ def pivot(summary: pd.DataFrame, index: str, metric: str) -> str:
     cells = rows.assign(cell=rows["mean"].map(lambda m: f"{100 * m:.1f}") + half)
     table = cells.pivot(index=index, columns="method", values="cell")
     title = (
-        f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()} seeds"
+        f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()}"
+        f" {repetitions}"
     )
     return f"{title}\n{table.to_string()}"

@@ -53,8 +53,6 @@ METRICS = (
     "deferral_rate",
     "human_model_error",
 )
-NUM_RESAMPLES = 2000
-"""Of the bootstrap, for the interval of a share."""
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -130,7 +128,7 @@ def _check_human_model(config: ml_collections.ConfigDict) -> None:
         fields.whole(f"human_model.{name}", model[name], 1)
     fields.number("human_model.finetune_factor", model.finetune_factor, 0.0)
     for name in ("learning_rate", "finetune_learning_rate", "scale"):
-        _check_positive(f"human_model.{name}", model[name])
+        fields.positive(f"human_model.{name}", model[name])
     fields.number("human_model.center", model.center, -1e4, 1e4)
     fields.number("human_model.threshold", model.threshold, 0.0)
     num_tuning = config.trips_per_driver // 2
@@ -147,15 +145,9 @@ def _check_rejector(config: ml_collections.ConfigDict) -> None:
         fields.whole("rejector.hidden", size, 1)
     fields.whole("rejector.num_epochs", model.num_epochs, 1)
     fields.whole("rejector.batch_size", model.batch_size, 1)
-    _check_positive("rejector.learning_rate", model.learning_rate)
+    fields.positive("rejector.learning_rate", model.learning_rate)
     size = config.num_unlabelled + config.trips_per_driver // 2
     _check_batch("rejector.batch_size", model.batch_size, size)
-
-
-def _check_positive(field: str, value: Any) -> None:
-    fields.number(field, value, 0.0)
-    if value == 0:
-        raise program.ConfigError(f"{field} must be > 0, got {value}")
 
 
 def _check_batch(field: str, value: int, size: int) -> None:
@@ -208,8 +200,10 @@ def make_human_model(config: ml_collections.ConfigDict) -> Learner:
     """A network of conditions; its ``predict`` gives a human's minutes, ``[B]``."""
     center, scale = config.human_model.center, config.human_model.scale
 
-    def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
-        del hparams
+    def batch_loss(
+        outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
+    ) -> jax.Array:
+        del hparams, key
         assert batch.costs is not None
         targets = (batch.costs[:, 0] - center) / scale
         return weighted_mean(jnp.square(outputs[:, 0] - targets), batch.weights)
@@ -504,28 +498,13 @@ def _by_seed(results: pd.DataFrame, method: str) -> pd.DataFrame:
 
 def _share(saved: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
     """Ratio of mean savings, and its interval; NaN where nothing is to be saved."""
-    from scipy import stats
 
-    def ratio(part: np.ndarray, whole: np.ndarray, axis: int = -1) -> np.ndarray:
+    def ratio(part: np.ndarray, whole: np.ndarray, axis: int) -> np.ndarray:
         total = np.mean(whole, axis=axis)
         safe = np.where(total > 0, total, 1.0)
         return np.where(total > 0, np.mean(part, axis=axis) / safe, np.nan)
 
-    share = float(ratio(saved, known))
-    if len(saved) < 2 or np.isnan(share):
-        return share, float("nan"), float("nan")
-    if np.allclose(saved, share * known):
-        return share, share, share  # Nothing varies, which SciPy would warn of.
-    interval = stats.bootstrap(
-        (saved, known),
-        ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=NUM_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return share, float(interval.low), float(interval.high)
+    return tables.bootstrap_interval(ratio, saved, known)
 
 
 def _paired_p_value(saved: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from l2d_jax.learners import cost_sensitive
 from l2d_jax.types import Dataset
 
 HPARAMS = {"learning_rate": 0.05}
+KEY = jax.random.key(0)
 
 
 def make_batch(**changes):
@@ -20,17 +21,17 @@ def make_batch(**changes):
 
 def test_loss_by_hand():
     # Every action has log-probability -log 3; savings of 2 + 0 + 1 and of 4.
-    loss = cost_sensitive.batch_loss(jnp.zeros((2, 3)), make_batch(), {})
+    loss = cost_sensitive.batch_loss(jnp.zeros((2, 3)), make_batch(), {}, KEY)
     assert loss == pytest.approx(3.5 * np.log(3.0), rel=1e-6)
     weights = np.array([1.0, 0.0], np.float32)
     batch = make_batch(weights=weights)
-    loss = cost_sensitive.batch_loss(jnp.zeros((2, 3)), batch, {})
+    loss = cost_sensitive.batch_loss(jnp.zeros((2, 3)), batch, {}, KEY)
     assert loss == pytest.approx(3.0 * np.log(3.0), rel=1e-6)
 
 
 def test_a_batch_without_costs_raises():
     with pytest.raises(ValueError, match=r"batch\.costs is None; give the cost"):
-        cost_sensitive.batch_loss(jnp.zeros((2, 3)), make_batch(costs=None), {})
+        cost_sensitive.batch_loss(jnp.zeros((2, 3)), make_batch(costs=None), {}, KEY)
 
 
 def test_the_action_of_least_mean_cost_is_found():

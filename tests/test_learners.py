@@ -301,7 +301,7 @@ def test_augmentation_is_of_training_only_and_new_at_every_step(batch):
         table_model(1),
         plain_sgd(),
         # The gradient of the loss is the mean input, and tells what was seen.
-        lambda outputs, batch, hparams: jnp.mean(outputs),
+        lambda outputs, batch, hparams, key: jnp.mean(outputs),
         lambda outputs, hparams: outputs,
         augment=lambda key, inputs: inputs + jax.random.uniform(key),
         preprocess=lambda inputs: 2.0 * inputs,

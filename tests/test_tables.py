@@ -1,6 +1,7 @@
 """Means with intervals, and rows of results from decisions."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -180,3 +181,23 @@ def test_take_runs():
     taken = evaluation.take_runs(DECISION, np.array([1, 1, 0]))
     np.testing.assert_array_equal(taken.prediction, PREDICTION[[1, 1, 0]])
     assert taken.class_probs.shape == (3, 4, 2)
+
+
+def test_bootstrap_interval_of_a_mean_is_about_students():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 200)
+    value, low, high = tables.bootstrap_interval(np.mean, values)
+    assert value == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx(tables.mean_interval(values), abs=0.05)
+    assert tables.bootstrap_interval(np.mean, values) == (value, low, high)
+
+
+def test_bootstrap_interval_where_there_is_none():
+    value, low, high = tables.bootstrap_interval(np.mean, np.array([2.0]))
+    assert value == 2.0 and np.isnan([low, high]).all()
+
+
+def test_bootstrap_interval_of_what_does_not_vary_is_a_point():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tables.bootstrap_interval(np.mean, np.full(5, 2.0))
+    assert found == (2.0, 2.0, 2.0)

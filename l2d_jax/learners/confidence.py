@@ -17,10 +17,10 @@ from l2d_jax.types import Batch, HParams, Learner
 
 
 def classifier_batch_loss(
-    outputs: jax.Array, batch: Batch, hparams: HParams
+    outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
 ) -> jax.Array:
     """Mean cross-entropy of logits ``[B, K]`` against the labels, in nats."""
-    del hparams
+    del hparams, key
     example_losses = jax.vmap(losses.classification_cross_entropy)(
         outputs, batch.labels
     )
@@ -28,14 +28,14 @@ def classifier_batch_loss(
 
 
 def expert_model_batch_loss(
-    outputs: jax.Array, batch: Batch, hparams: HParams
+    outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
 ) -> jax.Array:
     """Mean binary cross-entropy of "the expert is right" under logits ``[B, 1]``.
 
     The batch gives ``expert_correct`` or the expert's answers, ``[B, 1]``; see
     `l2d_jax.learners.correctness.expert_correct`.
     """
-    del hparams
+    del hparams, key
     correct = expert_correct(batch, outputs.dtype)
     example_losses = jax.vmap(losses.expert_correctness_nll)(outputs[:, 0], correct)
     return weighted_mean(example_losses, batch.weights)

@@ -13,18 +13,21 @@ from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
 from l2d_jax.types import Batch, HParams, Learner
 
 
-def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
+def batch_loss(
+    outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
+) -> jax.Array:
     """Mean cost-sensitive cross-entropy of a batch, in nats times the unit of costs.
 
     Args:
       outputs: network outputs, float ``[B, A]``.
       batch: with ``costs`` ``[B, A]``.
       hparams: none are read.
+      key: not used; nothing is drawn.
 
     Raises:
       ValueError: the batch has no costs.
     """
-    del hparams
+    del hparams, key
     if batch.costs is None:
         raise ValueError("batch.costs is None; give the cost of each action, [B, A]")
     example_losses = jax.vmap(losses.cost_sensitive_cross_entropy)(outputs, batch.costs)

@@ -13,7 +13,9 @@ from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
 from l2d_jax.types import Batch, HParams, Learner
 
 
-def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
+def batch_loss(
+    outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
+) -> jax.Array:
     """Mean deferral cross-entropy of a batch, in nats.
 
     Args:
@@ -21,7 +23,9 @@ def batch_loss(outputs: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
       batch: labels ``[B]`` and either ``expert_correct`` or the answers of one expert,
         ``[B, 1]``; see `l2d_jax.learners.correctness.expert_correct`.
       hparams: ``alpha``, the weight of the label where the expert is right.
+      key: not used; nothing is drawn.
     """
+    del key
     correct = expert_correct(batch, outputs.dtype)
     example_losses = jax.vmap(losses.deferral_cross_entropy, (0, 0, 0, None))(
         outputs, batch.labels, correct, hparams["alpha"]

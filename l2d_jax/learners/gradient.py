@@ -19,11 +19,15 @@ from l2d_jax.types import (
     Variables,
 )
 
-BatchLoss: TypeAlias = Callable[[jax.Array, Batch, HParams], jax.Array]
-"""``(outputs [B, O], batch, hparams) -> loss []``, in nats."""
+BatchLoss: TypeAlias = Callable[[jax.Array, Batch, HParams, jax.Array], jax.Array]
+"""``(outputs [B, O], batch, hparams, key) -> loss []``, in nats. The key is new at each
+step; most losses draw nothing and leave it."""
 
 Augment: TypeAlias = Callable[[jax.Array, Array], Array]
 """``(key, inputs [B, ...]) -> inputs [B, ...]``, applied to training batches only."""
+
+# Apart from the steps, whose keys are the augmentation's; no run is so long.
+_LOSS_STREAM = 2**32 - 1
 
 
 def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
@@ -48,7 +52,7 @@ def make_gradient_learner(
     Args:
       model: the network.
       optimizer: from `l2d_jax.optimizers`; its hyperparameters may be traced.
-      batch_loss: loss of a batch given the network's outputs.
+      batch_loss: loss of a batch given the network's outputs and a key of this step.
       interpret: ``(outputs [B, O], hparams) -> prediction``, the learner's ``predict``.
       augment: random change of the training inputs, drawn anew at every step.
       preprocess: fixed change of all inputs after augmentation, such as
@@ -75,12 +79,14 @@ def make_gradient_learner(
         if augment is not None:
             inputs = augment(jax.random.fold_in(state.key, state.step), inputs)
         inputs = prepare(inputs)
+        loss_key = jax.random.fold_in(state.key, _LOSS_STREAM)
+        loss_key = jax.random.fold_in(loss_key, state.step)
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
             outputs, model_state = model.apply(
                 params, state.variables.model_state, inputs, train=True
             )
-            return batch_loss(outputs, batch, hparams), model_state
+            return batch_loss(outputs, batch, hparams, loss_key), model_state
 
         (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.variables.params

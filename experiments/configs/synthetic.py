@@ -1,0 +1,72 @@
+"""Predicting responsibly on a synthetic set with a known best deferral rule.
+
+  python -m experiments.tabular --config=experiments/configs/synthetic.py \
+      --workdir=runs/synthetic
+"""
+
+import ml_collections
+
+
+def get_config(scale: str = "default") -> ml_collections.ConfigDict:
+    """Settings at a scale: ``smoke`` (seconds), default, ``paper`` (a fine grid)."""
+    if scale not in ("smoke", "default", "paper"):
+        raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
+    config = ml_collections.ConfigDict()
+    config.dataset = "synthetic"
+    config.num_examples = 4000  # Of the synthetic set; a real one has its own number.
+    config.data_dir = ""  # Not used: the examples are drawn.
+    config.seed = 0  # Of everything; the seeds of the runs are 0..num_seeds-1.
+    config.num_seeds = 3
+    config.scenarios = ("accurate", "biased", "inconsistent")
+    # Decision-makers that come with the data, or trained ones; auto prefers the former.
+    config.decision_maker = "auto"
+    config.biased_alpha = -0.1  # Of a trained one that is to be unfair.
+    config.flip_rate = 0.3  # Of a trained one that is to be inconsistent.
+    config.methods = (
+        "classifier",
+        "bayesian",
+        "rejection",
+        "deferral",
+        "deferral_oracle",
+        "rejection_thresholds",
+        "deferral_thresholds",
+        "rejection_bayesian",
+        "deferral_bayesian",
+        "decision_maker",
+        "informed",
+    )
+    config.grid = {
+        "cost": (0.0, 0.05, 0.2, 0.4),  # gamma, nats a deferral or rejection.
+        "alpha": (0.0, 0.1, 0.5),  # Weight of equalized odds.
+    }
+    config.hidden = 5  # Sigmoid units of each of the two networks.
+    config.sampled = False  # Sample the gate in the loss too, as the paper's text has.
+    config.temperature = 0.5  # Of the Concrete relaxation.
+    config.bayesian = {"prior_deviation": 1.0, "num_samples": 30}  # J.
+    config.threshold_draws = 1000
+    config.learning_rate = 0.01  # Adam.
+    config.batch_size = 64
+    config.num_epochs = 1000
+    config.patience = 50  # Epochs without a lower validation loss; 0 never stops.
+    config.valid_fraction = 0.2  # Of what is not in the test part; drawn for each seed.
+    config.placement = "auto"  # Or vmap, shard, unroll, loop.
+    config.runs_per_device = 0  # 0 chooses by backend.
+    config.epochs_per_dispatch = 25
+    config.eval_batch_size = 8000
+    config.checkpoint_seconds = 30.0
+    if scale == "smoke":
+        config.num_examples = 400
+        config.num_seeds = 2
+        config.grid = {"cost": (0.0, 0.2), "alpha": (0.0, 0.5)}
+        config.bayesian.num_samples = 5
+        config.threshold_draws = 50
+        config.num_epochs = 6
+        config.patience = 3
+        config.epochs_per_dispatch = 3
+    if scale == "paper":
+        config.num_seeds = 5
+        config.grid = {
+            "cost": tuple(round(0.02 * i, 2) for i in range(40)),
+            "alpha": tuple(round(0.04 * i, 2) for i in range(26)),
+        }
+    return config

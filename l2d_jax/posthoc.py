@@ -1,0 +1,215 @@
+r"""Thresholds on the score of a classifier that is already trained: when to pass.
+
+A ternary classifier: a score :math:`\beta` with :math:`t_0 < \beta < t_1` is passed to
+the expert (:math:`\pi = 1`), the others are kept. The thresholds of each group are
+found by random search.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from l2d_jax.losses import (
+    _require_integer,
+    _require_same_shape,
+    _require_shape,
+    _require_values,
+)
+
+_NUM_GROUPS = 2
+
+
+class Thresholds(NamedTuple):
+    """Bounds of the scores that are passed, G = 2 groups.
+
+    Attributes:
+      t0: scores at or below it are kept, float ``[G]``, in [0, 0.5].
+      t1: scores at or above it are kept, float ``[G]``, in [0.5, 1].
+    """
+
+    t0: jax.Array
+    t1: jax.Array
+
+
+class _Sums(NamedTuple):
+    """Sums over examples; or their running sums, in order of the score, ``[B+1]``."""
+
+    classifier_nll: jax.Array
+    expert_nll: jax.Array
+    classifier_errors: tuple[jax.Array, jax.Array]  # Of label 0 and of label 1.
+    expert_errors: tuple[jax.Array, jax.Array]
+
+
+def search(
+    key: jax.Array,
+    scores_train: ArrayLike,
+    groups_train: ArrayLike,
+    scores_a: ArrayLike,
+    labels_a: ArrayLike,
+    groups_a: ArrayLike,
+    expert_probs_a: ArrayLike | None,
+    cost: ArrayLike,
+    alpha: ArrayLike,
+    num_draws: int = 1000,
+    per_group: bool = True,
+) -> Thresholds:
+    r"""Thresholds of least loss among random ones.
+
+    A draw takes each lower threshold from the training scores below 1/2 and each upper
+    one from those above, so that 1/2 is always passed and thresholds are dense where
+    scores are. Its loss on part a is that of the system with
+    :math:`\pi = 1[t_0 < \beta < t_1]`, in nats,
+
+    .. math:: \frac1B \sum_i \big[(1 - \pi_i)\,\ell(y_i, \beta_i) +
+        \pi_i\,(\ell(y_i, \hat y_{D,i}) + \gamma)\big] + \alpha\,D(y, a, (1 - \pi) \beta
+        + \pi \hat y_D)
+
+    with D the soft disparity of `l2d_jax.fairness.equalized_odds_regularizer`. Without
+    an expert it is that of rejection: :math:`\ell(y, \hat y_D)` is 0 and D is of
+    :math:`\beta` on all examples, the same for every draw. A draw costs a binary search
+    in the sorted scores, not a pass over the examples.
+
+    Args:
+      key: PRNG key ``[]``.
+      scores_train: probability of label 1 by the classifier on training examples, float
+        ``[N]``, in [0, 1].
+      groups_train: their groups, int ``[N]``, 0 or 1.
+      scores_a: the same probability on the examples to choose by, float ``[B]``, in
+        [0, 1].
+      labels_a: their labels, int ``[B]``, 0 or 1.
+      groups_a: their groups, int ``[B]``, 0 or 1.
+      expert_probs_a: probability of label 1 by the expert, float ``[B]``, in [0, 1];
+        None to learn to reject.
+      cost: price :math:`\gamma` of passing, float ``[]``, nats.
+      alpha: weight :math:`\alpha` of the disparity, float ``[]``.
+      num_draws: draws of all thresholds at once, static, >= 1.
+      per_group: whether each group has thresholds of its own, from its own training
+        scores; else both groups share those drawn from all; static.
+
+    Returns:
+      The thresholds of the draw with the least loss, of the first of equals. One with
+      no training score on its side of 1/2 is 1/2.
+
+    Raises:
+      TypeError: labels or groups are not of an integer dtype.
+      ValueError: shapes disagree, ``num_draws`` is < 1, or a concrete value is out of
+        its range.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 3.1, Figure 2 and
+      Appendix D, with the loss of Eqs. 9 to 12.
+    """
+    if num_draws < 1:
+        raise ValueError(f"num_draws must be at least 1, got {num_draws}")
+    _check("scores_train", scores_train, groups_train=groups_train)
+    _check("scores_a", scores_a, groups_a=groups_a, labels_a=labels_a)
+    if expert_probs_a is not None:
+        _check("expert_probs_a", expert_probs_a)
+        _require_same_shape("expert_probs_a", expert_probs_a, "scores_a", scores_a)
+    _require_shape("cost", cost, "[]", remedy="vmap over the costs")
+    _require_shape("alpha", alpha, "[]", remedy="vmap over the weights")
+
+    draws = _draw(
+        key, jnp.asarray(scores_train), jnp.asarray(groups_train), num_draws, per_group
+    )
+    scores, labels, groups = map(jnp.asarray, (scores_a, labels_a, groups_a))
+    expert_probs = None if expert_probs_a is None else jnp.asarray(expert_probs_a)
+    of_losses = _losses(draws, scores, labels, groups, expert_probs, cost, alpha)
+    best = jnp.argmin(of_losses)
+    return jax.tree.map(lambda leaf: leaf[best], draws)
+
+
+def apply_thresholds(
+    thresholds: Thresholds, scores: ArrayLike, groups: ArrayLike
+) -> jax.Array:
+    """Whether each example is passed: its score is between its group's thresholds.
+
+    Args:
+      thresholds: from `search`.
+      scores: probability of label 1 by the classifier, float ``[B]``, in [0, 1].
+      groups: group of each example, int ``[B]``, 0 or 1.
+
+    Returns:
+      Whether the expert decides, bool ``[B]``; never where a traced group is neither 0
+      nor 1. Kept examples get label 1 where the score is above 1/2.
+
+    Raises:
+      TypeError: ``groups`` is not of an integer dtype.
+      ValueError: shapes disagree, or a concrete value is out of its range.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 3.1 and Figure 2.
+    """
+    _check("scores", scores, groups=groups)
+    scores, groups = jnp.asarray(scores), jnp.asarray(groups)
+    passed = jnp.zeros(scores.shape, bool)
+    for group in range(_NUM_GROUPS):
+        between = (thresholds.t0[group] < scores) & (scores < thresholds.t1[group])
+        passed |= (groups == group) & between
+    return passed
+
+
+def _draw(
+    key: jax.Array,
+    scores: jax.Array,
+    groups: jax.Array,
+    num_draws: int,
+    per_group: bool,
+) -> Thresholds:
+    """Random thresholds, ``[P, G]`` for P draws."""
+    uniform = jax.random.uniform(key, (2, _NUM_GROUPS, num_draws))
+
+    def draw(members: jax.Array, uniform: jax.Array) -> jax.Array:
+        count = members.sum()
+        # The members come first, in order; what follows them is never drawn.
+        ordered = jnp.sort(jnp.where(members, scores, jnp.inf))
+        rank = jnp.minimum((uniform * count).astype(int), jnp.maximum(count - 1, 0))
+        return jnp.where(count > 0, ordered[rank], 0.5)
+
+    if not len(scores):
+        of_none = jnp.full((num_draws, _NUM_GROUPS), 0.5, scores.dtype)
+        return Thresholds(of_none, of_none)
+    columns: list[list[jax.Array]] = [[], []]
+    for group in range(_NUM_GROUPS):
+        mine = groups == group if per_group else jnp.ones(scores.shape, bool)
+        for side, members in enumerate((scores < 0.5, scores > 0.5)):
+            row = uniform[side, group if per_group else 0]
+            columns[side].append(draw(mine & members, row))
+    return Thresholds(*(jnp.stack(column, axis=-1) for column in columns))
+
+
+def _losses(
+    draws: Thresholds,
+    scores: jax.Array,
+    labels: jax.Array,
+    groups: jax.Array,
+    expert_probs: jax.Array | None,
+    cost: ArrayLike,
+    alpha: ArrayLike,
+) -> jax.Array:
+    """Loss of the system at each of P draws, ``[P]``."""
+    num_draws = len(draws.t0)
+    total = jnp.zeros(num_draws)
+    num_passed = jnp.zeros(num_draws)
+    # Error rates by label and group, None where a cell is empty for all draws.
+    rates: list[list[jax.Array]] = [[], []]
+    present = []
+    by_score = jnp.argsort(scores)
+    scores, labels, groups = scores[by_score], labels[by_score], groups[by_score]
+    of_expert = scores if expert_probs is None else expert_probs[by_score]
+    for group in range(_NUM_GROUPS):
+        mine = groups == group
+        sums = _Sums(
+            _nll(scores, labels),
+            jnp.zeros_like(scores) if expert_probs is None else _nll(of_expert, labels),
+            tuple(_errors(scores, labels, label) for label in (0, 1)),
+            tuple(_errors(of_expert, labels, label) for label in (0, 1)),
+        )
+        running = jax.tree.map(lambda v, mine=mine: _running(v, mine), sums)
+        first = jnp.searchsorted(scores, draws.t0[:, group], side="right")
+        # No example lies between where both thresholds are one score.
+        last = jnp.maximum(
+            jnp.searchsorted(scores, draws.t1[:, group], side="left"), first
+        )
