@@ -93,10 +93,12 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
         for axes, (metric, title) in zip(column, PANELS.items(), strict=True):
             before = 100 * first.loc[order][metric].to_numpy()
             after = 100 * after_all[metric].to_numpy()
+            change = after - before
+            change[np.abs(change) < 1e-4] = 0.0  # Rounding of means.
             for moved, color, name in (
-                (after > before, "C2", "up"),
-                (after < before, "C3", "down"),
-                (after == before, "0.6", "unchanged"),
+                (change > 0, "C2", "up"),
+                (change < 0, "C3", "down"),
+                (change == 0, "0.6", "unchanged"),
             ):
                 x = place[moved]
                 label = f"{name}: {moved.sum()}"
@@ -104,8 +106,8 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
                 axes.plot(x, after[moved], ".", color=color, markersize=4, label=label)
             axes.plot(place, before, "_", color="k", markersize=4, label=base)
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="small", ncols=2, loc="lower right")
-            if column is panels.T[0]:
+            axes.legend(fontsize="small", ncols=2, loc="upper left")
+            if axes in panels[:, 0]:
                 axes.set_ylabel(title)
         column[0].set_title(STYLES[method][0])
         column[-1].set_xlabel(f"person, by the accuracy of their model ({base})")

@@ -4,8 +4,26 @@
       --workdir=runs/cifar10_finetune
 
 Needs under ``$L2D_DATA_DIR`` or ``--config.data_dir``: CIFAR-10 as in ``cifar10.py``,
-and ``cifar10h/cifar10h-probs.npy``, ``cifar10s/raw_human_data.csv`` and
-``cifar10n/cifar10n_labels.npz`` for those of the people in ``people.sources``.
+and, for those of the people in ``people.sources``, ``cifar10h/cifar10h-probs.npy``,
+``cifar10s/raw_human_data.csv`` and ``cifar10n/cifar10n_labels.npz``.
+
+Default, for 2 CPU cores: one WideResNet-10-1 with a strided stem, 10 epochs, 79 % right
+on the test images; heads on its features for 11 synthetic people, a simulated typical
+one, the 248 real people of CIFAR-10S and the three label sets of CIFAR-10N, each at 5
+seeds by six methods: 7,890 models of people and as many systems. @@TIME@@
+``:paper``, for a GPU: WideResNet-28-4, 200 epochs, and whole networks tuned; it has not
+been run. ``:smoke`` is two minutes, most of them the feature network's.
+
+To expect of the default: for synthetic people at k = 0, 5 and 10 the model of the
+person is right on 11, 58 and 100 % without fine-tuning, on 77, 78 and 100 % with it and
+on 88, 83 and 100 % as ``population``; for real people (CIFAR-10S) on 85.0 % without,
+8.6 points less with fine-tuning, 0.4 more as ``population``.
+
+Choices beyond those of ``digits_finetune.py``: synthetic people and CIFAR-10H's answer
+images of one half of the test part, and the crowd, the labels of CIFAR-10H, is of the
+other. A real person's crowd is everybody in other folds, on the same images. The labels
+of CIFAR-10N are of training images, of which 2,000 are kept from everything else.
+Answers are imputed on 20,000 training images (the paper: all).
 """
 
 import ml_collections
