@@ -99,15 +99,91 @@ def equalized_odds_gap(
         "decisions", decisions, "threshold probabilities first, e.g. probs > 0.5"
     )
     weights = _check_batch("decisions", decisions, labels, groups, weights)
+    return _mean_gap(_binary_or_nan(decisions), labels, groups, weights)
+
+
+def group_rates(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike,
+    weights: ArrayLike | None = None,
+) -> dict[str, jax.Array]:
+    """Error rates of two groups and of both together, to report.
+
+    Args:
+      predictions: decided label, of the classifier or of the whole system, int or bool
+        ``[B]``, 0 or 1. Threshold probabilities first, for instance ``probs > 0.5``.
+      labels: true label, int ``[B]``, 0 or 1.
+      groups: sensitive group, int ``[B]``, 0 or 1.
+      weights: weight of each example, float ``[B]``, >= 0; None is all ones. An example
+        of weight 0 is ignored, whatever else it holds.
+
+    Returns:
+      Scalars, float ``[]``, in [0, 1], by name:
+
+      * ``fpr``, ``fpr_0``, ``fpr_1``: false positive rate, the fraction of label 0 that
+        is predicted 1: of all, of group 0, of group 1.
+      * ``fnr``, ``fnr_0``, ``fnr_1``: false negative rate, the fraction of label 1 that
+        is predicted 0.
+      * ``di``: disparate impact, the mean of the groups' two gaps. It is
+        `equalized_odds_gap`, but not where a group lacks a label.
+
+      A rate over no examples is NaN, and so is ``di`` where it needs one. All are NaN
+      where `equalized_odds_gap` is NaN.
+
+    Raises:
+      TypeError: ``predictions``, ``labels`` or ``groups`` is not of an integer dtype.
+      ValueError: shapes disagree, or a value is out of its range and nothing is traced.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 3.3.
+    """
+    _require_shape(
+        "predictions", predictions, "[B]", remedy="pass one prediction an example"
+    )
+    _require_integer(
+        "predictions", predictions, "threshold probabilities first, e.g. probs > 0.5"
+    )
+    weights = _check_batch("predictions", predictions, labels, groups, weights)
+    mass, error_mass, all_valid = _cell_errors(
+        _binary_or_nan(predictions), labels, groups, weights
+    )
+
+    def rate(error_mass: jax.Array, mass: jax.Array) -> jax.Array:
+        rate = error_mass / jnp.where(mass > 0, mass, 1.0)
+        return jnp.where(all_valid & (mass > 0), rate, jnp.nan)
+
+    by_group, overall = rate(error_mass, mass), rate(error_mass.sum(1), mass.sum(1))
+    rates = {}
+    for label, name in enumerate(("fpr", "fnr")):
+        rates[name] = overall[label]
+        rates |= {f"{name}_{group}": by_group[label, group] for group in (0, 1)}
+    rates["di"] = 0.5 * jnp.abs(by_group[:, 0] - by_group[:, 1]).sum()
+    return rates
+
+
+def _binary_or_nan(decisions: ArrayLike) -> jax.Array:
     decisions = jnp.asarray(decisions)
     is_binary = (decisions == 0) | (decisions == 1)
-    probs = jnp.where(is_binary, decisions.astype(float), jnp.nan)
-    return _mean_gap(probs, labels, groups, weights)
+    return jnp.where(is_binary, decisions.astype(float), jnp.nan)
 
 
 def _mean_gap(
     probs: jax.Array, labels: ArrayLike, groups: ArrayLike, weights: ArrayLike
 ) -> jax.Array:
+    mass, error_mass, all_valid = _cell_errors(probs, labels, groups, weights)
+    # The divisor is made safe before the division, or the gradient would be 0 * NaN.
+    rates = error_mass / jnp.where(mass > 0, mass, 1.0)
+    differences = jnp.where((mass > 0).all(1), rates[:, 0] - rates[:, 1], 0.0)
+    # Not abs, whose slope at 0 is 1: equal rates favour neither group.
+    gaps = differences * jax.lax.stop_gradient(jnp.sign(differences))
+    return _poison_unless(all_valid, 0.5 * gaps.sum())
+
+
+def _cell_errors(
+    probs: jax.Array, labels: ArrayLike, groups: ArrayLike, weights: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Weight and weighted errors by label and group, ``[2, 2]``; if all is valid."""
     labels, groups, weights = map(jnp.asarray, (labels, groups, weights))
     counted = weights > 0
     binary = jnp.arange(2)
@@ -124,14 +200,8 @@ def _mean_gap(
     # One product for all runs that share the batch, where sums would be as slow as
     # the network; in full precision, since an accelerator would round its inputs.
     error_mass = jnp.matmul(errors, cells, precision=jax.lax.Precision.HIGHEST)
-    # The divisor is made safe before the division, or the gradient would be 0 * NaN.
-    rates = (error_mass / jnp.where(mass > 0, mass, 1.0)).reshape(2, 2)
-    mass = mass.reshape(2, 2)
-    differences = jnp.where((mass > 0).all(1), rates[:, 0] - rates[:, 1], 0.0)
-    # Not abs, whose slope at 0 is 1: equal rates favour neither group.
-    gaps = differences * jax.lax.stop_gradient(jnp.sign(differences))
     all_valid = ((weights == 0) | (counted & valid)).all()
-    return _poison_unless(all_valid, 0.5 * gaps.sum())
+    return mass.reshape(2, 2), error_mass.reshape(2, 2), all_valid
 
 
 def _check_batch(

@@ -119,6 +119,66 @@ def system_accuracy(
     return accuracy(answers, labels, weights)
 
 
+def subgroup_accuracy(
+    correct: Array,
+    subgroup: Array,
+    num_subgroups: int,
+    weights: Array | None = None,
+) -> Array:
+    """Accuracy on each of several subgroups, such as those of two attributes crossed.
+
+    Args:
+      correct: whether each example is decided right, bool or float ``[B]``, in [0, 1].
+      subgroup: subgroup of each example, int ``[B]``, in [0, S); an example outside
+        counts nowhere.
+      num_subgroups: S, static, >= 1.
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      The accuracies, float ``[S]``, in [0, 1]; NaN for a subgroup without weight.
+
+    Raises:
+      ValueError: if ``num_subgroups`` < 1 or an array is not a vector of one shared
+        length.
+    """
+    if num_subgroups < 1:
+        raise ValueError(f"num_subgroups must be at least 1, got {num_subgroups}")
+    _check_vectors("B", correct, correct=correct, subgroup=subgroup)
+    correct = jnp.asarray(correct, float)
+    weights = _batch_weights(weights, correct)
+    members = jnp.asarray(subgroup)[:, None] == jnp.arange(num_subgroups)
+    return jax.vmap(_weighted_mean, (None, 1))(
+        correct, jnp.where(members, weights[:, None], 0)
+    )
+
+
+def min_subgroup_accuracy(
+    correct: Array,
+    subgroup: Array,
+    num_subgroups: int,
+    weights: Array | None = None,
+) -> Array:
+    """Accuracy on the subgroup where it is lowest, of those that have weight.
+
+    Args:
+      correct: as for `subgroup_accuracy`.
+      subgroup: as for `subgroup_accuracy`.
+      num_subgroups: as for `subgroup_accuracy`.
+      weights: as for `subgroup_accuracy`.
+
+    Returns:
+      The accuracy, float ``[]``, in [0, 1]; NaN where no subgroup has weight.
+
+    Raises:
+      ValueError: as for `subgroup_accuracy`.
+
+    References:
+      Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Figure 5: the minimum
+      subgroup accuracy.
+    """
+    return jnp.nanmin(subgroup_accuracy(correct, subgroup, num_subgroups, weights))
+
+
 def calibration_error(
     probs: Array, outcomes: Array, num_bins: int = 15, weights: Array | None = None
 ) -> Array:

@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from l2d_jax.losses import (
-    _require_integer,
-    _require_same_shape,
-    _require_shape,
-    _require_values,
-)
+from l2d_jax.fairness import _require_all
+from l2d_jax.losses import _require_integer, _require_same_shape, _require_shape
 
 _NUM_GROUPS = 2
 
@@ -31,15 +28,6 @@ class Thresholds(NamedTuple):
 
     t0: jax.Array
     t1: jax.Array
-
-
-class _Sums(NamedTuple):
-    """Sums over examples; or their running sums, in order of the score, ``[B+1]``."""
-
-    classifier_nll: jax.Array
-    expert_nll: jax.Array
-    classifier_errors: tuple[jax.Array, jax.Array]  # Of label 0 and of label 1.
-    expert_errors: tuple[jax.Array, jax.Array]
 
 
 def search(
@@ -69,7 +57,8 @@ def search(
     with D the soft disparity of `l2d_jax.fairness.equalized_odds_regularizer`. Without
     an expert it is that of rejection: :math:`\ell(y, \hat y_D)` is 0 and D is of
     :math:`\beta` on all examples, the same for every draw. A draw costs a binary search
-    in the sorted scores, not a pass over the examples.
+    in the sorted scores, not a pass over the examples. Likelihoods below 1e-12 count as
+    that.
 
     Args:
       key: PRNG key ``[]``.
@@ -190,26 +179,54 @@ def _losses(
     alpha: ArrayLike,
 ) -> jax.Array:
     """Loss of the system at each of P draws, ``[P]``."""
-    num_draws = len(draws.t0)
-    total = jnp.zeros(num_draws)
-    num_passed = jnp.zeros(num_draws)
-    # Error rates by label and group, None where a cell is empty for all draws.
-    rates: list[list[jax.Array]] = [[], []]
-    present = []
     by_score = jnp.argsort(scores)
     scores, labels, groups = scores[by_score], labels[by_score], groups[by_score]
-    of_expert = scores if expert_probs is None else expert_probs[by_score]
-    for group in range(_NUM_GROUPS):
-        mine = groups == group
-        sums = _Sums(
-            _nll(scores, labels),
-            jnp.zeros_like(scores) if expert_probs is None else _nll(of_expert, labels),
-            tuple(_errors(scores, labels, label) for label in (0, 1)),
-            tuple(_errors(of_expert, labels, label) for label in (0, 1)),
-        )
-        running = jax.tree.map(lambda v, mine=mine: _running(v, mine), sums)
-        first = jnp.searchsorted(scores, draws.t0[:, group], side="right")
-        # No example lies between where both thresholds are one score.
-        last = jnp.maximum(
-            jnp.searchsorted(scores, draws.t1[:, group], side="left"), first
-        )
+    is_label = labels[:, None] == jnp.arange(2)
+    is_group = groups[:, None] == jnp.arange(_NUM_GROUPS)
+    in_cell = is_label[:, :, None] & is_group[:, None, :]
+    counts = in_cell.sum(0)  # [label, group]
+    nll, errors = _nll(scores, labels), jnp.abs(scores - labels)
+    if expert_probs is None:
+        changes = [cost - nll, *2 * (jnp.zeros_like(errors),)]
+    else:
+        expert_probs = expert_probs[by_score]
+        more_errors = jnp.abs(expert_probs - labels) - errors
+        changes = [_nll(expert_probs, labels) + cost - nll]
+        changes += [jnp.where(is_label[:, label], more_errors, 0) for label in (0, 1)]
+
+    # What passing an example adds to the loss and to the errors of its label; of all
+    # examples of a group between two ranks it is a difference of running sums.
+    change = jnp.where(is_group[:, :, None], jnp.stack(changes, -1)[:, None], 0)
+    running = jnp.cumsum(jnp.pad(change, ((1, 0), (0, 0), (0, 0))), axis=0)
+    first = jnp.searchsorted(scores, draws.t0, side="right")  # [P, G]
+    # Not before the first: nothing is between where the thresholds are one score.
+    last = jnp.maximum(jnp.searchsorted(scores, draws.t1, side="left"), first)
+    group = jnp.arange(_NUM_GROUPS)
+    change = running[last, group] - running[first, group]  # [P, G, 3]
+
+    likelihood = nll.sum() + change[:, :, 0].sum(1)
+    kept_errors = jnp.where(in_cell, errors[:, None, None], 0).sum(0)
+    error_mass = kept_errors + jnp.swapaxes(change[:, :, 1:], 1, 2)  # [P, label, G]
+    rates = error_mass / jnp.maximum(counts, 1)
+    gaps = jnp.abs(rates[:, :, 0] - rates[:, :, 1])
+    disparity = 0.5 * jnp.where((counts > 0).all(1), gaps, 0).sum(1)
+    return likelihood / max(len(scores), 1) + alpha * disparity
+
+
+def _nll(probs: jax.Array, labels: jax.Array) -> jax.Array:
+    return -jnp.log(jnp.maximum(jnp.where(labels == 1, probs, 1 - probs), 1e-12))
+
+
+def _check(name: str, probs: ArrayLike, **of_examples: ArrayLike) -> None:
+    """Checks probabilities and what is 0 or 1 of the same examples."""
+    _require_shape(name, probs, "[B]", remedy="vmap over the runs")
+    for other_name, other in of_examples.items():
+        _require_shape(other_name, other, "[B]", remedy="vmap over the runs")
+        _require_same_shape(other_name, other, name, probs)
+        _require_integer(other_name, other)
+        if not isinstance(other, jax.core.Tracer):
+            values = np.asarray(other)
+            _require_all(other_name, values, np.isin(values, (0, 1)), "be 0 or 1")
+    if not isinstance(probs, jax.core.Tracer):
+        values = np.asarray(probs)
+        _require_all(name, values, (values >= 0) & (values <= 1), "be in [0, 1]")

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from l2d_jax.fairness import equalized_odds_gap, equalized_odds_regularizer
+from l2d_jax.fairness import (
+    equalized_odds_gap,
+    equalized_odds_regularizer,
+    group_rates,
+)
 
 # Two examples of label 0 in each group, two of label 1 in group 0, one in group 1.
 PROBS = np.float32([0.1, 0.3, 0.6, 0.8, 0.9, 0.7, 0.4])
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1])
 GROUPS = np.array([0, 0, 1, 1, 0, 0, 1])
 
+RATES = jax.jit(group_rates)
 SOFT_AND_SLOPE = jax.jit(jax.value_and_grad(equalized_odds_regularizer))
 
 
@@ -270,3 +275,61 @@ def test_a_probability_out_of_range_or_a_wrong_decision_raises():
     with pytest.raises(ValueError, match="decisions must be"):
         equalized_odds_gap(decisions, LABELS, GROUPS)
     assert np.isnan(jax.jit(equalized_odds_gap)(decisions, LABELS, GROUPS))
+
+
+def test_group_rates_by_hand():
+    # Label 0: none of two in group 0, one of two in group 1. Label 1: one of two; all.
+    decisions = np.array([0, 0, 0, 1, 1, 0, 0])
+    expected = {
+        "fpr": 1 / 4,
+        "fpr_0": 0.0,
+        "fpr_1": 1 / 2,
+        "fnr": 2 / 3,
+        "fnr_0": 1 / 2,
+        "fnr_1": 1.0,
+        "di": 1 / 2,
+    }
+    for rates in (group_rates, RATES):
+        for form in (decisions, decisions.astype(bool)):
+            ours = rates(form, LABELS, GROUPS)
+            assert set(ours) == set(expected)
+            for name, value in expected.items():
+                np.testing.assert_allclose(ours[name], value, rtol=1e-6, atol=1e-7)
+    # Weights 1 and 3 on label 0 of group 1; the second is the false positive.
+    weights = np.float32([1, 1, 1, 3, 1, 1, 1])
+    ours = RATES(decisions, LABELS, GROUPS, weights)
+    np.testing.assert_allclose(ours["fpr_1"], 3 / 4, rtol=1e-6, atol=0)
+    np.testing.assert_allclose(ours["fpr"], 3 / 6, rtol=1e-6, atol=0)
+
+
+def test_group_rates_agree_with_the_gap_and_mix_to_the_whole():
+    columns = [random_batch(seed) for seed in range(3)]
+    probs, labels, groups, weights = map(np.stack, zip(*columns, strict=True))
+    decisions = probs > 0.5
+    ours = jax.jit(jax.vmap(group_rates))(decisions, labels, groups, weights)
+    gaps = jax.vmap(equalized_odds_gap)(decisions, labels, groups, weights)
+    np.testing.assert_allclose(ours["di"], gaps, rtol=1e-5, atol=1e-6)
+    for label, name in enumerate(("fpr", "fnr")):
+        share = weights * (labels == label)
+        mass = [(share * (groups == group)).sum(1) for group in (0, 1)]
+        mixed = mass[0] * ours[f"{name}_0"] + mass[1] * ours[f"{name}_1"]
+        np.testing.assert_allclose(
+            ours[name], mixed / share.sum(1), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_rates_over_nobody_are_nan():
+    alone = RATES(LABELS, LABELS, np.zeros_like(GROUPS))
+    for name in ("fpr", "fpr_0", "fnr", "fnr_0"):
+        assert alone[name] == 0.0
+    for name in ("fpr_1", "fnr_1", "di"):
+        assert np.isnan(alone[name])
+    for args in (
+        (LABELS, LABELS, GROUPS, np.zeros(7, np.float32)),
+        (replaced(LABELS, 2), LABELS, GROUPS),  # Traced, so that it cannot raise.
+    ):
+        assert all(np.isnan(value) for value in RATES(*args).values())
+    with pytest.raises(ValueError, match="predictions must be"):
+        group_rates(replaced(LABELS, 2), LABELS, GROUPS)
+    with pytest.raises(TypeError, match=r"predictions .* threshold probabilities"):
+        group_rates(PROBS, LABELS, GROUPS)

@@ -387,3 +387,33 @@ def test_wrong_arguments_are_named():
         metrics.coverage_accuracy_curve(weights, labels, labels, 0.5)
     with pytest.raises(ValueError, match=r"^accuracies must have shape \[P\]"):
         metrics.area_under_curve(np.zeros(3), np.zeros((3, 2)))
+
+
+def test_subgroup_accuracy_by_hand():
+    correct = np.array([1, 0, 1, 1, 0, 0], bool)
+    subgroup = np.array([0, 0, 1, 1, 1, 3])
+    for wrap in (lambda f, **_: f, jax.jit):
+        of_each = wrap(metrics.subgroup_accuracy, static_argnames="num_subgroups")
+        lowest = wrap(metrics.min_subgroup_accuracy, static_argnames="num_subgroups")
+        expected = [1 / 2, 2 / 3, np.nan, 0.0]
+        ours = of_each(correct, subgroup, num_subgroups=4)
+        np.testing.assert_allclose(ours, expected, **TOL)
+        np.testing.assert_allclose(lowest(correct, subgroup, num_subgroups=4), 0.0)
+        # Without the last two: 1/2, 1, and nobody in the others.
+        weights = np.array([1, 1, 1, 3, 0, 0])
+        ours = of_each(correct, subgroup, num_subgroups=4, weights=weights)
+        np.testing.assert_allclose(ours, [1 / 2, 1.0, np.nan, np.nan], **TOL)
+        ours = lowest(correct, subgroup, num_subgroups=4, weights=weights)
+        np.testing.assert_allclose(ours, 1 / 2, **TOL)
+        ours = lowest(correct, subgroup, num_subgroups=4, weights=0.0 * weights)
+        assert np.isnan(ours)
+        # Weights count, and an example of no subgroup does not.
+        ours = of_each(correct[2:6], subgroup[2:6] - 1, 1, np.array([2, 1, 1, 5]))
+        np.testing.assert_allclose(ours, [3 / 4], **TOL)
+
+
+def test_subgroup_accuracy_refuses_wrong_arguments():
+    with pytest.raises(ValueError, match="num_subgroups must be at least 1, got 0"):
+        metrics.subgroup_accuracy(np.ones(2), np.zeros(2, int), 0)
+    with pytest.raises(ValueError, match=r"subgroup must have shape \[B\]"):
+        metrics.min_subgroup_accuracy(np.ones(2), np.zeros(3, int), 2)

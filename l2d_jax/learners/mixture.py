@@ -115,7 +115,7 @@ def make_batch_loss(
         )
         if regularized:
             probs = jax.nn.sigmoid(outputs[:, 0])
-            if sample is not None and objective == "defer":
+            if objective == "defer" and sample is not None:
                 probs = _mix(probs, sample, batch)
             loss += _disparity(probs, batch, hparams)
         return loss
@@ -157,7 +157,7 @@ def loss_score(
         loss = _likelihood(objective, classifier_nll, gate, batch, hparams)
         if regularized:
             probs = class_probs[:, 1]
-            if gate is not None and objective == "defer":
+            if objective == "defer" and gate is not None:
                 probs = _mix(probs, gate, batch)
             loss += _disparity(probs, batch, hparams)
         return -loss
@@ -242,8 +242,11 @@ def _likelihood(
     batch: Batch,
     hparams: HParams,
 ) -> jax.Array:
-    """Mean loss without the disparity; ``gate`` is the weight of passing ``[B]``."""
-    if objective == "classify":
+    """Mean loss without the disparity.
+
+    ``gate`` is the weight of passing, ``[B]``; None to classify.
+    """
+    if gate is None:
         example_losses = classifier_nll
     elif objective == "reject":
         example_losses = jax.vmap(losses.rejection_nll, (0, 0, None))(
