@@ -2,14 +2,11 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import figures
 from experiments.tables import mean_interval
 
 STYLES = {
@@ -26,8 +23,8 @@ def draw(workdir: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     summary = pd.read_csv(workdir / "summary.csv")
     curves = pd.read_csv(workdir / "curves.csv")
-    _save(draw_accuracy(summary), folder / "system_accuracy.png")
-    _save(draw_curves(curves), folder / "coverage_accuracy.png")
+    figures.save(draw_accuracy(summary), folder / "system_accuracy.png")
+    figures.save(draw_curves(curves), folder / "coverage_accuracy.png")
 
 
 def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
@@ -115,8 +112,3 @@ def _band(
     axes.fill_between(
         table.index, 100 * low, 100 * high, color=color, alpha=0.2, linewidth=0
     )
-
-
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -2,13 +2,11 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+
+from experiments import figures
 
 STYLES = {
     "none": ("no fine-tuning", "C7", "-"),
@@ -31,14 +29,14 @@ def draw(workdir: pathlib.Path) -> None:
     results = pd.read_csv(workdir / "results.csv")
     summary = pd.read_csv(workdir / "summary.csv")
     if "specialist" in results.people.unique():
-        _save(draw_specialists(summary), folder / "specialists.png")
+        figures.save(draw_specialists(summary), folder / "specialists.png")
     for source in results.people.unique():
         if source != "specialist":
             rows = results[results.people == source]
             if source == "cifar10h":
                 # Somebody else at every seed.
                 rows = rows.assign(person=rows.seed)
-            _save(draw_people(rows), folder / f"people_{source}.png")
+            figures.save(draw_people(rows), folder / f"people_{source}.png")
 
 
 def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
@@ -114,8 +112,3 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
     source, dataset = results.people.iloc[0], results.dataset.iloc[0]
     figure.suptitle(f"{dataset}, {source}: {len(order)} people, on their test answers")
     return figure
-
-
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

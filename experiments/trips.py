@@ -14,7 +14,7 @@ References:
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp

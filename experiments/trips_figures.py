@@ -2,13 +2,11 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+
+from experiments import figures
 
 STYLES = {
     "none": ("no\nfine-tuning", "C3", ":"),
@@ -26,8 +24,8 @@ def draw(workdir: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     results = pd.read_csv(workdir / "results.csv")
     comparison = pd.read_csv(workdir / "comparison.csv")
-    _save(draw_minutes(results), folder / "trip_minutes.png")
-    _save(draw_share(comparison), folder / "share.png")
+    figures.save(draw_minutes(results), folder / "trip_minutes.png")
+    figures.save(draw_share(comparison), folder / "share.png")
 
 
 def draw_minutes(results: pd.DataFrame) -> plt.Figure:
@@ -97,8 +95,3 @@ def draw_share(comparison: pd.DataFrame) -> plt.Figure:
     axes.legend(fontsize="small")
     axes.set_title(f"{comparison.n.max()} people; bands: 95 % intervals")
     return figure
-
-
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
-    figure.savefig(path, dpi=120)
-    plt.close(figure)

@@ -17,3 +17,13 @@ def _compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module")
+def cheap_compiles():
+    """For programs that run for a moment: compiling them is all of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()

@@ -34,16 +34,6 @@ KEYS = ["experiment", "dataset", "method", "seed", *cifar.HPARAMS, "split"]
 INFO = ["chosen", "best_epoch", "epochs", "diverged"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_compiles():
-    """The programs run for a moment: compiling them is all of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-
-
 def run_main(config, workdir):
     """What the program printed, on standard output and on standard error."""
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
@@ -364,6 +354,8 @@ _SERVER = """
 import json, os, runpy, sys, traceback
 import sklearn.datasets
 from experiments import cifar_figures, checks, evaluation, program, tables
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
 print(flush=True)
 for line in sys.stdin:
     module, argv, err = json.loads(line)

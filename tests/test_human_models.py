@@ -1,6 +1,5 @@
 """Models of people on a small bank, where it is known what each is good at."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,22 +10,14 @@ from experiments.people import Answered, Crowd, People
 from l2d_jax import sweeps
 from l2d_jax.types import Dataset
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 NUM_UNLABELLED, NUM_HUMAN, NUM_CLASSES = 60, 40, 3
 SIZE = NUM_UNLABELLED + NUM_HUMAN
 NUM_TUNE = 12
 
 # The people, by row. Everybody but `LIKE` is in fold 0; so is person 0 of the crowd.
 LIKE, OPPOSITE, RIGHT, WRONG, ONE, NOBODY = range(6)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_compiles():
-    """The models are fitted in a moment: compiling them is all of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
 
 
 def make_config(**changes):

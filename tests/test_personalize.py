@@ -29,6 +29,8 @@ from l2d_jax import data, sweeps
 from l2d_jax.data import cifar10, cifar10h, cifar10s
 from l2d_jax.types import Dataset, Decision
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = "--config=experiments/configs/digits_finetune.py:smoke"
 TABLES = ("results.csv", "summary.csv", "comparison.csv")
@@ -38,16 +40,6 @@ INFO = ("split", "num_tune", "num_test", "num_selected", "fell_back", "diverged"
 GAINS = [f"gain_{name}" for name in personalize.GAINS]
 SHARES = ["system_follows_human_model", "sign_agreement"]
 NAN = float("nan")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_compiles():
-    """The program runs for a moment: compiling it is all of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
 
 
 def make_config(**changes):
