@@ -29,7 +29,7 @@ import pandas as pd
 from experiments import images, program, tables
 from l2d_jax import data, models, optimizers, placement, sweeps, training
 from l2d_jax.learners import deferral, gradient, mixture
-from l2d_jax.types import Dataset, HParams, ModelFns, TrainState
+from l2d_jax.types import Dataset, HParams, Learner, ModelFns, Sweep, TrainState
 
 matplotlib.use("Agg")
 
@@ -127,26 +127,19 @@ def time_peer(run: Callable[[], object], work: float) -> Timing:
     return Timing(work, seconds, seconds)
 
 
-def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
-    """Pairs of small nets, as in the experiments of Madras et al."""
-    import torch
-
-    from experiments import benchmark_torch as peers
-
+def make_pool(size: int, num_features: int, *, grouped: bool = False) -> Dataset:
+    """Made-up examples of two labels, an expert's probabilities and perhaps groups."""
     generator = np.random.default_rng(0)
-    size = config.rows + config.valid_rows
-    inputs = generator.normal(size=(size, NUM_FEATURES)).astype(np.float32)
+    inputs = generator.normal(size=(size, num_features)).astype(np.float32)
     labels = (generator.random(size) < 1 / (1 + np.exp(-inputs[:, 0]))).astype(np.int32)
     prob = generator.uniform(0.05, 0.95, size).astype(np.float32)
     expert = np.stack([1 - prob, prob], axis=-1)[:, None]
-    pool = Dataset(inputs, labels, expert)
-    batch = min(100, config.rows)
-    workload = f"small nets, {hidden} units"
-    unit = "epochs of a run"
-    steps = config.rows // batch
-    weights = hidden * (2 * NUM_FEATURES + 3)
-    flops = 2.0 * weights * (3 * steps * batch + config.valid_rows)
+    groups = generator.integers(0, 2, size).astype(np.int32) if grouped else None
+    return Dataset(inputs, labels, expert, groups)
 
+
+def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
+    """Pairs of small nets, as in the experiments of Madras et al."""
     learner = gradient.make_gradient_learner(
         models.gated_pair(hidden),
         optimizers.make_adam(),
@@ -154,19 +147,104 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
         lambda outputs, hparams: outputs,
     )
 
-    def sweep_of(width: int, epochs: int, where: placement.Placement) -> Timing:
+    def runs_of(width: int) -> Sweep:
+        costs = np.linspace(0.0, 0.3, width)
+        return sweeps.grid((0,), {"cost": costs, "learning_rate": (0.01,)})
+
+    first = hidden == config.hidden[0]
+    yield from pair_variants(
+        config,
+        f"small nets, {hidden} units",
+        hidden,
+        make_pool(config.rows + config.valid_rows, NUM_FEATURES),
+        config.rows,
+        min(100, config.rows),
+        learner,
+        lambda outputs, valid, hparams: -mixture.batch_loss(outputs, valid, hparams),
+        runs_of(1),
+        [runs_of(width) for width in config.stacked_widths],
+        [runs_of(width) for width in (config.widths if first else config.other_widths)],
+    )
+
+
+def fair_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """Fair deferral over prices and weights of fairness, in the shapes of COMPAS."""
+    sizes = config.fair
+    learner = mixture.make_learner(
+        models.gated_pair(sizes.hidden), optimizers.make_adam(), regularized=True
+    )
+
+    def runs_of(num_costs: int, num_alphas: int) -> Sweep:
+        hparams = {
+            "cost": np.linspace(0.0, 0.3, num_costs),
+            "alpha": np.linspace(0.0, 2.0, num_alphas),
+            "learning_rate": np.array([0.01]),
+        }
+        return sweeps.grid((0,), hparams)
+
+    grids = [runs_of(*grid) for grid in sizes.grids]
+    yield from pair_variants(
+        config,
+        f"fair deferral, {sizes.hidden} units",
+        sizes.hidden,
+        make_pool(sizes.rows + sizes.valid_rows, sizes.features, grouped=True),
+        sizes.rows,
+        sizes.batch,
+        learner,
+        mixture.loss_score(regularized=True),
+        runs_of(1, 1),
+        grids,
+        grids,
+    )
+
+
+def pair_variants(
+    config: ml_collections.ConfigDict,
+    workload: str,
+    hidden: int,
+    pool: Dataset,
+    num_train: int,
+    batch: int,
+    learner: Learner,
+    score: training.Score,
+    single: Sweep,
+    stacked: list[Sweep],
+    swept: list[Sweep],
+) -> Iterator[Variant]:
+    """Pairs of small nets in four ways, validated after every epoch.
+
+    Args:
+      config: of the benchmark.
+      workload: its name.
+      hidden: units of each net of a pair.
+      pool: ``num_train`` examples to train on, and those to validate on.
+      num_train: examples that the peers train on; a sweep draws as many.
+      batch: examples of a minibatch.
+      learner: reads ``learning_rate``, ``cost`` and, for fairness, ``alpha``.
+      score: on validation data.
+      single: the run that is trained alone.
+      stacked: runs that are stacked by hand.
+      swept: runs of the sweeps.
+    """
+    import torch
+
+    from experiments import benchmark_torch as peers
+
+    size, num_features = pool.inputs.shape
+    unit = "epochs of a run"
+    steps = num_train // batch
+    # The disparity's few products are left out.
+    weights = hidden * (2 * num_features + 3)
+    flops = 2.0 * weights * (3 * steps * batch + size - num_train)
+    generator = np.random.default_rng(0)
+
+    def sweep_of(runs: Sweep, where: placement.Placement) -> Timing:
         timed = training.Program(
             learner,
             images.annotate_with_nobody,
-            lambda outputs, valid, hparams: (
-                -mixture.batch_loss(outputs, valid, hparams)
-            ),
-            num_epochs=epochs,
-            eval_batch_size=config.valid_rows,
-        )
-        runs = sweeps.grid(
-            (0,),
-            {"cost": np.linspace(0.0, 0.3, width), "learning_rate": (0.01,)},
+            score,
+            num_epochs=config.epochs,
+            eval_batch_size=size - num_train,
         )
 
         def run(report: Callable) -> object:
@@ -175,7 +253,7 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
                 runs,
                 pool,
                 root_seed=0,
-                valid_fraction=config.valid_rows / size,
+                valid_fraction=1 - num_train / size,
                 batch_size=batch,
                 where=where,
                 epochs_per_dispatch=10,
@@ -184,24 +262,25 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
 
         return time_sweep(run, 1.0)
 
-    def peer(train: Callable, width: int, threads: int) -> Timing:
+    def peer(train: Callable, runs: Sweep, threads: int) -> Timing:
         torch.set_num_threads(threads)
-        epochs = config.peer_epochs
+        width, epochs = len(runs.seeds), config.peer_epochs
         rows = [
-            generator.permutation(config.rows)[: steps * batch] for _ in range(epochs)
+            generator.permutation(num_train)[: steps * batch] for _ in range(epochs)
         ]
         orders = np.stack(rows).reshape(epochs, steps, batch)
         params = peers.SmallParams(
-            peers.xavier_params(range(width), NUM_FEATURES, hidden, 1),
-            peers.xavier_params(range(width), NUM_FEATURES + 1, hidden, 1),
+            peers.xavier_params(range(width), num_features, hidden, 1),
+            peers.xavier_params(range(width), num_features + 1, hidden, 1),
         )
-        costs = np.linspace(0.0, 0.3, width)
         parts = (
-            jax.tree.map(lambda leaf: leaf[: config.rows], pool),
-            jax.tree.map(lambda leaf: leaf[config.rows :], pool),
+            jax.tree.map(lambda leaf: leaf[:num_train], pool),
+            jax.tree.map(lambda leaf: leaf[num_train:], pool),
         )
+        costs, alphas = runs.hparams["cost"], runs.hparams.get("alpha")
         return time_peer(
-            lambda: train(*parts, orders, costs, params), float(width * epochs)
+            lambda: train(*parts, orders, costs, params, alphas=alphas),
+            float(width * epochs),
         )
 
     for threads in thread_counts():
@@ -211,16 +290,16 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
             1,
             unit,
             flops,
-            functools.partial(peer, peers.train_small_sequential, 1, threads),
+            functools.partial(peer, peers.train_small_sequential, single, threads),
         )
-        for width in config.stacked_widths:
+        for runs in stacked:
             yield Variant(
                 workload,
                 f"{STACKED_TORCH}, {threads} thread(s)",
-                width,
+                len(runs.seeds),
                 unit,
                 flops,
-                functools.partial(peer, peers.train_small_stacked, width, threads),
+                functools.partial(peer, peers.train_small_stacked, runs, threads),
             )
     yield Variant(
         workload,
@@ -228,18 +307,17 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
         1,
         unit,
         flops,
-        lambda: sweep_of(1, config.epochs, placement.Placement("vmap", 1)),
+        lambda: sweep_of(single, placement.Placement("vmap", 1)),
     )
     default = placement.default_placement(convolutional=False)
-    first = hidden == config.hidden[0]
-    for width in config.widths if first else config.other_widths:
+    for runs in swept:
         yield Variant(
             workload,
             SWEEP,
-            width,
+            len(runs.seeds),
             unit,
             flops,
-            functools.partial(sweep_of, width, config.epochs, default),
+            functools.partial(sweep_of, runs, default),
         )
 
 
@@ -606,6 +684,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         torch.set_default_device("cuda")
     made = {
         "small": lambda: [v for h in config.hidden for v in small_variants(config, h)],
+        "fair": lambda: list(fair_variants(config)),
         "digits": lambda: list(digits_variants(config)),
         "wide_resnet": lambda: list(wide_resnet_variants(config)),
         "large_wide_resnet": lambda: list(large_wide_resnet_variants(config)),

@@ -20,8 +20,10 @@ from experiments import (
     cifar,
     claims_deferral,
     claims_finetuning,
+    claims_responsible,
     program,
     tables,
+    tabular,
     trips,
 )
 from experiments.claim import CannotMeasure, Claim
@@ -45,6 +47,17 @@ class Source(NamedTuple):
 
 _IMAGES = ("seed", "num_perfect", "method", "split", "system_accuracy")
 _PEOPLE = (*_IMAGES, "people", "person", "human_model_accuracy")
+_TABULAR = (
+    "seed",
+    "method",
+    "split",
+    "scenario",
+    "cost",
+    "alpha",
+    "chosen",
+    "system_accuracy",
+    "di",
+)
 _TRIPS = ("seed", "method", "split", "finetune_trips", "minutes", "minutes_saved")
 
 
@@ -56,12 +69,19 @@ def _trips(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     trips.main(config, workdir)
 
 
+def _tabular(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    tabular.main(config, workdir)
+
+
 SOURCES = {
     "digits": Source("cifar", _cifar, "digits", _IMAGES),
     "cifar10": Source("cifar", _cifar, "cifar10", _IMAGES),
     "trips": Source("trips", _trips, "simulated", _TRIPS),
     "digits_finetune": Source("cifar", _cifar, "digits", _PEOPLE),
     "cifar10_finetune": Source("cifar", _cifar, "cifar10", _PEOPLE),
+    "synthetic": Source("tabular", _tabular, "synthetic", _TABULAR),
+    "compas": Source("tabular", _tabular, "compas", _TABULAR),
+    "health": Source("tabular", _tabular, "health", _TABULAR),
 }
 
 SCALES = ("smoke", "default", "paper")
@@ -72,6 +92,9 @@ CLAIMS: list[Claim] = [
     *claims_finetuning.specialist_claims("digits_finetune"),
     *claims_finetuning.specialist_claims("cifar10_finetune"),
     *claims_finetuning.people_claims("cifar10_finetune"),
+    *claims_responsible.synthetic_claims("synthetic"),
+    *claims_responsible.tabular_claims("compas", 0.29, 0.24),
+    *claims_responsible.tabular_claims("health", 0.21, 0.16),
 ]
 
 

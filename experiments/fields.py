@@ -12,10 +12,11 @@ from typing import Any
 from experiments.program import ConfigError
 
 
-def one_of(field: str, value: Any, known: Iterable[str]) -> None:
+def one_of(field: str, value: Any, known: Iterable[Any]) -> None:
     """The value is one of the known names."""
     if value not in known:
-        raise ConfigError(f"{field} must be one of {', '.join(known)}, got {value!r}")
+        names = ", ".join(map(str, known))
+        raise ConfigError(f"{field} must be one of {names}, got {value!r}")
 
 
 def values(field: str, values: Any) -> None:

@@ -12,6 +12,7 @@ References:
   Learning to Defer", 2018.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,14 +28,13 @@ from experiments import (
     decision_makers,
     evaluation,
     fields,
+    fronts,
     program,
     tables,
     tabular_figures,
 )
 from experiments.decision_makers import Cases
 from l2d_jax import (
-    chunks,
-    data,
     fairness,
     metrics,
     models,
@@ -45,9 +45,19 @@ from l2d_jax import (
     sweeps,
     training,
 )
+from l2d_jax.data import synthetic
 from l2d_jax.data import tabular as tabular_data
 from l2d_jax.learners import bayesian, mixture
-from l2d_jax.types import Batch, Dataset, Decision, HParams, Learner, PyTree, Sweep
+from l2d_jax.types import (
+    Batch,
+    Dataset,
+    Decision,
+    HParams,
+    Learner,
+    PyTree,
+    Sweep,
+    Variables,
+)
 
 TRAINED = {
     "classifier": "classifier",
@@ -98,8 +108,10 @@ METRICS = (
 SPLITS = ("valid", "test")
 # Randomness of thresholds, apart from what training draws of the same key.
 _THRESHOLD_STREAM = 100
-# Runs that a device measures at a time: whole data sets take more memory than batches.
-_MEASURED_PER_DEVICE = 16
+# Thresholds on uncertainty that are tried: quantiles of that of the training part.
+_NUM_UNCERTAINTIES = 101
+# Runs that are measured at a time: whole data sets take more memory than batches.
+_MEASURED_AT_ONCE = 32
 
 
 class Trained(NamedTuple):
@@ -202,7 +214,9 @@ def make_sweeps(config: ml_collections.ConfigDict, source: str) -> dict[str, Swe
     """
     costs, alphas = config.grid.cost, config.grid.alpha
     needed = {(TRAINED | POST_HOC).get(method) for method in config.methods}
-    scenarios = list(range(len(config.scenarios))) if "deferral" in config.methods else []
+    scenarios = (
+        list(range(len(config.scenarios))) if "deferral" in config.methods else []
+    )
     if "deferral_oracle" in config.methods:
         scenarios.append(len(config.scenarios))
     made: dict[str, dict[str, Any]] = {}
@@ -243,7 +257,7 @@ def make_program(
     regularized = name == "informed" or any(config.grid.alpha)
     if name == "bayesian":
         learner = bayesian.make_learner(
-            config.hidden,
+            models.mlp((config.hidden,), 1, "sigmoid"),
             optimizers.make_adam(),
             num_examples=num_train,
             num_samples=config.bayesian.num_samples,
@@ -261,7 +275,7 @@ def make_program(
             sampled=config.sampled and objective != "classify",
             temperature=config.temperature,
         )
-    score = mixture.loss_score(objective, regularized=regularized)
+    score: training.Score = mixture.loss_score(objective, regularized=regularized)
     if name == "deferral":
         learner, score = _of_scenario(learner, score)
     return training.Program(
@@ -305,10 +319,10 @@ def train(
     name: str,
     sweep: Sweep,
     pool: Dataset,
-    workdir: pathlib.Path,
+    folder: pathlib.Path,
     stop: Callable[[], bool],
 ) -> Trained:
-    """One sweep."""
+    """One sweep; its checkpoints go to the ``folder``."""
     fold = orders.split_pool(0, len(pool.labels), config.valid_fraction)
     shared = make_program(config, name, len(fold.train))
     result = sweeps.run_sweep(
@@ -320,7 +334,7 @@ def train(
         batch_size=config.batch_size,
         where=make_placement(config),
         epochs_per_dispatch=config.epochs_per_dispatch,
-        checkpoint_dir=workdir / "checkpoints" / name,
+        checkpoint_dir=folder / name,
         checkpoint_seconds=config.checkpoint_seconds,
         report=program.ProgressBar(name),
         should_stop=stop,
@@ -337,12 +351,12 @@ def train_all(
     """Every sweep that the config's methods need, after the decision-makers' own."""
     grids = make_sweeps(config, cases.source)
     # Results with other decision-makers are not to be taken for these.
-    workdir = workdir / "checkpoints" / cases.source
+    folder = workdir / "checkpoints" / cases.source
     done: dict[str, Trained] = {}
     if "informed" in grids:
         sweep = grids.pop("informed")
         pool = cases.pool._replace(inputs=cases.informed[0], expert_labels=None)
-        done["informed"] = train(config, "informed", sweep, pool, workdir, stop)
+        done["informed"] = train(config, "informed", sweep, pool, folder, stop)
         if cases.source == "trained":
             part = done["informed"]
             cases = decision_makers.decide(
@@ -357,7 +371,7 @@ def train_all(
         pool = cases.pool._replace(
             expert_labels=with_oracle if name == "deferral" else None
         )
-        done[name] = train(config, name, sweep, pool, workdir, stop)
+        done[name] = train(config, name, sweep, pool, folder, stop)
     return cases, done
 
 
@@ -371,13 +385,56 @@ def make_placement(config: ml_collections.ConfigDict) -> placement.Placement:
 # From trained runs to rows of the results.
 
 
+class Examples(NamedTuple):
+    """All examples, and which of them each seed uses for what.
+
+    Attributes:
+      dataset: N examples, the pool and then the test part, with ``expert_labels``.
+      informed: their inputs as the decision-makers' network sees them, ``[N, F]``.
+      unreliable: bool ``[N]``.
+      rows: examples by use, int ``[seeds, B]``: ``train``, ``valid``, ``test``, and the
+        halves of the test part that thresholds are ``chosen_on`` and ``reported_on``.
+    """
+
+    dataset: Dataset
+    informed: np.ndarray
+    unreliable: np.ndarray
+    rows: dict[str, np.ndarray]
+
+
+def make_examples(config: ml_collections.ConfigDict, cases: Cases) -> Examples:
+    """The examples of pool and test part as one."""
+    num_pool, num_test = len(cases.pool.labels), len(cases.test.labels)
+    rows: dict[str, list[np.ndarray]] = {
+        use: [] for use in ("train", "valid", "test", "chosen_on", "reported_on")
+    }
+    test = np.arange(num_pool, num_pool + num_test)
+    for seed in range(config.num_seeds):
+        fold = orders.split_pool(seed, num_pool, config.valid_fraction)
+        shuffled = np.random.default_rng([seed, _THRESHOLD_STREAM]).permutation(test)
+        rows["train"].append(fold.train)
+        rows["valid"].append(fold.valid)
+        rows["test"].append(test)
+        rows["chosen_on"].append(shuffled[: num_test // 2])
+        rows["reported_on"].append(shuffled[num_test // 2 :])
+    return Examples(
+        dataset=jax.tree.map(
+            lambda *parts: np.concatenate(parts), cases.pool, cases.test
+        ),
+        informed=np.concatenate(cases.informed),
+        unreliable=np.concatenate(cases.unreliable),
+        rows={use: np.stack(of_seeds) for use, of_seeds in rows.items()},
+    )
+
+
 def measure_system(
-    decision: Decision, dataset: Dataset, unreliable: jax.Array
+    prediction: jax.Array, defer: jax.Array, dataset: Dataset, unreliable: jax.Array
 ) -> dict[str, jax.Array]:
     """What a system achieves with each decision-maker, by name of the metric, ``[S]``.
 
     Args:
-      decision: what the model does, arrays over ``[B]``.
+      prediction: label the classifier chooses, int ``[B]``.
+      defer: what is passed to each decision-maker, bool ``[B, S]``.
       dataset: labels and groups ``[B]``, and the decision-makers' probabilities, float
         ``[B, S, 2]``.
       unreliable: bool ``[B]``.
@@ -385,78 +442,194 @@ def measure_system(
     labels, groups = jnp.asarray(dataset.labels), jnp.asarray(dataset.groups)
     assert dataset.expert_labels is not None
 
-    def with_one(expert_prob: jax.Array) -> dict[str, jax.Array]:
-        expert_labels = (expert_prob > 0.5).astype(labels.dtype)
-        answers = jnp.where(decision.defer, expert_labels, decision.prediction)
-        team = metrics.team_metrics(decision, labels, expert_labels)
-        rates = fairness.group_rates(answers, labels, groups)
+    def with_one(defer: jax.Array, expert_probs: jax.Array) -> dict[str, jax.Array]:
+        expert_labels = (expert_probs[:, 1] > 0.5).astype(labels.dtype)
+        answers = jnp.where(defer, expert_labels, prediction)
+        accuracy = metrics.accuracy(answers, labels)
         by_subgroup = metrics.subgroup_accuracy(
             answers == labels, 2 * groups + unreliable, 4
         )
         found = {
-            **team,
-            **rates,
-            "system_error": 1.0 - team["system_accuracy"],
+            **fairness.group_rates(answers, labels, groups),
+            "system_accuracy": accuracy,
+            "system_error": 1.0 - accuracy,
             "min_subgroup_accuracy": jnp.nanmin(by_subgroup),
+            "classifier_accuracy": metrics.accuracy(prediction, labels),
+            "classifier_accuracy_kept": metrics.accuracy(prediction, labels, ~defer),
+            "expert_accuracy": metrics.accuracy(expert_labels, labels),
+            "expert_accuracy_deferred": metrics.accuracy(expert_labels, labels, defer),
         }
-        for name, member in (
-            ("group_0", groups == 0),
-            ("group_1", groups == 1),
-            ("reliable", ~unreliable),
-            ("unreliable", unreliable),
+        for name, members in (
+            ("", jnp.ones_like(unreliable)),
+            ("_group_0", groups == 0),
+            ("_group_1", groups == 1),
+            ("_reliable", ~unreliable),
+            ("_unreliable", unreliable),
         ):
-            weights = member.astype(jnp.float32)
-            found[f"deferral_rate_{name}"] = metrics.coverage(~decision.defer, weights)
-        return {name: found[name] for name in METRICS}
+            found[f"deferral_rate{name}"] = metrics.coverage(~defer, members)
+        return {name: jnp.asarray(found[name]) for name in METRICS}
 
-    return jax.vmap(with_one, in_axes=1)(jnp.asarray(dataset.expert_labels)[..., 1])
-
-
-def make_shared(config: ml_collections.ConfigDict, cases: Cases) -> dict[str, PyTree]:
-    """What all runs are measured on, NumPy arrays."""
-    folds = [
-        orders.split_pool(seed, len(cases.pool.labels), config.valid_fraction)
-        for seed in range(config.num_seeds)
-    ]
-    size = len(cases.test.labels)
-    halves = [
-        np.random.default_rng([seed, _THRESHOLD_STREAM]).permutation(size)
-        for seed in range(config.num_seeds)
-    ]
-    return {
-        "root": np.int32(config.seed),
-        "pool": cases.pool,
-        "test": cases.test,
-        "unreliable": {"pool": cases.unreliable[0], "test": cases.unreliable[1]},
-        "train": np.stack([fold.train for fold in folds]),
-        "valid": np.stack([fold.valid for fold in folds]),
-        # Thresholds are chosen on one half of the test part, reported on the other.
-        "chosen_on": np.stack([half[: size // 2] for half in halves]),
-        "reported_on": np.stack([half[size // 2 :] for half in halves]),
-    }
+    return jax.vmap(with_one, (1, 1))(defer, jnp.asarray(dataset.expert_labels))
 
 
-def make_measure(learner: Learner) -> Callable[[PyTree, PyTree], PyTree]:
-    """A trained run's metrics: a function of ``(run, shared)`` for `chunks.map_runs`.
+@jax.jit
+def _measure_runs(
+    prediction: jax.Array,
+    defer: jax.Array,
+    dataset: Dataset,
+    unreliable: jax.Array,
+    rows: jax.Array,
+) -> dict[str, jax.Array]:
+    """`measure_system` of W runs on rows of their own, ``[W, S]``.
 
-    A run is ``variables``, ``hparams`` and ``seed``; `make_shared` makes the rest. The
-    result has metrics ``[S]`` by split and name.
+    ``prediction`` is ``[W, N]``, ``defer`` is ``[W, N, S]`` and ``rows`` ``[W, B]``.
     """
 
-    def measure(run: PyTree, shared: PyTree) -> PyTree:
-        def on(dataset: Dataset, unreliable: jax.Array) -> dict[str, jax.Array]:
-            decision = learner.predict(run["variables"], run["hparams"], dataset.inputs)
-            return measure_system(decision, dataset, unreliable)
+    def measure(prediction: jax.Array, defer: jax.Array, rows: jax.Array) -> PyTree:
+        return measure_system(
+            prediction[rows],
+            defer[rows],
+            training.take(dataset, rows),
+            unreliable[rows],
+        )
 
-        rows = shared["valid"][run["seed"]]
-        return {
-            "valid": on(
-                training.take(shared["pool"], rows), shared["unreliable"]["pool"][rows]
-            ),
-            "test": on(shared["test"], shared["unreliable"]["test"]),
+    return jax.vmap(measure)(prediction, defer, rows)
+
+
+def make_passing(
+    objective: str, *, by_uncertainty: bool, num_draws: int
+) -> Callable[..., jax.Array]:
+    """Where a trained classifier passes by thresholds, chosen after the training.
+
+    Thresholds are those of least loss on the examples to choose by: on the classifier's
+    probability, two for each group, or one on its own score of deferring.
+
+    Args:
+      objective: ``reject`` or ``defer``, whose loss it is.
+      by_uncertainty: whether to pass by the score of deferring.
+      num_draws: of thresholds on the probability.
+
+    Returns:
+      A function of a key, hyperparameters ``cost`` and ``alpha``, the decision on all
+      examples, the dataset and rows to train and to choose by, all of one run. It gives
+      what is passed to each decision-maker, bool ``[N, S]``.
+    """
+    score = mixture.loss_score(objective, regularized=True)
+
+    def passing(
+        key: jax.Array,
+        hparams: HParams,
+        decision: Decision,
+        dataset: Dataset,
+        train_rows: jax.Array,
+        rows: jax.Array,
+    ) -> jax.Array:
+        batch = training.take(dataset, rows)
+        decided = jax.tree.map(lambda leaf: leaf[rows], decision)
+        groups = jnp.asarray(dataset.groups)
+
+        def by_score(expert_probs: jax.Array) -> jax.Array:
+            seen = decision.defer_score[train_rows]
+            candidates = jnp.quantile(seen, jnp.linspace(0.0, 1.0, _NUM_UNCERTAINTIES))
+            one = batch._replace(expert_labels=expert_probs[:, None])
+
+            def score_of(candidate: jax.Array) -> jax.Array:
+                # So far from 0 that the gate is 0 or 1.
+                gate = jnp.where(decided.defer_score > candidate, 1e4, -1e4)
+                return score(decided._replace(defer_score=gate), one, hparams)
+
+            best = candidates[jnp.argmax(jax.lax.map(score_of, candidates))]
+            return jnp.asarray(decision.defer_score) > best
+
+        def by_probability(expert_probs: jax.Array) -> jax.Array:
+            probs = decision.class_probs[:, 1]
+            thresholds = posthoc.search(
+                key,
+                probs[train_rows],
+                groups[train_rows],
+                probs[rows],
+                batch.labels,
+                groups[rows],
+                expert_probs[:, 1] if objective == "defer" else None,
+                hparams["cost"],
+                hparams["alpha"],
+                num_draws,
+            )
+            return posthoc.apply_thresholds(thresholds, probs, groups)
+
+        assert batch.expert_labels is not None
+        find = by_score if by_uncertainty else by_probability
+        return jax.vmap(find, 1, 1)(jnp.asarray(batch.expert_labels))
+
+    return jax.jit(jax.vmap(passing, (0, 0, 0, None, 0, 0)))
+
+
+def measure_runs(
+    part: Trained,
+    examples: Examples,
+    seed: int,
+    pass_where: Callable[..., jax.Array] | None,
+    report: Callable[[sweeps.Progress], None],
+    stop: Callable[[], bool],
+) -> dict[str, dict[str, np.ndarray]]:
+    """Metrics of every run, ``[R, S]`` by split and name.
+
+    Args:
+      part: the runs.
+      examples: what they are measured on.
+      seed: of the whole experiment.
+      pass_where: from `make_passing`; None for what the decisions themselves pass.
+      report: called after every chunk of runs.
+      stop: asked after every chunk.
+
+    Raises:
+      Interrupted: ``stop`` said so.
+    """
+    dataset = jax.tree.map(jnp.asarray, examples.dataset)
+    inputs, dataset = dataset.inputs, dataset._replace(inputs=dataset.labels)
+    unreliable = jnp.asarray(examples.unreliable)
+    root = jax.random.key(seed)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, 0, None))
+    def predict(variables: Variables, hparams: HParams, inputs: jax.Array) -> Decision:
+        index = np.arange(inputs.shape[0])
+        return training.predict(part.program, variables, hparams, inputs, index)
+
+    total = len(part.sweep.seeds)
+    parts = []
+    for first in range(0, total, _MEASURED_AT_ONCE):
+        # The last chunk is filled up with its last run, which is then cut off.
+        runs = np.minimum(np.arange(first, first + _MEASURED_AT_ONCE), total - 1)
+        seeds = part.sweep.seeds[runs]
+        variables, hparams = evaluation.take_runs(
+            (part.result.variables, part.sweep.hparams), runs
+        )
+        rows = {use: of_seeds[seeds] for use, of_seeds in examples.rows.items()}
+        decision = predict(variables, hparams, inputs)
+        test = rows["test"]
+        if pass_where is None:
+            shape = (*decision.defer.shape, dataset.expert_labels.shape[1])
+            defer = jnp.broadcast_to(decision.defer[..., None], shape)
+        else:
+            keys = jax.vmap(functools.partial(training.run_key, root))(seeds)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _THRESHOLD_STREAM)
+            defer = pass_where(
+                keys, hparams, decision, dataset, rows["train"], rows["chosen_on"]
+            )
+            test = rows["reported_on"]
+        measured = {
+            split: _measure_runs(
+                decision.prediction, defer, dataset, unreliable, of_split
+            )
+            for split, of_split in (("valid", rows["valid"]), ("test", test))
         }
-
-    return measure
+        count = min(_MEASURED_AT_ONCE, total - first)
+        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], measured))
+        report(sweeps.Progress(first + count, total))
+        if stop():
+            raise sweeps.Interrupted
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def tabulate(
@@ -505,3 +678,222 @@ def tabulate(
             columns |= {name: measured[split][name][rows, number] for name in METRICS}
             parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
+
+
+def measure_all(
+    config: ml_collections.ConfigDict,
+    cases: Cases,
+    trained: dict[str, Trained],
+    stop: Callable[[], bool],
+) -> pd.DataFrame:
+    """The results table, ``chosen`` apart."""
+    examples = make_examples(config, cases)
+    costs = np.array(config.grid.cost, np.float32)
+    parts = _tabulate_references(config, cases, examples)
+    for method in config.methods:
+        if method == "decision_maker":
+            continue
+        name = (TRAINED | POST_HOC)[method]
+        part, shown, pass_where = trained[name], examples, None
+        if name == "deferral":
+            by_oracle = part.sweep.hparams["scenario"] == len(config.scenarios)
+            part = _select(part, by_oracle == (method == "deferral_oracle"))
+        elif name == "informed":
+            inputs = examples.informed
+            shown = examples._replace(dataset=examples.dataset._replace(inputs=inputs))
+        elif method in POST_HOC:
+            part = _at_every_cost(part, costs)
+            pass_where = make_passing(
+                "reject" if method.startswith("rejection") else "defer",
+                by_uncertainty=name == "bayesian",
+                num_draws=config.threshold_draws,
+            )
+        elif name == "bayesian":
+            part = part._replace(program=_keep_all(part.program))
+        bar = program.ProgressBar(f"{method} measured", unit="run")
+        measured = measure_runs(part, shown, config.seed, pass_where, bar, stop)
+        fields_of_result = ("best_epoch", "epochs", "diverged")
+        info = {field: getattr(part.result, field) for field in fields_of_result}
+        parts.append(tabulate(config, cases.source, method, part.sweep, measured, info))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _select(part: Trained, runs: np.ndarray) -> Trained:
+    result = sweeps.SweepResult(*evaluation.take_runs(tuple(part.result), runs))
+    return Trained(part.program, sweeps.select(part.sweep, runs), result)
+
+
+def _at_every_cost(part: Trained, costs: np.ndarray) -> Trained:
+    """Each run once for every cost."""
+    num_runs = len(part.sweep.seeds)
+    part = _select(part, np.repeat(np.arange(num_runs), len(costs)))
+    part.sweep.hparams["cost"] = np.tile(costs, num_runs)
+    return part
+
+
+def _keep_all(shared_program: training.Program) -> training.Program:
+    """The same, of a system that passes nothing."""
+
+    def predict(*args: Any) -> Decision:
+        decision = shared_program.learner.predict(*args)
+        return decision._replace(defer=jnp.zeros_like(decision.defer))
+
+    learner = shared_program.learner._replace(predict=predict)
+    return shared_program._replace(learner=learner)
+
+
+def _tabulate_reference(
+    config: ml_collections.ConfigDict,
+    cases: Cases,
+    examples: Examples,
+    method: str,
+    prediction: np.ndarray,
+    defer: np.ndarray,
+) -> pd.DataFrame:
+    """Rows of what needs no training and is the same at every seed.
+
+    Args:
+      config: of the experiment.
+      cases: where the decision-makers come from.
+      examples: what it is measured on.
+      method: its name.
+      prediction: int ``[N]``.
+      defer: bool ``[N, S]``.
+    """
+    # As many as other methods are measured at a time: one program serves all.
+    times = _MEASURED_AT_ONCE
+    dataset = examples.dataset._replace(inputs=examples.dataset.labels)
+    measured = {}
+    for split in SPLITS:
+        measured[split] = jax.tree.map(
+            np.asarray,
+            _measure_runs(
+                np.tile(prediction.astype(np.int32), (times, 1)),
+                np.tile(defer, (times, 1, 1)),
+                dataset,
+                examples.unreliable,
+                np.tile(examples.rows[split][:1], (times, 1)),
+            ),
+        )
+    sweep = Sweep(np.zeros(1, np.int32), {})
+    return tabulate(config, cases.source, method, sweep, measured, {})
+
+
+def _tabulate_references(
+    config: ml_collections.ConfigDict, cases: Cases, examples: Examples
+) -> list[pd.DataFrame]:
+    """Rows of the decision-makers alone and, where it is known, of the best rule."""
+    common = (config, cases, examples)
+    inputs = np.asarray(examples.dataset.inputs)
+    size, num_scenarios = len(inputs), len(config.scenarios)
+    parts = []
+    if "decision_maker" in config.methods:
+        everything = np.ones((size, num_scenarios), bool)
+        parts.append(
+            _tabulate_reference(
+                *common, "decision_maker", np.zeros(size, int), everything
+            )
+        )
+    if config.dataset == "synthetic" and cases.source == "given":
+        defer = [synthetic.best_deferral(inputs, name) for name in config.scenarios]
+        prediction = inputs[:, 1] > 0  # Which is the law's.
+        parts.append(
+            _tabulate_reference(
+                *common, "best_rule", prediction, np.stack(defer, axis=1)
+            )
+        )
+    return parts
+
+
+def choose(results: pd.DataFrame) -> np.ndarray:
+    """Whether a row is of the setting that validation chose, bool, one for each row.
+
+    Of every method and scenario it is the cost with the best system accuracy on the
+    validation part, mean over seeds, without regard for fairness (alpha 0); the first
+    of equals.
+    """
+    plain = results.alpha.isna() | (results.alpha == 0)
+    keys = ["scenario", "method"]
+    valid = results[plain & (results.split == "valid")]
+    means = valid.groupby([*keys, "cost"], dropna=False, sort=False).system_accuracy
+    best = (
+        means.mean()
+        .reset_index()
+        .sort_values("system_accuracy", ascending=False, kind="stable")
+    )
+    best = best.groupby(keys, sort=False).head(1)[[*keys, "cost"]]
+    found = results[[*keys, "cost"]].merge(
+        best.assign(chosen=True), how="left", on=[*keys, "cost"]
+    )
+    return plain.to_numpy() & found.chosen.notna().to_numpy()
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean, 95 % interval (Student's t) and median over seeds, by setting and metric.
+
+    NaN is left out, and ``n`` counts the others.
+
+    Returns:
+      Columns ``dataset, scenario, method, cost, alpha, split, metric, n, mean, ci_low,
+      ci_high, median``.
+    """
+    long = results.melt(SETTINGS, [*METRICS], "metric", "value")
+    groups = long.groupby([*SETTINGS, "metric"], dropna=False, sort=False).value
+    table = groups.agg(n="count", mean="mean", deviation="std", median="median")
+    quantile = special.stdtrit(np.maximum(table.n - 1, 1), 0.975)
+    half = (quantile * table.deviation / np.sqrt(table.n)).where(table.n > 1)
+    table["ci_low"], table["ci_high"] = table["mean"] - half, table["mean"] + half
+    order = ["n", "mean", "ci_low", "ci_high", "median"]
+    return table[order].reset_index()
+
+
+def describe(config: ml_collections.ConfigDict, results: pd.DataFrame) -> str:
+    """The chosen systems as text, a column for each scenario."""
+    test = results[results.chosen & (results.split == "test")]
+    shown = []
+    for metric, title in (
+        ("system_accuracy", "system accuracy"),
+        ("di", "DI"),
+        ("deferral_rate", "deferral rate"),
+    ):
+        groups = test.groupby(["method", "scenario"], sort=False)[metric]
+
+        def cell(values: pd.Series) -> str:
+            low, high = tables.mean_interval(values.to_numpy(float))
+            half = "" if np.isnan(low) else f" ± {50 * (high - low):.1f}"
+            return f"{100 * values.mean():.1f}{half}"
+
+        table = groups.agg(cell).unstack(sort=False)
+        if metric == "system_accuracy" and config.dataset == "synthetic":
+            table.loc["(best rule, expected)"] = [
+                f"{100 * synthetic.best_accuracy(name):.1f}" for name in table
+            ]
+        shown.append(f"{title}, %\n{table.to_string()}")
+    note = (
+        "On the test part, mean ± 95 % interval over"
+        f" {test.seed.nunique()} seeds; of every method the cost that validation chose,"
+        " at alpha 0"
+    )
+    return "\n\n".join([note, *shown])
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Run the experiment; results go to ``workdir``."""
+    check(config)
+    cases = decision_makers.load(config)
+    check_size(config, len(cases.pool.labels))
+    program.claim_workdir(config, workdir)
+    with program.StopSignal() as stop:
+        cases, trained = train_all(config, cases, workdir, stop)
+        results = measure_all(config, cases, trained, stop)
+    results.insert(results.columns.get_loc("split") + 1, "chosen", choose(results))
+    tables.write_csv(results, workdir / "results.csv")
+    tables.write_csv(summarize(results), workdir / "summary.csv")
+    tables.write_csv(fronts.make_fronts(results), workdir / "fronts.csv")
+    tabular_figures.draw(workdir)
+    print(describe(config, results))
+    print(f"\nTables, figures and checkpoints: {workdir}")
+
+
+if __name__ == "__main__":
+    program.run(main)

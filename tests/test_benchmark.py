@@ -49,6 +49,13 @@ def test_small_and_digits(tmp_path):
     assert set(table.workload) == {"small nets, 5 units", "digits net"}
 
 
+def test_fair(tmp_path):
+    table = run(tmp_path, ("fair",))
+    check(table)
+    assert set(table.workload) == {"fair deferral, 2 units"}
+    assert list(table.width) == [1, 2, 1, 2]
+
+
 @pytest.mark.slow
 def test_wide_resnets(tmp_path):
     table = run(tmp_path, ("wide_resnet", "large_wide_resnet"))

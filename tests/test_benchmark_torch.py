@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from l2d_jax import models
+from l2d_jax.learners import mixture
 from l2d_jax.types import Dataset
 
 torch = pytest.importorskip(
@@ -56,19 +57,25 @@ def _sigmoid64(logit):
     return 1.0 / (1.0 + np.exp(-np.asarray(logit, np.float64)))
 
 
-def _small_loss64(data, gamma, params, run):
-    """The mixture as the paper writes it, in probabilities and float64."""
+def _probs64(data, params, run):
+    """Probabilities of label 1 and of deferring, float64."""
 
     def net(mlp, inputs):
         w1, b1, w2, b2 = (np.asarray(array[run], np.float64) for array in mlp)
         return _sigmoid64(_sigmoid64(inputs @ w1 + b1) @ w2 + b2)[:, 0]
 
+    inputs = data.inputs.astype(np.float64)
+    prob = net(params.classifier, inputs)
+    return prob, net(params.rejector, np.column_stack([inputs, prob]))
+
+
+def _small_loss64(data, gamma, params, run):
+    """The mixture as the paper writes it, in probabilities and float64."""
+
     def cross_entropy(prob):
         return -data.labels * np.log(prob) - (1 - data.labels) * np.log(1 - prob)
 
-    inputs = data.inputs.astype(np.float64)
-    prob = net(params.classifier, inputs)
-    defer_prob = net(params.rejector, np.column_stack([inputs, prob]))
+    prob, defer_prob = _probs64(data, params, run)
     expert_prob = data.expert_labels[:, 0, 1].astype(np.float64)
     mixture = (1 - defer_prob) * cross_entropy(prob) + defer_prob * cross_entropy(
         expert_prob
@@ -173,6 +180,229 @@ def test_small_training_equals_jax(small):
     )
     result = bt.train_small_sequential(*small, learning_rate=0.05)
     np.testing.assert_allclose(result.final_losses, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_small_stacked_equals_sequential_on_large_batches():
+    """140 rows of 3 units are multiplied in another way than 5 rows are."""
+    generator = np.random.default_rng(3)
+    params = bt.SmallParams(
+        bt.xavier_params([1, 2], 4, 3, 1), bt.xavier_params([3, 4], 5, 3, 1)
+    )
+    task = (
+        _small_dataset(generator, 141),
+        _small_dataset(generator, 11),
+        _orders(generator, 141, num_epochs=3, num_steps=1, batch_size=140),
+        np.array([0.0, 0.3]),
+        params,
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        bt.train_small_stacked(*task, learning_rate=0.05),
+        bt.train_small_sequential(*task, learning_rate=0.05),
+    )
+
+
+@pytest.fixture(scope="module")
+def fair(small):
+    """The same runs with groups; of 24 minibatches of 5, most lack a cell."""
+    generator = np.random.default_rng(4)
+    train, valid, orders, gammas, params = small
+    train, valid = (
+        part._replace(groups=generator.integers(0, 2, len(part.labels)))
+        for part in (train, valid)
+    )
+    alphas = np.array([0.5, 2.0, 1.0])
+    keys = jax.random.split(jax.random.key(0), (3, orders[..., 0].size))
+    noise = jax.vmap(jax.vmap(lambda key: jax.random.logistic(key, (5,))))(keys)
+    uniforms = _sigmoid64(noise).reshape(3, *orders.shape)
+    return (train, valid, orders, gammas, params), alphas, keys, uniforms
+
+
+def _disparity64(data, params, run):
+    prob, defer_prob = _probs64(data, params, run)
+    system = (1 - defer_prob) * prob + defer_prob * data.expert_labels[:, 0, 1]
+
+    def mean_error(label, group):
+        cell = (data.labels == label) & (data.groups == group)
+        return np.abs(system - data.labels)[cell].mean()
+
+    return sum(abs(mean_error(y, 0) - mean_error(y, 1)) for y in (0, 1)) / 2
+
+
+@pytest.mark.parametrize(
+    "train_small", [bt.train_small_sequential, bt.train_small_stacked]
+)
+def test_fair_best_loss_is_the_oracle_at_the_best_params(fair, train_small):
+    task, alphas, _, uniforms = fair
+    _, valid, _, gammas, _ = task
+    result = train_small(*task, learning_rate=0.3, alphas=alphas, uniforms=uniforms)
+    disparities = [_disparity64(valid, result.best_params, run) for run in range(3)]
+    expected = [
+        _small_loss64(valid, gammas[run], result.best_params, run)
+        + alphas[run] * disparities[run]
+        for run in range(3)
+    ]
+    assert min(disparities) > 0.01
+    np.testing.assert_allclose(result.best_losses, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fair_loss_by_hand():
+    """All parameters zero: p = pi = 1/2; label 0 has no member of group 1."""
+    expert = np.array([0.9, 0.3, 0.8], np.float32)
+    data = Dataset(
+        np.ones((3, 1), np.float32),
+        np.array([1, 1, 0]),
+        np.stack([1 - expert, expert], 1)[:, None],
+        np.array([0, 1, 0]),
+    )
+    zeros = bt.SmallParams(
+        *(
+            bt.MLPParams(*(0 * array for array in bt.xavier_params([0], n, 2, 1)))
+            for n in (1, 2)
+        )
+    )
+    # The system's probabilities are 0.7 and 0.4 for label 1: a gap of 0.3, halved.
+    expert_nll = -(np.log(0.9) + np.log(0.3) + np.log(0.2)) / 3
+    expected = (np.log(2) + expert_nll) / 2 + 2.0 * 0.15
+    for train_small in (bt.train_small_sequential, bt.train_small_stacked):
+        result = train_small(
+            data,
+            data,
+            np.array([[[0, 1, 2]]]),
+            np.zeros(1),
+            zeros,
+            learning_rate=0.0,
+            alphas=np.array([2.0]),
+        )
+        np.testing.assert_allclose(result.final_losses, [expected], rtol=0, atol=1e-6)
+
+
+def test_fair_stacked_equals_sequential(fair):
+    task, alphas, _, uniforms = fair
+    given = {"learning_rate": 0.05, "alphas": alphas, "uniforms": uniforms}
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        bt.train_small_stacked(*task, **given),
+        bt.train_small_sequential(*task, **given),
+    )
+
+
+def test_fair_training_equals_the_library(fair):
+    """The library's network, loss and score, with the noise of its own keys."""
+    task, alphas, keys, uniforms = fair
+    train, valid, orders, gammas, (classifier, rejector) = task
+    model, optimizer = models.gated_pair(3), optax.adam(0.05)
+    loss_fn = mixture.make_batch_loss(regularized=True)
+    score = mixture.loss_score(regularized=True)
+    # Both first layers in one, the features' weights and the bias of each unit a row.
+    kernel = np.concatenate(
+        [
+            np.concatenate([kernel.swapaxes(1, 2), bias[:, :, None]], 2)
+            for kernel, bias in (
+                (classifier.hidden_kernel, classifier.hidden_bias),
+                (rejector.hidden_kernel[:, :4], rejector.hidden_bias),
+            )
+        ],
+        1,
+    )
+    out_kernels = [net.output_kernel[:, :, 0] for net in (classifier, rejector)]
+    params = {
+        "kernel": kernel,
+        "prob_kernel": rejector.hidden_kernel[:, 4],
+        "out_kernel": np.stack(out_kernels, 1),
+        "out_bias": np.zeros((3, 2), np.float32),
+    }
+
+    @jax.jit
+    def final_loss(params, hparams, keys, train, valid, rows):
+        def loss(params, batch, key):
+            outputs, _ = model.apply(params, {}, batch.inputs, train=True)
+            return loss_fn(outputs, batch, hparams, key)
+
+        def step(carry, rows_and_key):
+            params, opt_state = carry
+            batch_rows, key = rows_and_key
+            batch = jax.tree.map(lambda x: x[batch_rows], train)
+            grads = jax.grad(loss)(params, batch, key)
+            updates, opt_state = optimizer.update(grads, opt_state)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        start = (params, optimizer.init(params))
+        (params, _), _ = jax.lax.scan(step, start, (rows, keys))
+        outputs, _ = model.apply(params, {}, valid.inputs, train=False)
+        return -score(mixture.decide(outputs, hparams), valid, hparams)
+
+    train, valid = jax.tree.map(jnp.asarray, (train, valid))
+    expected = jax.vmap(final_loss, (0, 0, 0, None, None, None))(
+        jax.tree.map(jnp.asarray, params),
+        {"cost": jnp.asarray(gammas), "alpha": jnp.asarray(alphas)},
+        keys,
+        train,
+        valid,
+        orders.reshape(-1, orders.shape[-1]),
+    )
+    result = bt.train_small_sequential(
+        *task, learning_rate=0.05, alphas=alphas, uniforms=uniforms
+    )
+    np.testing.assert_allclose(result.final_losses, expected, rtol=1e-4, atol=1e-5)
+    plain = bt.train_small_sequential(*task, learning_rate=0.05)
+    assert np.abs(result.final_losses - plain.final_losses).min() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "train_small", [bt.train_small_sequential, bt.train_small_stacked]
+)
+def test_fair_without_weight_is_plain(fair, train_small):
+    """Without weight it matters neither that there is noise nor which."""
+    task, _, _, _ = fair
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        train_small(*task, learning_rate=0.05, alphas=np.zeros(3)),
+        train_small(*task, learning_rate=0.05),
+    )
+
+
+@pytest.mark.parametrize(
+    "train_small", [bt.train_small_sequential, bt.train_small_stacked]
+)
+def test_fair_runs_draw_noise_of_their_own(fair, train_small):
+    train, valid, orders, _, params = fair[0]
+    twins = jax.tree.map(lambda x: x[[0, 0]], params)
+
+    def final_losses(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return train_small(
+                train, valid, orders, np.zeros(2), twins, 0.05, alphas=np.full(2, 2.0)
+            ).final_losses
+
+    first = final_losses(0)
+    assert abs(first[0] - first[1]) > 1e-4
+    np.testing.assert_array_equal(first, final_losses(0))
+    assert np.all(first != final_losses(1))
+
+
+def test_drawn_noise_is_logistic_over_the_temperature():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = bt._noise((200, 200), None).double()
+    # Variance pi^2 / 3 over 0.5^2; five standard errors of 40,000 draws.
+    assert abs(noise.mean()) < 0.1
+    assert abs(noise.var() / (4 * np.pi**2 / 3) - 1) < 0.05
+
+
+def test_fair_rejects_what_does_not_fit(fair):
+    task, alphas, _, uniforms = fair
+    train, *rest = task
+    for train_small in (bt.train_small_sequential, bt.train_small_stacked):
+        with pytest.raises(ValueError, match=r"alphas must give one weight for each"):
+            train_small(*task, alphas=alphas[:2])
+        with pytest.raises(ValueError, match=r"uniforms must be \[runs, epochs"):
+            train_small(*task, alphas=alphas, uniforms=uniforms[0])
+        with pytest.raises(ValueError, match=r"give alphas as well"):
+            train_small(*task, uniforms=uniforms)
+        with pytest.raises(ValueError, match=r"train\.groups is None"):
+            train_small(train._replace(groups=None), *rest, alphas=alphas)
 
 
 def test_small_rejects_wrong_shapes(small):

@@ -2,7 +2,7 @@
 
   python -m experiments.benchmark --workdir=runs/benchmark
 
-About a quarter of an hour on 2 CPU cores with nothing else running; needs the extra
+About 25 minutes on 2 CPU cores with nothing else running; needs the extra
 ``bench``.
 """
 
@@ -15,7 +15,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
     config.repeats = 3
-    config.workloads = ("small", "digits", "wide_resnet")
+    config.workloads = ("small", "fair", "digits", "wide_resnet")
     # Pairs of small nets, 20 features, batch 100, validated after every epoch.
     config.hidden = (5, 20)
     config.rows = 4940
@@ -26,6 +26,10 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.other_widths = (256,)
     config.stacked_widths = (256, 1024)
     config.peer_epochs = 20
+    # The same with fairness, in the shapes of COMPAS; numbers of costs and of alphas.
+    config.fair = {"rows": 6175, "valid_rows": 1543, "features": 22, "hidden": 5}
+    config.fair.batch = 64
+    config.fair.grids = ((16, 16), (32, 32))
     # A 64-128-11 network on the bundled digits, batch 128.
     config.digits_seeds = 64
     config.digits_epochs = 200
@@ -46,6 +50,9 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.other_widths = (2,)
         config.stacked_widths = (2,)
         config.peer_epochs = 2
+        config.fair = {"rows": 200, "valid_rows": 100, "features": 4, "hidden": 2}
+        config.fair.batch = 64
+        config.fair.grids = ((1, 2),)
         config.digits_seeds = 2
         config.digits_epochs = 2
         config.digits_peer_epochs = 1

@@ -16,13 +16,16 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
     config.scale = scale
-    config.run = ("digits", "trips", "digits_finetune")
+    config.run = ("digits", "trips", "digits_finetune", "synthetic")
     config.results = {
         "digits": "",
         "cifar10": "",
         "trips": "",
         "digits_finetune": "",
         "cifar10_finetune": "",
+        "synthetic": "",
+        "compas": "",
+        "health": "",
     }
     # How far below the better of classifier and expert a system may be and still count
     # as no worse, in accuracy: half a point at the papers' scale.

@@ -1,7 +1,21 @@
-"""Predicting responsibly on a synthetic set with a known best deferral rule.
+r"""Predicting responsibly on a synthetic set with a known best deferral rule.
 
   python -m experiments.tabular --config=experiments/configs/synthetic.py \
       --workdir=runs/synthetic
+
+Default: 8,000 examples drawn from the law of `l2d_jax.data.make_synthetic`, every
+method, three decision-makers, 9 settings, 3 seeds: about a minute on 2 CPU cores, most
+of it compiling. ``:smoke`` is seconds of training; ``:paper`` has 1,040 settings and 5
+seeds.
+
+To expect of the default, on the test part: deferring is within a point of the best rule
+on the same examples, which is right on 95 % with the accurate decision-maker and on
+90 % with the others; the classifier alone is right on 85 %.
+
+What the paper leaves open, and these fields decide: the grids of costs and alphas; the
+prior and the number of samples of the Bayesian network; the greatest number of epochs.
+The decision to pass is in the loss in closed form, as the authors' code has it;
+``sampled`` samples it, as their text has it.
 """
 
 import ml_collections
@@ -13,7 +27,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
     config.dataset = "synthetic"
-    config.num_examples = 4000  # Of the synthetic set; a real one has its own number.
+    config.num_examples = 8000  # Of the synthetic set; a real one has its own number.
     config.data_dir = ""  # Not used: the examples are drawn.
     config.seed = 0  # Of everything; the seeds of the runs are 0..num_seeds-1.
     config.num_seeds = 3
@@ -36,22 +50,22 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "informed",
     )
     config.grid = {
-        "cost": (0.0, 0.05, 0.2, 0.4),  # gamma, nats a deferral or rejection.
+        "cost": (0.0, 0.1, 0.4),  # gamma, nats a deferral or rejection.
         "alpha": (0.0, 0.1, 0.5),  # Weight of equalized odds.
     }
     config.hidden = 5  # Sigmoid units of each of the two networks.
     config.sampled = False  # Sample the gate in the loss too, as the paper's text has.
     config.temperature = 0.5  # Of the Concrete relaxation.
-    config.bayesian = {"prior_deviation": 1.0, "num_samples": 30}  # J.
+    config.bayesian = {"prior_deviation": 1.0, "num_samples": 20}  # J.
     config.threshold_draws = 1000
     config.learning_rate = 0.01  # Adam.
     config.batch_size = 64
-    config.num_epochs = 1000
+    config.num_epochs = 400
     config.patience = 50  # Epochs without a lower validation loss; 0 never stops.
     config.valid_fraction = 0.2  # Of what is not in the test part; drawn for each seed.
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
     config.runs_per_device = 0  # 0 chooses by backend.
-    config.epochs_per_dispatch = 25
+    config.epochs_per_dispatch = 400
     config.eval_batch_size = 8000
     config.checkpoint_seconds = 30.0
     if scale == "smoke":
@@ -66,7 +80,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale == "paper":
         config.num_seeds = 5
         config.grid = {
-            "cost": tuple(round(0.02 * i, 2) for i in range(40)),
+            "cost": tuple(round(0.025 * i, 3) for i in range(40)),
             "alpha": tuple(round(0.04 * i, 2) for i in range(26)),
         }
     return config
