@@ -4,8 +4,9 @@ r"""Predicting responsibly on COMPAS: who will be charged again.
       --workdir=runs/compas
 
 Default: ProPublica's 11,027 people, every method, three decision-makers, 119 settings,
-5 seeds: 3,055 trainings. ``:smoke`` is seconds of training; ``:paper`` is 1,040
-settings with 5 seeds and the inconsistent decision-maker: 10,530 trainings.
+5 seeds: 3,055 trainings, 8 minutes on 2 CPU cores that had other work besides.
+``:smoke`` is seconds of training; ``:paper`` is 1,040 settings with 5 seeds and the
+inconsistent decision-maker: 10,530 trainings, 20 minutes likewise.
 
 Decision-makers are the authors' own where their tensors are in the data folder, as
 ``compas/predict_responsibly``, with their test part; else they are trained here.
