@@ -2,7 +2,7 @@
 
   python -m experiments.benchmark --workdir=runs/benchmark
 
-About 25 minutes on 2 CPU cores with nothing else running; needs the extra
+About 20 minutes on 2 CPU cores with nothing else running; needs the extra
 ``bench``.
 """
 
