@@ -310,7 +310,7 @@ def people_claims(source: str, people: str = "cifar10s") -> list[Claim]:
         (
             "R6b",
             "The two gains have the same sign, where both are there: share of people",
-            "0.75",
+            "",
             signs_agree(people),
         ),
     ]

@@ -452,9 +452,10 @@ def tabular_claims(
         ),
         (
             "M6b",
-            "The deferring system that validation chooses: accuracy",
-            ">= 0.725" if source == "compas" else "",
-            chosen_accuracy(0.725 if source == "compas" else None),
+            "The deferring system that validation chooses (on COMPAS our target is"
+            " .730): accuracy",
+            "",
+            chosen_accuracy(0.73 if source == "compas" else None),
         ),
         (
             "M6c",
