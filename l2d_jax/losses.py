@@ -279,11 +279,57 @@ def allocation_log_loss(
     return _poison_unless((label == 0) | (label == 1), nll)
 
 
+def agreement_nll(
+    logits: ArrayLike,
+    expert_labels: ArrayLike,
+    label: ArrayLike,
+    consulted: ArrayLike,
+) -> jax.Array:
+    r"""How badly scores of experts predict who agrees with a label, in nats.
+
+    .. math:: -\sum_{i \in C} [a_i \log \sigma(g_i) + (1 - a_i) \log \sigma(-g_i)]
+
+    where :math:`a_i = 1[e_i = y]`; for a label that is a probability, the probability
+    of agreeing. Each expert is a logistic regression of its own: there is no choice
+    among them.
+
+    Args:
+      logits: score of each expert, float ``[M]``, finite.
+      expert_labels: answers of the experts, ``[M]``, 0 or 1; anything where an expert
+        was not consulted.
+      label: label, or what stands in for it in a closed loop, ``[]``, in [0, 1].
+      consulted: whether each expert was asked, ``[M]``, 0 or 1.
+
+    Returns:
+      The loss, float ``[]``, >= 0; 0 where nobody was consulted.
+
+    Raises:
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
+      Allocation", 2023, the update of the authors' code.
+    """
+    _require_shape("logits", logits, "[M]", min_size=1)
+    for name, value in (("expert_labels", expert_labels), ("consulted", consulted)):
+        _require_shape(name, value, "[M]", min_size=1)
+        _require_same_shape(name, value, "logits", logits)
+    _require_shape("label", label, "[]")
+    _require_not_nan("logits", logits)
+    _require_probability("label", label)
+    _require_probability("consulted", consulted)
+
+    ones = jnp.asarray(expert_labels) == 1
+    agree = jnp.where(ones, label, 1.0 - jnp.asarray(label))
+    return jnp.sum(consulted * _bernoulli_nll(jnp.asarray(logits), agree))
+
+
 def _bernoulli_nll(logit: jax.Array, target: jax.Array) -> jax.Array:
-    # log_sigmoid(-z) is log(1 - sigmoid(z)) without the cancellation.
-    positive_nll = -jax.nn.log_sigmoid(logit)
-    negative_nll = -jax.nn.log_sigmoid(-logit)
-    return target * positive_nll + (1.0 - target) * negative_nll
+    # softplus(z) - target * z without the cancellation, and its gradient needs one
+    # exponential. With selects, since max and abs have no slope at 0.
+    positive = logit > 0
+    linear = jnp.where(positive, 1.0 - target, -target) * logit
+    return linear + jnp.log1p(jnp.exp(jnp.where(positive, -logit, logit)))
 
 
 def _gate(

@@ -217,6 +217,39 @@ def calibration_error(
     return _ratio(jnp.sum(jnp.abs(bin_gaps)), jnp.sum(weights))
 
 
+def roc_auc(scores: Array, labels: Array, weights: Array | None = None) -> Array:
+    """Area under the receiver operating characteristic.
+
+    The probability that a positive example scores above a negative one, ties counting
+    one half.
+
+    Args:
+      scores: float ``[B]``, higher where label 1 is likelier.
+      labels: int ``[B]``, 0 or 1.
+      weights: weight of each example, float ``[B]``, >= 0; None: all 1.
+
+    Returns:
+      The area, float ``[]``, in [0, 1]; NaN where one of the labels has no weight.
+
+    Raises:
+      ValueError: the arguments differ in shape.
+    """
+    _check_vectors("B", scores, scores=scores, labels=labels)
+    weights = _batch_weights(weights, scores)
+    order = jnp.argsort(scores)
+    ranked = jnp.asarray(scores)[order]
+    positive = jnp.where(jnp.asarray(labels) == 1, weights, 0.0)[order]
+    negative = weights[order] - positive
+    # Weight of negatives below each run of equal scores, and up to its end.
+    total = jnp.cumsum(negative)
+    new = jnp.concatenate([jnp.ones(1, bool), ranked[1:] > ranked[:-1]])
+    below = jax.lax.cummax(jnp.where(new, total - negative, 0.0))
+    last = jnp.concatenate([new[1:], jnp.ones(1, bool)])
+    upto = jax.lax.cummin(jnp.where(last, total, jnp.inf), reverse=True)
+    above = jnp.sum(positive * 0.5 * (below + upto))
+    return _ratio(above, jnp.sum(positive) * jnp.sum(negative))
+
+
 def team_metrics(
     decision: Decision,
     labels: Array,

@@ -38,6 +38,28 @@ class _Mlp(nn.Module):
         return nn.Dense(self.num_outputs)(features)
 
 
+class _SeparateMlps(nn.Module):
+    hidden: tuple[int, ...]
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        del train
+        features = jnp.asarray(inputs, jnp.float32)[None]
+        for layer, width in enumerate((*self.hidden, 1)):
+            shape = (self.num_outputs, features.shape[-1], width)
+            # The variance of a dense layer, whose fan-in is that of one network.
+            initializer = nn.initializers.lecun_normal(batch_axis=0)
+            kernel = self.param(f"kernel_{layer}", initializer, shape)
+            bias = self.param(
+                f"bias_{layer}", nn.initializers.zeros, (self.num_outputs, 1, width)
+            )
+            features = features @ kernel + bias
+            if layer < len(self.hidden):
+                features = nn.relu(features)
+        return features[..., 0].T
+
+
 class _Conv(nn.Module):
     channels: int
     size: int
@@ -180,6 +202,56 @@ def mlp(
             "layer at least one unit"
         )
     return _model_fns(_Mlp(tuple(hidden), num_outputs, _ACTIVATIONS[activation]))
+
+
+def linear(num_outputs: int) -> ModelFns:
+    """Linear model that starts from 0, so that all its outputs are 0 at first.
+
+    Args:
+      num_outputs: number of outputs O, >= 1.
+
+    Returns:
+      The model; it takes inputs ``[B, D]``, gives float32 ``[B, O]`` and has an empty
+      ``model_state``.
+
+    Raises:
+      ValueError: there is no output.
+    """
+    if num_outputs < 1:
+        raise ValueError(f"num_outputs is {num_outputs}; give at least one output")
+
+    def init(key, inputs):
+        del key
+        shape = (inputs.shape[-1], num_outputs)
+        return {"kernel": jnp.zeros(shape), "bias": jnp.zeros(num_outputs)}, {}
+
+    def apply(params, model_state, inputs, train):
+        del train
+        return inputs @ params["kernel"] + params["bias"], model_state
+
+    return ModelFns(init, apply)
+
+
+def separate_mlps(hidden: Sequence[int], num_outputs: int) -> ModelFns:
+    """A small network of its own for every output, ReLU between layers, in float32.
+
+    Args:
+      hidden: units of each hidden layer of each network, each >= 1.
+      num_outputs: number of networks O, >= 1.
+
+    Returns:
+      The networks; they take inputs ``[B, D]``, give ``[B, O]`` and have an empty
+      ``model_state``.
+
+    Raises:
+      ValueError: a layer without units.
+    """
+    if min(*hidden, num_outputs, 1) < 1:
+        raise ValueError(
+            f"hidden is {tuple(hidden)} and num_outputs {num_outputs}; give every "
+            "layer at least one unit"
+        )
+    return _model_fns(_SeparateMlps(tuple(hidden), num_outputs))
 
 
 def wide_resnet(

@@ -23,6 +23,11 @@ def make_adam() -> OptimizerFn:
     return lambda hparams: optax.adam(hparams["learning_rate"])
 
 
+def make_plain_sgd() -> OptimizerFn:
+    """Gradient descent at the constant ``hparams["learning_rate"]``."""
+    return lambda hparams: optax.sgd(hparams["learning_rate"])
+
+
 def make_sgd(num_steps: int, momentum: float = 0.9) -> OptimizerFn:
     """Nesterov SGD with weight decay; the learning rate falls to 0 along a cosine.
 

@@ -10,7 +10,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 BASE = (
     "allocation",
     "augmentation",
+    "biased_groups",
     "checkpoints",
+    "clusters",
     "convolutions",
     "decisions",
     "experts",
@@ -33,6 +35,8 @@ MAY_IMPORT = {
     "__init__": set(),
     "types": set(),
     **{name: {"types"} for name in BASE},
+    "biased_groups": {"types", "allocation"},
+    "clusters": {"types", "allocation"},
     "fairness": {"types", "losses"},
     "hierarchical": {"types", "positive_definite"},
     "population": {"types", "positive_definite"},
@@ -43,6 +47,7 @@ MAY_IMPORT = {
     "data": {"types", "experts", "data"},
     "learners": {"types", *BASE, "learners"},
     "training": {"types", *BASE, "learners"},
+    "streams": {"types", "allocation", "metrics"},
     "finetuning": {"types", *BASE, "learners", "training"},
     "sweeps": {"types", *BASE, "learners", "training"},
     "chunks": {"types", *BASE, "training", "sweeps"},
@@ -51,13 +56,20 @@ MAY_IMPORT = {
 
 NEVER_IN_LIBRARY = {"absl", "ml_collections", "matplotlib", "pandas", "scipy", "tqdm"}
 ONLY_IN = {
+    "sentence_transformers": {"l2d_jax.data"},
     "sklearn": {"l2d_jax.data"},
     "tensorflow": {"l2d_jax.data"},
     "tensorflow_datasets": {"l2d_jax.data"},
     "flax": {"l2d_jax.models"},
     "torch": {"experiments.benchmark", "experiments.benchmark_torch"},
 }
-LAZY = {"sklearn", "tensorflow", "tensorflow_datasets", "torch"}
+LAZY = {
+    "sentence_transformers",
+    "sklearn",
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+}
 """Not to be had everywhere, so imported where they are used."""
 EAGER = {"experiments.benchmark_torch"}
 """Modules that are nothing without what they import, and are imported lazily."""
@@ -178,6 +190,7 @@ def test_all_modules_are_seen():
         ("l2d_jax.metrics", "def f():\n    import sklearn"),
         ("l2d_jax.data.digits", "from sklearn import datasets"),
         ("l2d_jax.data.cifar10", "import tensorflow_datasets as tfds"),
+        ("l2d_jax.data.text", "import sentence_transformers"),
         ("l2d_jax.learners.deferral", "from flax import linen as nn"),
         ("l2d_jax.losses", "import importlib\nimportlib.import_module('pandas')"),
         ("l2d_jax.shiny", "import jax"),

@@ -629,3 +629,106 @@ def test_importing_the_losses_brings_only_jax_and_chex():
         check=True,
     )
     assert set(run.stdout.split()) - sys.stdlib_module_names <= {"l2d_jax", "jax"}
+
+
+# Agreement.
+
+
+def oracle_agreement(logits, expert_labels, label, consulted):
+    agree = np.where(np.asarray(expert_labels) == 1, label, 1.0 - label)
+    return sum(
+        bernoulli_nll(sigmoid(logit), agreement)
+        for logit, agreement, asked in zip(logits, agree, consulted, strict=True)
+        if asked
+    )
+
+
+def draw_agreement():
+    generator = np.random.default_rng(5)
+    consulted = generator.random((16, 4)) < 0.6
+    consulted[0] = False
+    answers = np.where(consulted, generator.integers(0, 2, (16, 4)), -1)
+    labels = np.where(np.arange(16) < 8, np.arange(16) % 2, generator.random(16))
+    return generator.normal(0, 3, (16, 4)), answers, labels, consulted
+
+
+def test_agreement_by_hand():
+    # The first, whose score is log 3, says the label: 3/4. The second does not: 1/2.
+    logits = np.array([np.log(3.0), 0.0, 5.0])
+    answers, consulted = np.array([1, 0, 1]), np.array([1, 1, 0])
+    ours = losses.agreement_nll(logits, answers, 1, consulted)
+    np.testing.assert_allclose(ours, np.log(4 / 3) + LOG2, rtol=1e-5, atol=1e-6)
+    ours = losses.agreement_nll(logits, answers, 0, consulted)
+    np.testing.assert_allclose(ours, np.log(4) + LOG2, rtol=1e-5, atol=1e-6)
+    # A label that is a probability is the mean of both.
+    ours = losses.agreement_nll(logits, answers, 0.25, consulted)
+    expected = 0.25 * np.log(4 / 3) + 0.75 * np.log(4) + LOG2
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    assert losses.agreement_nll(logits, answers, 1, np.zeros(3)) == 0
+
+
+def test_agreement_oracle():
+    args = draw_agreement()
+    expected = [oracle_agreement(*row) for row in zip(*args, strict=True)]
+    row = tuple(arg[3] for arg in args)
+    ours = losses.agreement_nll(*row)
+    np.testing.assert_allclose(ours, expected[3], rtol=1e-5, atol=1e-6)
+    ours = jax.jit(losses.agreement_nll)(*row)
+    np.testing.assert_allclose(ours, expected[3], rtol=1e-5, atol=1e-6)
+    ours = jax.jit(jax.vmap(losses.agreement_nll))(*args)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_agreement_hears_only_who_was_consulted():
+    logits, answers, labels, consulted = draw_agreement()
+    slope = jax.jit(jax.vmap(jax.value_and_grad(losses.agreement_nll)))
+    value, gradient = slope(logits, answers, labels, consulted)
+    for behind in (0, 1):
+        filled = np.where(consulted, answers, behind)
+        scores = np.where(consulted, logits, 1e4 * (2 * behind - 1))
+        ours = slope(scores, filled, labels, consulted)
+        np.testing.assert_array_equal(ours[0], value)
+        np.testing.assert_array_equal(ours[1], gradient)
+    np.testing.assert_array_equal(np.asarray(gradient)[~consulted], 0.0)
+    # The slope is that of a logistic regression.
+    agree = np.where(answers == 1, labels[:, None], 1 - labels[:, None])
+    expected = consulted * (sigmoid(logits) - agree)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_agreement_gradient_and_extremes():
+    answers, consulted = np.array([1, 0, 1]), np.array([True, True, False])
+    check_grads(
+        jax.jit(lambda z: losses.agreement_nll(z, answers, 0.3, consulted)),
+        (jnp.array([0.0, -2.0, 1.0]),),
+        order=2,
+        modes=["rev"],
+        rtol=1e-2,
+        atol=1e-3,
+    )
+    slope = jax.jit(jax.value_and_grad(losses.agreement_nll))
+    logits = np.array([1e4, 1e4, -1e4], np.float32)
+    value, gradient = slope(logits, answers, 1, consulted)
+    np.testing.assert_allclose(value, 1e4, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, [0, 1, 0], rtol=1e-6, atol=1e-6)
+    value, gradient = slope(-logits, answers, 1, consulted)
+    np.testing.assert_allclose(value, 1e4, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, [-1, 0, 0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((np.zeros((2, 3)), ZEROS, 1, ZEROS), r"logits must have shape \[M\]"),
+        ((np.zeros(3), np.zeros(2), 1, np.zeros(3)), "expert_labels must have the sha"),
+        ((np.zeros(3), np.zeros(3), 1, np.zeros(2)), "consulted must have the shape"),
+        ((np.zeros(3), np.zeros(3), np.zeros(3), np.ones(3)), "label must have shape"),
+        ((np.zeros(3), np.zeros(3), 1.5, np.ones(3)), r"label must be in \[0, 1\]"),
+        ((np.zeros(3), np.zeros(3), -1, np.ones(3)), r"label must be in \[0, 1\]"),
+        ((np.full(3, np.nan), np.zeros(3), 1, np.ones(3)), "logits must be finite"),
+        ((np.zeros(3), np.zeros(3), 1, 2 * np.ones(3)), "consulted must be in"),
+    ],
+)
+def test_agreement_names_the_argument_at_fault(args, message):
+    with pytest.raises(ValueError, match=message):
+        losses.agreement_nll(*args)

@@ -417,3 +417,65 @@ def test_subgroup_accuracy_refuses_wrong_arguments():
         metrics.subgroup_accuracy(np.ones(2), np.zeros(2, int), 0)
     with pytest.raises(ValueError, match=r"subgroup must have shape \[B\]"):
         metrics.min_subgroup_accuracy(np.ones(2), np.zeros(3, int), 2)
+
+
+roc_auc = jax.jit(metrics.roc_auc)
+
+
+def test_roc_auc_by_hand():
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    labels = np.array([0, 0, 1, 1])
+    # Of four pairs of a 1 and a 0, three are in order.
+    np.testing.assert_allclose(roc_auc(scores, labels), 0.75, **TOL)
+    np.testing.assert_allclose(metrics.roc_auc(scores, labels), 0.75, **TOL)
+    np.testing.assert_allclose(roc_auc(-scores, labels), 0.25, **TOL)
+    # A tie is half a pair in order.
+    ties = np.array([0.1, 0.4, 0.4, 0.4])
+    np.testing.assert_allclose(roc_auc(ties, labels), 0.75, **TOL)
+    np.testing.assert_allclose(roc_auc(np.zeros(4), labels), 0.5, **TOL)
+    # Pairs by weight: of 2 * 1 + 2 * 3 + 1 * 1 + 1 * 3 = 12, all but the 3 * 2.
+    weights = np.array([1, 3, 2, 1])
+    np.testing.assert_allclose(roc_auc(scores, labels, weights), 0.5, **TOL)
+    np.testing.assert_allclose(roc_auc(scores, labels, weights / 7), 0.5, **TOL)
+
+
+def test_roc_auc_without_one_of_the_labels():
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    assert np.isnan(roc_auc(scores, np.ones(4, int)))
+    assert np.isnan(roc_auc(scores, np.zeros(4, int)))
+    weights = np.array([1, 1, 0, 0])
+    assert np.isnan(roc_auc(scores, np.array([0, 0, 1, 1]), weights))
+    # An example of weight 0 counts for nothing, whatever it holds.
+    labels, weights = np.array([0, 1, 0, 1]), np.array([1, 1, 1, 0])
+    for score in (-1e9, 0.4, np.inf, np.nan):
+        scores[3] = score
+        np.testing.assert_allclose(roc_auc(scores, labels, weights), 1.0, **TOL)
+
+
+def test_roc_auc_is_that_of_scikit_learn():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(7)
+    # Rounded to few values, so that most are ties.
+    scores = np.round(generator.random((20, 50)), 1).astype(np.float32)
+    labels = generator.integers(0, 2, (20, 50))
+    weights = generator.random((20, 50)) * (generator.random((20, 50)) < 0.8)
+    ours = jax.jit(jax.vmap(metrics.roc_auc))(scores, labels, weights)
+    expected = [
+        sklearn_metrics.roc_auc_score(y, s, sample_weight=w)
+        for y, s, w in zip(labels, scores, weights, strict=True)
+    ]
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    # Only the order of scores and not that of examples counts.
+    again = jax.jit(jax.vmap(metrics.roc_auc))(
+        np.exp(3 * scores)[:, ::-1], labels[:, ::-1], weights[:, ::-1]
+    )
+    np.testing.assert_allclose(again, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_roc_auc_refuses_wrong_shapes():
+    with pytest.raises(ValueError, match=r"labels must have shape \[B\] = \(3,\)"):
+        metrics.roc_auc(np.zeros(3), np.zeros(4, int))
+    with pytest.raises(ValueError, match=r"weights must have shape \[B\] = \(3,\)"):
+        metrics.roc_auc(np.zeros(3), np.zeros(3, int), np.ones(2))
+    with pytest.raises(ValueError, match=r"scores must have shape \[B\] = \(3,\)"):
+        metrics.roc_auc(np.zeros((3, 2)), np.zeros(3, int))

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax.models import gated_pair, mlp, wide_resnet
+from l2d_jax.models import gated_pair, linear, mlp, separate_mlps, wide_resnet
 
 
 def _count(tree):
@@ -317,3 +317,77 @@ def test_gated_pair_is_two_networks():
 def test_gated_pair_refuses_no_units():
     with pytest.raises(ValueError, match="hidden is 0"):
         gated_pair(0)
+
+
+def test_linear():
+    model = linear(2)
+    inputs = np.float32([[1.0, 2.0, -1.0], [0.0, 0.5, 3.0]])
+    params, model_state = model.init(jax.random.key(0), inputs)
+    assert model_state == {}
+    assert jax.tree.map(jnp.shape, params) == {"kernel": (3, 2), "bias": (2,)}
+    outputs, model_state = model.apply(params, model_state, inputs, True)
+    np.testing.assert_array_equal(outputs, np.zeros((2, 2), np.float32))
+    assert outputs.dtype == jnp.float32 and model_state == {}
+    params = {
+        "kernel": np.float32([[1, 0], [2, -1], [0, 3]]),
+        "bias": np.float32([0.5, 1]),
+    }
+    # 1 + 4 + .5 and -2 - 3 + 1; 1 + .5 and -.5 + 9 + 1.
+    for apply in (model.apply, jax.jit(model.apply, static_argnums=3)):
+        outputs, _ = apply(params, {}, inputs, False)
+        np.testing.assert_allclose(outputs, [[5.5, -4], [1.5, 9.5]], atol=1e-6)
+    with pytest.raises(ValueError, match="num_outputs is 0; give at least one"):
+        linear(0)
+
+
+def test_separate_mlps_by_hand():
+    """Each output is a network alone, with ReLU between its layers."""
+    model = separate_mlps([2], 2)
+    params = {
+        "kernel_0": np.float32([[[1, -1]], [[2, 1]]]),
+        "bias_0": np.float32([[[0, 1]], [[-1, 0]]]),
+        "kernel_1": np.float32([[[1], [2]], [[3], [-1]]]),
+        "bias_1": np.float32([[[0.5]], [[0]]]),
+    }
+    # First: relu(x) + 2 relu(1 - x) + .5; second: 3 relu(2 x - 1) - relu(x).
+    inputs = np.float32([[2.0], [-1.0], [0.25]])
+    outputs, model_state = model.apply(params, {}, inputs, True)
+    np.testing.assert_allclose(outputs, [[2.5, 7], [4.5, 0], [2.25, -0.25]], atol=1e-6)
+    assert model_state == {}
+
+
+def test_separate_mlps_share_nothing():
+    model = separate_mlps([5, 4], 3)
+    inputs = _draw(3, 6, 2)
+    params, model_state = jax.jit(model.init)(jax.random.key(0), inputs)
+    assert _count(params) == 3 * (2 * 5 + 5 + 5 * 4 + 4 + 4 + 1)
+
+    @jax.jit
+    def second(params):
+        return jnp.sum(model.apply(params, model_state, inputs, True)[0][:, 1])
+
+    for leaf in jax.device_get(jax.tree.leaves(jax.jit(jax.grad(second))(params))):
+        assert (leaf[0] == 0).all() and (leaf[2] == 0).all()
+        assert (leaf[1] != 0).any()
+    # As a network of one output alone.
+    alone = jax.tree.map(lambda leaf: leaf[1:2], jax.device_get(params))
+    ours, _ = model.apply(params, model_state, inputs, True)
+    theirs, _ = separate_mlps([5, 4], 1).apply(alone, {}, inputs, True)
+    np.testing.assert_allclose(ours[:, 1:2], theirs, rtol=1e-5, atol=1e-6)
+    # It starts as a dense layer does: variance 1 / fan-in, however many there are.
+    start = jax.jit(separate_mlps([40], 50).init)
+    wide, _ = start(jax.random.key(1), _draw(0, 1, 25))
+    np.testing.assert_allclose(wide["kernel_0"].std(), 0.2, rtol=0.02, atol=0)
+    np.testing.assert_allclose(wide["kernel_1"].std(), 40**-0.5, rtol=0.1, atol=0)
+
+
+def test_separate_mlps_may_have_no_hidden_layers():
+    model = separate_mlps([], 3)
+    params, _ = jax.jit(model.init)(jax.random.key(0), _draw(0, 1, 4))
+    inputs = _draw(1, 5, 4)
+    outputs, _ = model.apply(params, {}, inputs, True)
+    expected = inputs @ params["kernel_0"][..., 0].T
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+    for hidden, num_outputs in (([0], 1), ([3, 0], 1), ([], 0)):
+        with pytest.raises(ValueError, match="give every layer at least one unit"):
+            separate_mlps(hidden, num_outputs)

@@ -68,3 +68,12 @@ def test_hyperparameters_are_traced():
     for i in range(2):
         alone = run(optimizer, {name: value[i] for name, value in hparams.items()})
         np.testing.assert_allclose(both[i], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_sgd():
+    path = run(optimizers.make_plain_sgd(), {"learning_rate": jnp.float32(0.1)})
+    # From (3, -4): less a tenth of (1, -2), then of (.5, .1), (-1, 3) and (.2, .2).
+    expected = [[2.9, -3.8], [2.85, -3.81], [2.95, -4.11], [2.93, -4.13]]
+    np.testing.assert_allclose(path, expected, rtol=1e-6, atol=1e-6)
+    still = run(optimizers.make_plain_sgd(), {"learning_rate": jnp.float32(0.0)})
+    np.testing.assert_array_equal(still, np.tile(START, (4, 1)))
