@@ -2,7 +2,8 @@
 
 Every workload is the same training in several variants: plain PyTorch one run after
 another, PyTorch with the runs stacked by hand, one jitted JAX run after another, and
-this library's sweep. All variants are timed in turn, several times over; a rate is the
+this library's sweep; closed-loop streams have a loop of NumPy calls in place of
+PyTorch. All variants are timed in turn, several times over; a rate is the
 median of its repeats. A sweep is timed from the call to its result, compilation
 included; ``steady_rate`` leaves compilation out. On a GPU the peers run there too.
 
@@ -26,8 +27,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import images, program, tables
-from l2d_jax import data, models, optimizers, placement, sweeps, training
+from experiments import benchmark_streams, images, program, tables
+from l2d_jax import chunks, data, models, optimizers, placement, sweeps, training
 from l2d_jax.learners import deferral, gradient, mixture
 from l2d_jax.types import Dataset, HParams, Learner, ModelFns, Sweep, TrainState
 
@@ -38,6 +39,7 @@ import matplotlib.pyplot as plt
 SEQUENTIAL_TORCH = "PyTorch, one run after another"
 SEQUENTIAL_JAX = "JAX, one jitted run after another"
 STACKED_TORCH = "PyTorch, runs stacked by hand"
+SEQUENTIAL_NUMPY = "NumPy, one stream after another"
 SWEEP = "l2d_jax sweep"
 NUM_FEATURES = 20
 
@@ -561,6 +563,60 @@ def large_wide_resnet_variants(
             )
 
 
+def stream_variants(
+    config: ml_collections.ConfigDict, num_annotators: int
+) -> Iterator[Variant]:
+    """Closed-loop allocation, one arrival at a time, in many streams."""
+    sizes = config.streams
+    workload, unit = f"closed-loop streams, {num_annotators} annotators", "arrivals"
+    # The scores, and the gradient and the step of every annotator's.
+    flops = 3 * 2.0 * num_annotators * (benchmark_streams.NUM_FEATURES + 1)
+    tasks = benchmark_streams.make_tasks(sizes.arrivals, num_annotators)
+    streams = benchmark_streams.make_streams(sizes.streams, sizes.arrivals)
+
+    def loop() -> Timing:
+        generator = np.random.default_rng(0)
+        shape = (sizes.arrivals, benchmark_streams.COMMITTEE.size)
+
+        def run() -> None:
+            for order in streams.order[: sizes.peer_streams]:
+                noise = generator.random(shape, dtype=np.float32)
+                benchmark_streams.serve_with_numpy(tasks, order, noise)
+
+        return time_peer(run, float(sizes.peer_streams * sizes.arrivals))
+
+    def sweep_of(count: int, where: placement.Placement) -> Timing:
+        def run(report: Callable) -> object:
+            return chunks.map_runs(
+                benchmark_streams.make_runner(num_annotators),
+                jax.tree.map(lambda leaf: leaf[:count], streams),
+                tasks,
+                where=where,
+                report=report,
+            )
+
+        return time_sweep(run, float(sizes.arrivals))
+
+    yield Variant(workload, SEQUENTIAL_NUMPY, 1, unit, flops, loop)
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(sizes.peer_streams, placement.Placement("vmap", 1)),
+    )
+    where = placement.default_placement(convolutional=False)
+    yield Variant(
+        workload,
+        SWEEP,
+        min(sizes.streams, where.num_devices * where.runs_per_device),
+        unit,
+        flops,
+        lambda: sweep_of(sizes.streams, where),
+    )
+
+
 def wide_resnet_flops(depth: int, width: int) -> float:
     """Operations of a training step on one 32 x 32 image, convolutions only.
 
@@ -635,6 +691,7 @@ def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
         ("ratio_to_sequential_torch", SEQUENTIAL_TORCH),
         ("ratio_to_stacked_torch", STACKED_TORCH),
         ("ratio_to_sequential_jax", SEQUENTIAL_JAX),
+        ("ratio_to_sequential_numpy", SEQUENTIAL_NUMPY),
     ):
         # Against the best of the peer's rows: threads and widths are its own choice.
         peer_rows = table[table.variant.str.startswith(name)]
@@ -659,15 +716,15 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
         names = rows.variant + ", width " + rows.width.astype(str)
         colors = ["C0" if v == SWEEP else "0.6" for v in rows.variant]
         bars = axes.barh(names, rows.steady_rate, color=colors)
-        axes.bar_label(
-            bars,
-            [f"{value:.3g} x" for value in rows.steady_ratio_to_sequential_torch],
+        ratios = rows.steady_ratio_to_sequential_torch.fillna(
+            rows.steady_ratio_to_sequential_numpy
         )
+        axes.bar_label(bars, [f"{value:.3g} x" for value in ratios])
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(workload, loc="left")
         axes.set_xlabel(f"{rows.unit.iloc[0]} a second, compilation left out")
-    figure.suptitle("Labels: rate relative to PyTorch, one run after another")
+    figure.suptitle("Labels: rate relative to PyTorch or NumPy, one run after another")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -686,6 +743,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         "small": lambda: [v for h in config.hidden for v in small_variants(config, h)],
         "fair": lambda: list(fair_variants(config)),
         "digits": lambda: list(digits_variants(config)),
+        "streams": lambda: [
+            v for m in config.streams.annotators for v in stream_variants(config, m)
+        ],
         "wide_resnet": lambda: list(wide_resnet_variants(config)),
         "large_wide_resnet": lambda: list(large_wide_resnet_variants(config)),
     }

@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from experiments import (
+    allocation,
     cifar,
+    claims_allocation,
     claims_deferral,
     claims_finetuning,
     claims_responsible,
@@ -35,13 +37,13 @@ class Source(NamedTuple):
     Attributes:
       program: name of the program, in `experiments`.
       main: it.
-      dataset: what its results have in the column of that name.
+      datasets: what its results may have in the column ``dataset``; one at least.
       columns: others that they must have.
     """
 
     program: str
     main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]
-    dataset: str
+    datasets: tuple[str, ...]
     columns: tuple[str, ...]
 
 
@@ -59,6 +61,24 @@ _TABULAR = (
     "di",
 )
 _TRIPS = ("seed", "method", "split", "finetune_trips", "minutes", "minutes_saved")
+_BIAS = (
+    "seed",
+    "method",
+    "committee_size",
+    "alpha",
+    "gamma",
+    "window",
+    "gap",
+    "exact_gap",
+    "printed_lower",
+    "printed_upper",
+)
+_CLUSTERS = ("seed", "method", "strength", "misplaced", "first_accuracy")
+_TEXTS = ("seed", "method", "truth", "accuracy", "gap")
+
+
+def _allocation(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    allocation.main(config, workdir)
 
 
 def _cifar(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -74,14 +94,27 @@ def _tabular(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 SOURCES = {
-    "digits": Source("cifar", _cifar, "digits", _IMAGES),
-    "cifar10": Source("cifar", _cifar, "cifar10", _IMAGES),
-    "trips": Source("trips", _trips, "simulated", _TRIPS),
-    "digits_finetune": Source("cifar", _cifar, "digits", _PEOPLE),
-    "cifar10_finetune": Source("cifar", _cifar, "cifar10", _PEOPLE),
-    "synthetic": Source("tabular", _tabular, "synthetic", _TABULAR),
-    "compas": Source("tabular", _tabular, "compas", _TABULAR),
-    "health": Source("tabular", _tabular, "health", _TABULAR),
+    "digits": Source("cifar", _cifar, ("digits",), _IMAGES),
+    "cifar10": Source("cifar", _cifar, ("cifar10",), _IMAGES),
+    "trips": Source("trips", _trips, ("simulated",), _TRIPS),
+    "digits_finetune": Source("cifar", _cifar, ("digits",), _PEOPLE),
+    "cifar10_finetune": Source("cifar", _cifar, ("cifar10",), _PEOPLE),
+    "synthetic": Source("tabular", _tabular, ("synthetic",), _TABULAR),
+    "compas": Source("tabular", _tabular, ("compas",), _TABULAR),
+    "health": Source("tabular", _tabular, ("health",), _TABULAR),
+    "bias": Source("allocation", _allocation, ("biased_groups",), _BIAS),
+    "clusters": Source(
+        "allocation",
+        _allocation,
+        ("well_conditioned", "released", "crowd_of_30"),
+        _CLUSTERS,
+    ),
+    "toxicity": Source(
+        "allocation",
+        _allocation,
+        ("annwithattitudes", "hs_brexit", "keswani_mturk"),
+        _TEXTS,
+    ),
 }
 
 SCALES = ("smoke", "default", "paper")
@@ -95,6 +128,9 @@ CLAIMS: list[Claim] = [
     *claims_responsible.synthetic_claims("synthetic"),
     *claims_responsible.tabular_claims("compas", 0.29, 0.24),
     *claims_responsible.tabular_claims("health", 0.21, 0.16),
+    *claims_allocation.bias_claims("bias"),
+    *claims_allocation.clusters_claims("clusters"),
+    *claims_allocation.texts_claims("toxicity"),
 ]
 
 
@@ -168,17 +204,18 @@ def read_results(source: str, path: pathlib.Path) -> pd.DataFrame:
     try:
         results = pd.read_csv(path)
         columns = ["dataset", *SOURCES[source].columns]
-        found = ", ".join(results[columns].dataset.unique())
+        found = list(results[columns].dataset.unique())
     except (KeyError, TypeError, ValueError) as error:
         raise program.ConfigError(
             f"results.{source}: {path} is not a results table ({error}); name the work"
             " folder of a finished experiment, or delete the file to run it again"
         ) from error
-    expected = SOURCES[source].dataset
-    if found != expected:
+    expected = SOURCES[source].datasets
+    if not set(found) & set(expected):
+        held = ", ".join(map(str, found)) or "nothing"
         raise program.ConfigError(
-            f"results.{source}: {path} holds results of {found or 'nothing'}, not of"
-            f" {expected}; name another folder"
+            f"results.{source}: {path} holds results of {held}, not of"
+            f" {' or '.join(expected)}; name another folder"
         )
     return results
 

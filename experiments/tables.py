@@ -4,6 +4,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from scipy import special
 
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval."""
+Interval: TypeAlias = Callable[[np.ndarray], tuple[float, float]]
+"""Ends of the 95 % interval of a mean of values ``[n]``, NaN for fewer than two."""
 KEYS = ("experiment", "dataset", "method", "seed")
 
 
@@ -35,6 +38,30 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
     half = float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def resampled_interval(
+    values: np.ndarray, test_to_train: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Corrected t interval of a mean over overlapping splits of one data set.
+
+    Splits of repeated cross-validation share most of their training rows, so Student's
+    interval is too narrow; the variance of the mean is taken to be ``1 / n +
+    test_to_train`` of that of the values. NaN at both ends for fewer than two values.
+
+    Args:
+      values: one for each split, float ``[n]``, without NaN.
+      test_to_train: size of a test part over that of a training part, >= 0; 1/4 for
+        five folds. At 0 it is `mean_interval`.
+      level: confidence in (0, 1).
+
+    References:
+      Nadeau and Bengio, "Inference for the Generalization Error", 2003, Section 3.
+    """
+    low, high = mean_interval(values, level)
+    wider = float(np.sqrt(1.0 + len(values) * test_to_train))
+    middle, half = (low + high) / 2, (high - low) / 2
+    return middle - half * wider, middle + half * wider
 
 
 def bootstrap_interval(
@@ -72,7 +99,10 @@ def bootstrap_interval(
 
 
 def summarize(
-    results: pd.DataFrame, settings: Sequence[str], metrics: Sequence[str]
+    results: pd.DataFrame,
+    settings: Sequence[str],
+    metrics: Sequence[str],
+    interval: Interval = mean_interval,
 ) -> pd.DataFrame:
     """Mean and 95 % interval over seeds, one row for each setting and metric.
 
@@ -83,6 +113,7 @@ def summarize(
       results: one row per run and split.
       settings: columns that name a setting; NaN in one is a value like any other.
       metrics: columns to average.
+      interval: of the means.
 
     Returns:
       Columns ``*settings, metric, n, mean, ci_low, ci_high``.
@@ -92,12 +123,20 @@ def summarize(
     for setting, group in groups:
         for metric in metrics:
             values = group[metric].dropna().to_numpy(float)
-            low, high = mean_interval(values)
+            low, high = interval(values)
             mean = float(np.mean(values)) if len(values) else float("nan")
             rows.append((*setting, metric, len(values), mean, low, high))
     return pd.DataFrame(
         rows, columns=[*settings, "metric", "n", "mean", "ci_low", "ci_high"]
     )
+
+
+def cells(summary: pd.DataFrame) -> pd.Series:
+    """Means as text, in %, each with half its 95 % interval where there is one."""
+    half = (summary.ci_high - summary["mean"]).map(
+        lambda value: "" if np.isnan(value) else f" ± {100 * value:.1f}"
+    )
+    return summary["mean"].map(lambda mean: f"{100 * mean:z.1f}") + half
 
 
 def pivot(
@@ -109,11 +148,9 @@ def pivot(
     interval.
     """
     rows = summary[(summary.split == "test") & (summary.metric == metric)]
-    half = (rows.ci_high - rows["mean"]).map(
-        lambda value: "" if np.isnan(value) else f" ± {100 * value:.1f}"
+    table = rows.assign(cell=cells(rows)).pivot(
+        index=index, columns="method", values="cell"
     )
-    cells = rows.assign(cell=rows["mean"].map(lambda m: f"{100 * m:.1f}") + half)
-    table = cells.pivot(index=index, columns="method", values="cell")
     title = (
         f"{metric}, % on the test set, mean ± 95 % interval over {rows.n.max()}"
         f" {repetitions}"

@@ -358,8 +358,10 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     assert folder == workdir / "digits"
     assert isinstance(config, ml_collections.ConfigDict) and config.num_seeds == 2
     # Results of another scale are not taken for those that are asked for.
+    default = claims_config.get_config("default")
+    default.run = ("digits",)
     with pytest.raises(program.ConfigError, match="another config") as caught:
-        claims.main(claims_config.get_config("default"), workdir)
+        claims.main(default, workdir)
     assert str(workdir / "digits") in str(caught.value)
 
 
@@ -368,8 +370,9 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     [
         (
             {"run": ("mnist",)},
-            "run must be among cifar10, cifar10_finetune, compas, digits,"
-            " digits_finetune, health, synthetic, trips, got 'mnist'",
+            "run must be among bias, cifar10, cifar10_finetune, clusters, compas,"
+            " digits, digits_finetune, health, synthetic, toxicity, trips, got"
+            " 'mnist'",
         ),
         ({"scale": "huge"}, "scale must be one of smoke, default, paper, got 'huge'"),
         ({"tolerance": float("nan")}, r"tolerance must be a number in \[0, 1\]"),

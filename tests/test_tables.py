@@ -41,6 +41,38 @@ def test_interval_of_equal_values_has_no_width():
     assert tables.mean_interval(np.array([0.5, 0.5, 0.5])) == (0.5, 0.5)
 
 
+def test_resampled_interval_of_five_by_hand():
+    # Mean 3, variance 2.5; sqrt(2.5 (1 / 5 + 1 / 4)) = 1.060660, t(0.975, 4) as above.
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    low, high = tables.resampled_interval(values, 1 / 4)
+    assert low == pytest.approx(3 - 2.944864, abs=1e-5)
+    assert high == pytest.approx(3 + 2.944864, abs=1e-5)
+    # At level 0.9: t(0.95, 4) = 2.131847.
+    low, high = tables.resampled_interval(values, 1 / 4, level=0.9)
+    assert (low, high) == pytest.approx((3 - 2.261165, 3 + 2.261165), abs=1e-5)
+
+
+def test_resampled_interval_of_splits_apart_is_students():
+    values = np.random.default_rng(0).normal(size=7)
+    expected = tables.mean_interval(values)
+    assert tables.resampled_interval(values, 0.0) == pytest.approx(expected, abs=1e-12)
+
+
+def test_more_overlapping_splits_narrow_an_interval_only_so_far():
+    """Of values 0 and 1 the variance stays, and so does that of the mean."""
+    few, many = (np.arange(n) % 2.0 for n in (100, 10_000))
+    narrow = [np.diff(tables.resampled_interval(v, 1 / 4)) for v in (few, many)]
+    assert narrow[1] == pytest.approx(narrow[0], rel=0.05)
+    # 1.96 standard deviations of 1/2 times sqrt(1 / 4), to both sides.
+    assert narrow[1] == pytest.approx(2 * 1.96 * 0.5 * 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("values", [[], [0.7]])
+def test_no_resampled_interval_of_fewer_than_two(values):
+    ends = tables.resampled_interval(np.array(values), 1 / 4)
+    assert all(math.isnan(end) for end in ends)
+
+
 def make_results():
     return pd.DataFrame(
         {
@@ -69,6 +101,12 @@ def test_summary_leaves_nan_out_and_counts_the_rest():
     np.testing.assert_allclose(summary["mean"] - summary.ci_low, half, atol=1e-12)
     # A NaN setting is a value like any other.
     assert np.isnan(summary.k[2]) and summary.k[0] == 1.0
+
+
+def test_cells():
+    summary = pd.DataFrame({"mean": [0.5, -1e-9, 0.25]})
+    summary = summary.assign(ci_low=[0.4, 0.0, np.nan], ci_high=[0.6, 0.0, np.nan])
+    assert list(tables.cells(summary)) == ["50.0 ± 10.0", "0.0 ± 0.0", "25.0"]
 
 
 def test_pivot_of_the_test_set():

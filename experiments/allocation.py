@@ -1,0 +1,272 @@
+"""Whom to ask when nobody knows the truth: closed-loop task allocation.
+
+A stream of tasks is served by committees of annotators, and their answers, right or
+wrong, are all that trains the choice of the next committee. A stream is one scan;
+hundreds of them (seeds, strengths of the prior, pools) are one program.
+
+  python -m experiments.allocation --config=experiments/configs/FILE --workdir=DIR
+
+``clusters.py`` has tasks in clusters of which each annotator knows one; ``bias.py``
+tests the paper's two claims about bias, and ``toxicity.py`` asks real people whether
+posts are toxic.
+
+References:
+  Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
+  Allocation", 2023.
+"""
+
+import pathlib
+
+import ml_collections
+import pandas as pd
+
+from experiments import (
+    allocation_figures,
+    allocation_tables,
+    bias,
+    clusters,
+    fields,
+    joint,
+    program,
+    tables,
+    texts,
+)
+from experiments.allocation_methods import METHODS
+from experiments.program import ConfigError
+from l2d_jax import allocation, biased_groups, placement
+from l2d_jax.allocation import Committee
+from l2d_jax.learners import closed_loop
+
+SETTINGS = {
+    "clusters": ("dataset", "method", "strength", "misplaced", "split"),
+    "bias": (
+        "dataset",
+        "method",
+        "committee_size",
+        "alpha",
+        "gamma",
+        "window",
+        "split",
+    ),
+    "texts": ("dataset", "truth", "method", "split"),
+}
+"""Columns that name a setting, by task."""
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Check the config.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    fields.one_of("task", config.task, SETTINGS)
+    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
+    fields.whole("runs_per_device", config.runs_per_device, 0)
+    fields.whole("seed", config.seed, 0, 2**31 - 1)
+    if config.task == "bias":
+        fields.whole("num_seeds", config.num_seeds, 1)
+        fields.whole("num_windows", config.num_windows, 1)
+        bias.check(config)
+        return
+    parts = parts_of(config)
+    if not parts:
+        raise ConfigError("there is no scenario or data set to run; name at least one")
+    for name, part in parts.items():
+        where = f"{'scenarios' if config.task == 'clusters' else 'datasets'}.{name}"
+        check_streams(where, part)
+        if config.task == "clusters":
+            clusters.check(name, part)
+        else:
+            texts.check(name, part)
+    if config.task == "texts":
+        joint.check(config.joint)
+        for name in config.joint.datasets:
+            fields.one_of("joint.datasets", name, texts.LOADERS)
+
+
+def parts_of(
+    config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+    """The scenarios or data sets that are to be run, by name."""
+    parts = config.scenarios if config.task == "clusters" else config.datasets
+    chosen = config.run or tuple(parts)
+    for name in chosen:
+        fields.one_of("run", name, parts)
+    return {name: parts[name] for name in chosen}
+
+
+def check_streams(where: str, config: ml_collections.ConfigDict) -> None:
+    """Check what all streams have; ``where`` leads to it.
+
+    Raises:
+      ConfigError: a value cannot be used.
+    """
+    fields.values(f"{where}.methods", config.methods)
+    for method in config.methods:
+        fields.one_of(f"{where}.methods", method, METHODS)
+    if len(set(config.methods)) != len(config.methods):
+        raise ConfigError(f"{where}.methods must not repeat, got {config.methods}")
+    for name in ("num_seeds", "num_windows", "batch_size"):
+        fields.whole(f"{where}.{name}", config[name], 1)
+    fields.whole(f"{where}.committee_size", config.committee_size, 0)
+    count = config.get("num_annotators", config.committee_size)
+    try:
+        allocation.check_committee(
+            Committee(config.committee_size, config.replace), count
+        )
+    except ValueError as error:
+        raise ConfigError(f"{where}.committee_size: {error}") from error
+    fields.number(f"{where}.learning_rate", config.learning_rate, 0.0)
+    fields.number(f"{where}.fade", config.fade, 0.0)
+    fields.one_of(f"{where}.model.form", config.model.form, allocation.FORMS)
+    fields.one_of(
+        f"{where}.model.feedback", config.model.feedback, closed_loop.FEEDBACKS
+    )
+    for size in config.model.hidden:
+        fields.whole(f"{where}.model.hidden", size, 1)
+    for name in ("num_tasks", "num_steps", "batch_size", "num_restarts"):
+        fields.whole(f"{where}.pretraining.{name}", config.pretraining[name], 1)
+    fields.positive(
+        f"{where}.pretraining.learning_rate", config.pretraining.learning_rate
+    )
+    ours = config.competence
+    fields.number(f"{where}.competence.base", ours.base, 0.01, 0.99)
+    fields.number(f"{where}.competence.trust", ours.trust, 0.0)
+    fields.number(f"{where}.competence.least", ours.least, 0.0, ours.base)
+    fields.number(f"{where}.competence.explore", ours.explore, 0.0)
+    for name in ("pool_answers", "own_answers"):
+        fields.positive(f"{where}.competence.{name}", ours[name])
+
+
+def make_placement(
+    config: ml_collections.ConfigDict,
+) -> placement.Placement:
+    """The placement that the config names, or the default of this backend."""
+    default = placement.default_placement(convolutional=False)
+    kind = default.kind if config.placement == "auto" else config.placement
+    return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Run the experiment; results go to ``workdir``."""
+    check(config)
+    sources = texts.load(config) if config.task == "texts" else {}
+    program.claim_workdir(config, workdir)
+    where = make_placement(config)
+    with program.StopSignal() as stop:
+        if config.task == "bias":
+            results, curves = bias.run(config, where, workdir, stop)
+        else:
+            results, curves, workload = allocation_tables.join(
+                [
+                    tables_of_kind
+                    for name, part in parts_of(config).items()
+                    for tables_of_kind in (
+                        clusters.run(name, part, config.seed, where, workdir, stop)
+                        if config.task == "clusters"
+                        else texts.run(
+                            name, part, sources[name], config.seed, where, workdir, stop
+                        )
+                    )
+                ]
+            )
+            tables.write_csv(workload, workdir / "workload.csv")
+        if config.task == "texts":
+            rows = [
+                texts.run_joint(name, config, sources[name], where, workdir, stop)
+                for name in config.joint.datasets
+                if name in sources
+            ]
+            results = pd.concat([results, *rows], ignore_index=True)
+    summary = summarize(config, results)
+    tables.write_csv(results, workdir / "results.csv")
+    tables.write_csv(curves, workdir / "curves.csv")
+    tables.write_csv(summary, workdir / "summary.csv")
+    allocation_figures.draw(workdir, config.task)
+    print(describe(config.task, summary))
+    print(f"\nTables, figures and checkpoints: {workdir}")
+
+
+def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds, or splits, and their intervals."""
+    settings = SETTINGS[config.task]
+    if config.task == "bias":
+        return tables.summarize(results, settings, bias.METRICS)
+    if config.task == "clusters":
+        return tables.summarize(results, settings, allocation_tables.METRICS)
+    metrics = [*allocation_tables.METRICS]
+    if "committee_accuracy" in results:
+        metrics.append("committee_accuracy")  # Of the joint method.
+    parts = [
+        tables.summarize(rows, settings, metrics, texts.interval(config.datasets[name]))
+        for name, rows in results.groupby("dataset", sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def describe(task: str, summary: pd.DataFrame) -> str:
+    """The summary of a task as text, in %, with half widths of 95 % intervals."""
+    rows = summary[summary.split == "test"]
+    if task == "bias":
+        return describe_bias(rows)
+    return describe_clusters(rows) if task == "clusters" else describe_texts(rows)
+
+
+def describe_clusters(rows: pd.DataFrame) -> str:
+    """Accuracy of the annotator of largest weight, by method and strength."""
+    parts = []
+    for dataset, part in rows.groupby("dataset", sort=False):
+        reads = part.strength.notna()
+        for share, of_share in part[reads].groupby("misplaced"):
+            table = tables.pivot(of_share, "strength", "first_accuracy")
+            parts.append(f"{dataset}, {100 * share:.0f} % misplaced: {table}")
+        if not reads.all():
+            table = tables.pivot(part[~reads], "dataset", "first_accuracy")
+            parts.append(f"{dataset}, methods that read no prior: {table}")
+    return "\n\n".join(parts)
+
+
+def describe_bias(rows: pd.DataFrame) -> str:
+    """The gap at start and end, beside the exact one of the start with k = 1."""
+    gaps = rows[rows.metric == "gap"]
+    first, last = gaps.window.min(), gaps.window.max()
+    when = gaps.window.map({first: "start", last: "end"})
+    # Before the stream nobody has learned, whatever the method.
+    name = gaps.method.where(gaps.window == last, "any")
+    column = when + ", " + name + ", k=" + gaps.committee_size.astype(str)
+    table = gaps.assign(cell=tables.cells(gaps), column=column).drop_duplicates(
+        ["alpha", "gamma", "column"]
+    )
+    order = table.sort_values("window", kind="stable").column.unique()
+    table = table.pivot(index=["alpha", "gamma"], columns="column", values="cell")
+    table = table[order]
+    alphas, gammas = (table.index.get_level_values(place) for place in (0, 1))
+    exact = [f"{100 * gap:.1f}" for gap in biased_groups.gap(alphas, gammas)]
+    table.insert(0, "exact, k=1", exact)
+    return (
+        "accuracy on group 1 less that on group 0, points, mean ± 95 % interval over"
+        f" {gaps.n.max()} seeds\n{table.rename_axis(columns=None).to_string()}"
+    )
+
+
+def describe_texts(rows: pd.DataFrame) -> str:
+    """Accuracy of the committee, that of the largest weight, and area, by method."""
+    metrics = ["accuracy", "first_accuracy", "roc_auc"]
+    rows = rows[rows.metric.isin(metrics) & (rows.n > 0)]
+    parts = []
+    for (dataset, truth), part in rows.groupby(["dataset", "truth"], sort=False):
+        table = part.assign(cell=tables.cells(part)).pivot(
+            index="method", columns="metric", values="cell"
+        )
+        methods = part.method.unique()
+        table = table.reindex(index=methods, columns=metrics).fillna("")
+        table = table.rename_axis(index=None, columns=None)
+        parts.append(
+            f"{dataset}, {truth} truth: %, mean ± 95 % interval over {part.n.max()}"
+            f" splits\n{table.to_string()}"
+        )
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    program.run(main)
