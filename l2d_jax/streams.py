@@ -25,8 +25,14 @@ class Served(NamedTuple):
 
 
 def pad(arrivals: Arrivals, size: int) -> Arrivals:
-    """Arrivals filled up to ``size`` with tasks that nobody can be asked about."""
+    """Arrivals filled up to ``size`` with tasks that nobody can be asked about.
+
+    Raises:
+      ValueError: there are more than ``size``.
+    """
     extra = size - arrivals.answers.shape[0]
+    if extra < 0:
+        raise ValueError(f"size {size} is less than the {size - extra} arrivals")
 
     def filled(leaf: Array, value: int) -> jax.Array:
         widths = [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)
@@ -66,7 +72,16 @@ def serve(
 
     Returns:
       The state, and what was kept, ``[B / batch_size, ...]``.
+
+    Raises:
+      ValueError: the arrivals are no whole number of batches.
     """
+    num_tasks = arrivals.answers.shape[0]
+    if num_tasks % batch_size:
+        raise ValueError(
+            f"{num_tasks} arrivals are no whole number of batches of {batch_size}; pad"
+            " them with streams.pad"
+        )
 
     def step(state: PyTree, batch: tuple[Arrivals, jax.Array]) -> tuple[PyTree, PyTree]:
         batch_arrivals, batch_noise = batch
@@ -77,7 +92,7 @@ def serve(
         return state, observe(batch_arrivals, Served(probs, votes))
 
     # In full, not -1: the noise has no columns where everybody votes.
-    count = arrivals.answers.shape[0] // batch_size
+    count = num_tasks // batch_size
     batches = jax.tree.map(
         lambda leaf: leaf.reshape(count, batch_size, *leaf.shape[1:]), (arrivals, noise)
     )
@@ -141,8 +156,11 @@ def run(
       batch_size: tasks between two updates, > 0.
 
     Returns:
-      The last state, and `measure` of each window of the stream (``"stream"``) and of
-      the held-out tasks after it (``"test"``), by name, ``[num_windows, ...]``.
+      The last state; and by name, ``[num_windows, ...]``, `measure` and
+      `measure_ranking` of each window of the stream (``"stream"``), and `measure` and
+      `measure_first` of the held-out tasks after it (``"test"``). What
+      `measure_ranking` says of these is of the end alone, and NaN before: it takes
+      sorting.
     """
     num_annotators = train.answers.shape[1]
     width = -(-train.answers.shape[0] // (num_windows * batch_size)) * batch_size
@@ -169,15 +187,18 @@ def run(
         )
         tested = measure(deployed, test, annotators.pools, **sizes)
         tested |= measure_first(weights, test, num_categories)
-        return state, {
-            "stream": measure(served, arrivals, annotators.pools, **sizes),
-            "test": tested,
-        }
+        streamed = measure(served, arrivals, annotators.pools, **sizes)
+        streamed |= measure_ranking(served.probs, arrivals, num_categories)
+        return state, ({"stream": streamed, "test": tested}, deployed.probs)
 
     parts = jax.tree.map(
         lambda leaf: leaf.reshape(num_windows, width, *leaf.shape[1:]), (train, noise)
     )
-    return jax.lax.scan(window, state, parts)
+    state, (measures, probs) = jax.lax.scan(window, state, parts)
+    for name, value in measure_ranking(probs[-1], test, num_categories).items():
+        before = jnp.full((num_windows - 1, *value.shape), jnp.nan)
+        measures["test"][name] = jnp.concatenate([before, value[None]])
+    return state, measures
 
 
 def measure(
@@ -198,24 +219,17 @@ def measure(
 
     Returns:
       ``accuracy`` ``[]``, ``accuracy_by_category`` ``[Z]``, ``gap`` (of the accuracies,
-      between the best and the worst category) ``[]``; ``roc_auc`` ``[]`` and
-      ``roc_auc_by_category`` ``[Z]`` of the share of votes; ``regret`` ``[]``, what
-      accuracy lacks to that of the best annotator of each task; ``pool_share`` ``[G]``,
-      each pool's share of the votes; ``workload`` ``[M]``, each annotator's; and, where
+      between the best and the worst category) ``[]``; ``regret`` ``[]``, what accuracy
+      lacks to that of the best annotator of each task; ``pool_share`` ``[G]``, each
+      pool's share of the votes; ``workload`` ``[M]``, each annotator's; and, where
       asking has costs, ``cost`` ``[]``, that of the average vote.
     """
     answers = jnp.asarray(arrivals.answers)
     asked = jnp.any(answers >= 0, axis=1)
-    known = (asked & (arrivals.labels >= 0)).astype(jnp.float32)
-    labels = jnp.maximum(arrivals.labels, 0)
-    right = (served.probs > 0.5) == (labels == 1)
-    best = jnp.any(answers == labels[:, None], axis=1)
-    rows = jax.nn.one_hot(arrivals.categories, num_categories) * known[:, None]
-    weights = jnp.concatenate([known[:, None], rows], axis=1).T
+    right = (served.probs > 0.5) == (arrivals.labels == 1)
+    best = jnp.any(answers == jnp.maximum(arrivals.labels, 0)[:, None], axis=1)
+    weights = _by_category(asked, arrivals, num_categories)
     accuracies = _means(weights, right)
-    areas = jnp.asarray(
-        jax.vmap(metrics.roc_auc, (None, None, 0))(served.probs, labels, weights)
-    )
     workload = jnp.sum(served.votes, axis=0) / jnp.maximum(jnp.sum(asked), 1)
     spent = {}
     if arrivals.costs is not None:
@@ -225,12 +239,33 @@ def measure(
         "accuracy": accuracies[0],
         "accuracy_by_category": accuracies[1:],
         "gap": jnp.nanmax(accuracies[1:]) - jnp.nanmin(accuracies[1:]),
-        "roc_auc": areas[0],
-        "roc_auc_by_category": areas[1:],
         "regret": _means(weights[:1], best)[0] - accuracies[0],
         "pool_share": workload @ jax.nn.one_hot(pools, num_pools),
         "workload": workload,
     }
+
+
+def measure_ranking(
+    probs: jax.Array, arrivals: Arrivals, num_categories: int
+) -> dict[str, jax.Array]:
+    """How well aggregates rank tasks, over those whose truth is known.
+
+    Args:
+      probs: aggregate of each committee, float ``[B]``.
+      arrivals: the tasks.
+      num_categories: Z.
+
+    Returns:
+      ``roc_auc`` ``[]`` and ``roc_auc_by_category`` ``[Z]``; NaN over tasks of one
+      label.
+    """
+    asked = jnp.any(jnp.asarray(arrivals.answers) >= 0, axis=1)
+    weights = _by_category(asked, arrivals, num_categories)
+    labels = jnp.maximum(arrivals.labels, 0)
+    areas = jnp.asarray(
+        jax.vmap(metrics.roc_auc, (None, None, 0))(probs, labels, weights)
+    )
+    return {"roc_auc": areas[0], "roc_auc_by_category": areas[1:]}
 
 
 def measure_first(
@@ -255,10 +290,20 @@ def measure_first(
     right = first & (answers == arrivals.labels[:, None])
     count = jnp.sum(first, axis=1)
     expected = jnp.sum(right, axis=1) / jnp.maximum(count, 1)
-    known = ((count > 0) & (arrivals.labels >= 0)).astype(jnp.float32)
-    rows = jax.nn.one_hot(arrivals.categories, num_categories) * known[:, None]
-    means = _means(jnp.concatenate([known[:, None], rows], axis=1).T, expected)
+    means = _means(_by_category(count > 0, arrivals, num_categories), expected)
     return {"first_accuracy": means[0], "first_accuracy_by_category": means[1:]}
+
+
+def _by_category(
+    counts: jax.Array, arrivals: Arrivals, num_categories: int
+) -> jax.Array:
+    """Weights of the tasks that count and whose truth is known, ``[1 + Z, B]``.
+
+    The first row is of all categories, the others of one each.
+    """
+    known = (counts & (arrivals.labels >= 0)).astype(jnp.float32)
+    rows = jax.nn.one_hot(arrivals.categories, num_categories, axis=0)
+    return jnp.concatenate([jnp.ones_like(known)[None], rows]) * known
 
 
 def _means(weights: jax.Array, values: Array) -> jax.Array:

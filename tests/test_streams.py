@@ -70,8 +70,6 @@ def test_measure_by_hand(tasks):
         "accuracy": 2 / 3,
         "accuracy_by_category": [1 / 2, 1.0, NAN],
         "gap": 1 / 2,
-        "roc_auc": 1.0,
-        "roc_auc_by_category": [1.0, NAN, NAN],
         "regret": 1 / 3,
         "workload": [1.9 / 4, 2.1 / 4],
         "pool_share": [2.1 / 4, 1.9 / 4, 0.0],
@@ -91,9 +89,19 @@ def test_measure_over_nothing_is_nan(tasks):
     ours = measure(
         served._replace(votes=0 * served.votes), nobody, np.array([0, 0]), 1, 2
     )
-    for name in ("accuracy", "gap", "roc_auc", "regret"):
+    for name in ("accuracy", "gap", "regret"):
         assert np.isnan(ours[name]), name
+    ranking = streams.measure_ranking(served.probs, nobody, 2)
+    assert np.isnan(ranking["roc_auc"])
     np.testing.assert_array_equal(ours["workload"], [0.0, 0.0])
+
+
+def test_measure_ranking_by_hand(tasks):
+    arrivals, served = tasks
+    ours = jax.jit(streams.measure_ranking, static_argnums=2)(served.probs, arrivals, 3)
+    # The one task of label 1 is above the two of label 0 whose truth is known.
+    np.testing.assert_allclose(ours["roc_auc"], 1.0, **TOL)
+    np.testing.assert_allclose(ours["roc_auc_by_category"], [1.0, NAN, NAN], **TOL)
 
 
 def test_measure_first_by_hand(tasks):
@@ -305,3 +313,16 @@ def test_deploy_learns_nothing_and_observe_chooses_what_is_kept():
     np.testing.assert_array_equal(served.votes, weights)
     np.testing.assert_array_equal(kept[0].reshape(-1), train.labels)
     np.testing.assert_allclose(kept[1].reshape(-1), served.probs, **TOL)
+
+
+def test_arrivals_must_fill_their_batches():
+    arrivals = Arrivals(
+        np.zeros((3, 1), np.float32),
+        np.zeros(3, np.int32),
+        np.zeros((3, 2), np.int32),
+        np.zeros(3, np.int32),
+    )
+    with pytest.raises(ValueError, match="3 arrivals are no whole number of batches"):
+        streams.serve(None, {}, Committee(0), None, arrivals, np.zeros((3, 0)), 2)
+    with pytest.raises(ValueError, match="size 2 is less than the 3 arrivals"):
+        streams.pad(arrivals, 2)

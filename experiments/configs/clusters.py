@@ -71,7 +71,7 @@ def make_scenario() -> ml_collections.ConfigDict:
 def make_released() -> ml_collections.ConfigDict:
     """The authors' settings: networks 2-5-2-1 and a small learning rate."""
     config = make_scenario()
-    config.methods = ("no_prior", "strict", "smooth", "competence", "gold")
+    config.methods = ("no_prior", "strict", "smooth", "gold")
     config.strengths = (1.0, 0.85, 0.7, 0.55, 0.4, 0.33)
     config.num_windows = 5
     config.learning_rate = 1e-3

@@ -113,12 +113,13 @@ def fit(
     Args:
       answers: int ``[B, M]``, 0 or 1; anything where not consulted.
       consulted: ``[B, M]``, whose answers count.
-      num_iterations: steps of EM, >= 0; 0 is the majority vote's counts.
+      num_iterations: steps of EM, >= 0; 0 gives the majority vote's counts.
       smoothing: added to all counts, > 0, so that no rate is 0.
 
     Returns:
-      The counts, and the probability of label 1 of each task, float ``[B]``; 1/2 where
-      nobody was consulted and both labels are as frequent.
+      The counts, and the probability of label 1 of each task, float ``[B]``. Without
+      an iteration it is the share of the votes; after some, that of a task that nobody
+      was consulted about is the frequency of label 1.
     """
     heard = jnp.asarray(consulted).astype(jnp.float32)
     seats = jax.vmap(allocation.normalize)(heard, heard > 0)
