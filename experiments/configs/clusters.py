@@ -89,7 +89,6 @@ def make_crowd() -> ml_collections.ConfigDict:
     """Thirty annotators, committees of five, and a prior that is wrong of some."""
     config = make_scenario()
     config.num_annotators = 30
-    config.num_seeds = 10
     config.num_windows = 5
     config.committee_size = 5
     config.strengths = (1.0, 0.7, 0.45)
