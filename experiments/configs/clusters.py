@@ -1,6 +1,21 @@
 """Tasks in clusters whose majority of annotators is wrong: who learns whom to ask?
 
-python -m experiments.allocation --config=experiments/configs/clusters.py --workdir=DIR
+  python -m experiments.allocation --config=experiments/configs/clusters.py --workdir=DIR
+
+Default: 1,840 streams of 7,000 tasks, two minutes on 2 CPU cores, most of them
+compilation. ``:smoke`` is small, ``:paper`` the paper's 50 repetitions.
+
+To expect in ``well_conditioned``, of the annotator with the largest weight: .20 without
+a prior, Smooth-Matching .995 at sU >= .55 and .20 below, Strict-Matching .98 at .7 and
+.73 at .55, ours .995 throughout. In ``crowd_of_30`` with a third misplaced, at sU of 1,
+.7 and .45: ours .995; Smooth-Matching .96, .67 and .22; the prior alone .74. The
+``released`` settings barely train: .58 with gold labels, .40 without a prior; only
+Strict-Matching, which is trained before the stream, has .99 at sU >= .7.
+
+The paper's text stops before its experiments; this follows the authors' code, and what
+these fields decide otherwise is ours: ``well_conditioned`` (features, learning rate,
+T_d, pre-training), ``crowd_of_30`` and ``competence``. The prior alone is told the
+clusters of held-out tasks, the other methods see places only.
 """
 
 import ml_collections
