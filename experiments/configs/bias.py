@@ -1,14 +1,17 @@
 """Bias in a closed loop: Claims 2.1 and 2.2.
 
-  python -m experiments.allocation --config=experiments/configs/bias.py --workdir=DIR
+  python -m experiments.allocation --config=FILE --workdir=runs/bias
+
+with ``experiments/configs/bias.py`` as FILE.
 
 Default: 2,400 streams of 2,000 tasks, half a minute on 2 CPU cores. ``:smoke`` is
 small, ``:paper`` has 500 seeds.
 
-To expect: at the start the exact gap within 3 standard errors for every alpha and gamma;
-at the end, without a prior, the same gap where only who was asked learns, and less of it
-where everyone does (alpha = .7: .20 and .00). The paper leaves the size of rewards and
-penalties and the number of annotators open: ``rate`` and ``num_annotators``, not tuned.
+To expect: at the start the exact gap within 3 standard errors for every alpha and
+gamma; at the end, without a prior, the same gap where only who was asked learns, and
+less of it where everyone does (alpha = .7: .20 and .00). The paper leaves the size of
+rewards and penalties and the number of annotators open: ``rate`` and
+``num_annotators``, not tuned.
 """
 
 import ml_collections

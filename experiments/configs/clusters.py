@@ -1,8 +1,10 @@
 """Tasks in clusters whose majority of annotators is wrong: who learns whom to ask?
 
-  python -m experiments.allocation --config=experiments/configs/clusters.py --workdir=DIR
+  python -m experiments.allocation --config=FILE --workdir=runs/clusters
 
-Default: 1,840 streams of 7,000 tasks, two minutes on 2 CPU cores, most of them
+with ``experiments/configs/clusters.py`` as FILE.
+
+Default: 1,960 streams of 7,000 tasks, two minutes on 2 CPU cores, most of them
 compilation. ``:smoke`` is small, ``:paper`` the paper's 50 repetitions.
 
 To expect in ``well_conditioned``, of the annotator with the largest weight: .20 without

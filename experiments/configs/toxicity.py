@@ -1,6 +1,8 @@
 """Whom to ask whether a post is toxic: real annotators, three data sets.
 
-  python -m experiments.allocation --config=experiments/configs/toxicity.py --workdir=DIR
+  python -m experiments.allocation --config=FILE --workdir=runs/toxicity
+
+with ``experiments/configs/toxicity.py`` as FILE.
 
 ``L2D_DATA_DIR`` or ``--config.data_dir`` names the folder that holds ``toxicity``.
 Default: 10 methods on 25 splits of three data sets, and the joint classifier and
