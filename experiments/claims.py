@@ -233,7 +233,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if source not in config.results:
             known = ", ".join(config.results)
             raise program.ConfigError(f"run must be among {known}, got {source!r}")
-    found = {name: find_results(config, name, workdir) for name in config.results}
+    # Folders that are named come first: one that is wrong is found before any work.
+    named_first = sorted(config.results, key=lambda name: not config.results[name])
+    found = {name: find_results(config, name, workdir) for name in named_first}
     ledger = pd.DataFrame(
         [judge(claim, found[claim.source], config.tolerance) for claim in CLAIMS]
     )
