@@ -1,4 +1,8 @@
-"""Tests run on two host devices, and compile each program once a session."""
+"""Tests run on two host devices, and compile each program once a session.
+
+A test marked ``real_data(*places)`` reads files below the folder ``L2D_DATA_DIR``: it
+skips where one of them is not to be had, or fails there if ``L2D_REQUIRE_DATA`` is set.
+"""
 
 import os
 
@@ -8,6 +12,17 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+
+
+def pytest_runtest_setup(item):
+    data_dir = os.environ.get("L2D_DATA_DIR")
+    for mark in item.iter_markers("real_data"):
+        missing = [p for p in mark.args if not os.path.exists(f"{data_dir}/{p}")]
+        if missing:
+            reason = f"L2D_DATA_DIR names no folder that holds {', '.join(missing)}"
+            if os.environ.get("L2D_REQUIRE_DATA"):
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -620,20 +620,12 @@ def test_missing_jigsaw_says_where_to_get_it(small_jigsaw, tmp_path):
 # ---------------------------------------------------------------- the real ones
 
 
-def needs(*places):
-    """Skips unless the user's data folder holds all of these."""
-    data_dir = os.environ.get("L2D_DATA_DIR")
-    missing = [place for place in places if not os.path.exists(f"{data_dir}/{place}")]
-    reason = f"L2D_DATA_DIR names no folder that holds {', '.join(missing)}"
-    return pytest.mark.skipif(bool(missing), reason=reason)
-
-
 def pool_answers(annotated, pool):
     members = annotated.pools == annotated.pool_names.index(pool)
     return annotated.answers[:, members]
 
 
-@needs(keswani_mturk._PLACE)
+@pytest.mark.real_data(keswani_mturk._PLACE)
 def test_real_keswani_mturk():
     found = data.load_keswani_mturk()
     assert found.answers.shape == (1471, 170)
@@ -650,7 +642,7 @@ def test_real_keswani_mturk():
     np.testing.assert_array_equal(np.bincount(found.categories[spelled]), [18, 168])
 
 
-@needs(annwithattitudes._PLACE)
+@pytest.mark.real_data(annwithattitudes._PLACE)
 def test_real_annwithattitudes():
     found = data.load_annwithattitudes()
     assert found.answers.shape == (627, 265)
@@ -665,7 +657,7 @@ def test_real_annwithattitudes():
     assert np.all(found.labels[found.categories >= 2] == 1)
 
 
-@needs(*hs_brexit._FILES)
+@pytest.mark.real_data(*hs_brexit._FILES)
 def test_real_hs_brexit():
     found = data.load_hs_brexit()
     assert found.answers.shape == (1120, 6)

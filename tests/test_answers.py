@@ -361,15 +361,7 @@ def test_missing_cifar10n_says_where_to_get_it(tmp_path):
 # ---------------------------------------------------------------- the real ones
 
 
-def needs(*places):
-    """Skips unless the user's data folder holds all of these."""
-    data_dir = os.environ.get("L2D_DATA_DIR")
-    missing = [place for place in places if not os.path.exists(f"{data_dir}/{place}")]
-    reason = f"L2D_DATA_DIR names no folder that holds {', '.join(missing)}"
-    return pytest.mark.skipif(bool(missing), reason=reason)
-
-
-@needs(cifar10s._PLACE, cifar10._PLACE)
+@pytest.mark.real_data(cifar10s._PLACE, cifar10._PLACE)
 def test_real_cifar10s():
     found = data.load_cifar10s()
     assert len(found.names) == 248
@@ -389,7 +381,7 @@ def test_real_cifar10s():
     np.testing.assert_array_equal(labels[images], named)
 
 
-@needs(cifar10h._PLACE, cifar10._PLACE)
+@pytest.mark.real_data(cifar10h._PLACE, cifar10._PLACE)
 def test_real_cifar10h():
     probs = data.load_cifar10h()
     assert probs.shape == (10_000, 10)
@@ -399,7 +391,7 @@ def test_real_cifar10h():
     assert np.sum(probs.argmax(axis=1) == labels) == 9921
 
 
-@needs(cifar10n._PLACE, cifar10._PLACE)
+@pytest.mark.real_data(cifar10n._PLACE, cifar10._PLACE)
 def test_real_cifar10n():
     found = data.load_cifar10n()
     labels = data.load_cifar10().train.labels

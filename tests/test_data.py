@@ -594,10 +594,7 @@ def test_without_tensorflow_datasets_it_says_what_to_install(
     assert "pip install 'l2d-jax[experiments]'" in line
 
 
-@pytest.mark.skipif(
-    not os.path.isdir(f"{os.environ.get('L2D_DATA_DIR')}/{cifar10._PLACE}"),
-    reason="L2D_DATA_DIR names no folder that holds CIFAR-10",
-)
+@pytest.mark.real_data(cifar10._PLACE)
 def test_real_cifar10():
     splits = load_cifar10()
     assert splits.train.inputs.shape == (50_000, 32, 32, 3)

@@ -285,7 +285,7 @@ def test_digits_with_a_wide_resnet(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_CIFAR10, reason="L2D_DATA_DIR holds no CIFAR-10")
+@pytest.mark.real_data(cifar10._PLACE)
 def test_cifar10_whole(tmp_path):
     run_main(cifar10_config.get_config("smoke"), tmp_path)
     table = pd.read_csv(tmp_path / "results.csv")

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -234,14 +233,8 @@ def test_real_people_and_whole_networks(tmp_path, monkeypatch):
     assert "system_follows_human_model" in out
 
 
-HAS_DATA = all(
-    os.path.exists(f"{os.environ.get('L2D_DATA_DIR')}/{part._PLACE}")
-    for part in (cifar10, cifar10h, cifar10s)
-)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_DATA, reason="L2D_DATA_DIR holds no CIFAR-10, -H and -S")
+@pytest.mark.real_data(cifar10._PLACE, cifar10h._PLACE, cifar10s._PLACE)
 def test_cifar10_whole(tmp_path):
     run_main(cifar10_finetune.get_config("smoke"), tmp_path)
     results = pd.read_csv(tmp_path / "results.csv")

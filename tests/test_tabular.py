@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pathlib
 
 import jax
 import numpy as np
@@ -356,9 +355,11 @@ def test_flips_are_of_the_unreliable_only():
         decision_makers.decide(config, cases, learner, sweep, broken)
 
 
-def test_compas_comes_with_the_authors_decision_makers(tmp_path, compas_dir):
+@pytest.mark.real_data("compas/predict_responsibly")
+def test_compas_comes_with_the_authors_decision_makers(tmp_path):
     config = compas.get_config("smoke")
-    config.update({"data_dir": str(compas_dir), "methods": ("decision_maker",)})
+    data_dir = os.environ["L2D_DATA_DIR"]
+    config.update({"data_dir": data_dir, "methods": ("decision_maker",)})
     run_main(config, tmp_path)
     test = of(pd.read_csv(tmp_path / "results.csv"), split="test")
     test = test.set_index("scenario")
@@ -366,14 +367,6 @@ def test_compas_comes_with_the_authors_decision_makers(tmp_path, compas_dir):
     np.testing.assert_allclose(errors, [0.2418, 0.2439, 0.3158], atol=1e-4, rtol=0)
     disparity = test.di[list(SCENARIOS)]
     np.testing.assert_allclose(disparity, [0.125, 0.254, 0.084], atol=6e-4, rtol=0)
-
-
-@pytest.fixture
-def compas_dir():
-    directory = pathlib.Path(os.environ.get("L2D_DATA_DIR", "/nowhere"))
-    if not (directory / "compas/predict_responsibly").is_dir():
-        pytest.skip("L2D_DATA_DIR names no folder that holds the authors' tensors")
-    return directory.resolve()
 
 
 # Bad input.

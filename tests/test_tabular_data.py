@@ -1,7 +1,6 @@
 import csv
 import hashlib
 import io
-import os
 import zipfile
 
 import numpy as np
@@ -623,18 +622,10 @@ def test_best_rule_is_best_in_every_cell(drawn, scenario):
 # ---------------------------------------------------------------- the real ones
 
 
-def needs(*places):
-    """Skips unless the user's data folder holds all of these."""
-    data_dir = os.environ.get("L2D_DATA_DIR")
-    missing = [place for place in places if not os.path.exists(f"{data_dir}/{place}")]
-    reason = f"L2D_DATA_DIR names no folder that holds {', '.join(missing)}"
-    return pytest.mark.skipif(bool(missing), reason=reason)
-
-
 TENSORS = [f"compas/predict_responsibly/{name}" for name, _ in compas._TENSORS.values()]
 
 
-@needs(compas._PLACE)
+@pytest.mark.real_data(compas._PLACE)
 def test_real_compas():
     table = data.load_compas()
     rows = tabular.split_rows(11_027, seed=0)
@@ -668,7 +659,7 @@ def whole_rows(table):
     return rows[np.lexsort(np.round(rows, 2).T)]
 
 
-@needs(compas._PLACE, *TENSORS)
+@pytest.mark.real_data(compas._PLACE, *TENSORS)
 def test_real_compas_is_that_of_the_authors():
     ours = whole_rows(data.load_compas())
     for scenario in tabular.SCENARIOS:
@@ -677,7 +668,7 @@ def test_real_compas_is_that_of_the_authors():
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
 
 
-@needs(*TENSORS)
+@pytest.mark.real_data(*TENSORS)
 @pytest.mark.parametrize(
     ("scenario", "error", "gap"),
     [
@@ -695,7 +686,7 @@ def test_real_decision_makers(scenario, error, gap):
     np.testing.assert_allclose(found[1], gap, rtol=0, atol=1e-3)
 
 
-@needs(*TENSORS)
+@pytest.mark.real_data(*TENSORS)
 def test_real_inconsistent_decisions_are_turned_around_in_the_young_alone():
     accurate, inconsistent = (
         data.load_compas_predict_responsibly(name).test
@@ -714,7 +705,7 @@ def test_real_inconsistent_decisions_are_turned_around_in_the_young_alone():
     )
 
 
-@needs(health._PLACE)
+@pytest.mark.real_data(health._PLACE)
 def test_real_health(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data.load_health()
