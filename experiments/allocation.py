@@ -33,7 +33,7 @@ from experiments import (
 )
 from experiments.allocation_methods import METHODS
 from experiments.program import ConfigError
-from l2d_jax import allocation, biased_groups, placement
+from l2d_jax import allocation, biased_groups, placement, processes
 from l2d_jax.allocation import Committee
 from l2d_jax.learners import closed_loop
 
@@ -182,9 +182,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     tables.write_csv(summary, workdir / "summary.csv")
-    allocation_figures.draw(workdir, config.task)
-    print(describe(config.task, summary))
-    print(f"\nTables, figures and checkpoints: {workdir}")
+    processes.from_first(lambda: allocation_figures.draw(workdir, config.task))
+    program.say(describe(config.task, summary))
+    program.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,6 @@ from l2d_jax import (
     chunks,
     placement,
     streams,
-    sweeps,
     training,
 )
 from l2d_jax.allocation import Arrivals, Committee
@@ -162,8 +161,6 @@ def run(
             report=program.ProgressBar(f"bias, {method}, k = {size}", unit="run"),
             should_stop=stop,
         )
-        if stop():
-            raise sweeps.Interrupted
         for place in range(accuracies.shape[1]):
             parts.append(
                 pd.DataFrame(

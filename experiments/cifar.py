@@ -32,7 +32,7 @@ from experiments import (
     program,
     tables,
 )
-from l2d_jax import data, decisions, orders, sweeps, training
+from l2d_jax import data, decisions, orders, processes, sweeps, training
 from l2d_jax.types import Dataset, Decision, Sweep
 
 HPARAMS = ("num_perfect", "alpha", "learning_rate", "weight_decay")
@@ -147,12 +147,14 @@ def evaluate(
         images.annotate, expert=config.expert, num_classes=num_classes
     )
     labels = np.asarray(split.dataset.labels)[split.rows]
+    where = images.make_placement(config, None)
     expert_labels = sweeps.annotate_runs(
         functools.partial(split.annotate, annotate),
         pairs,
         split.dataset,
         split.rows[pairs.seeds],
         config.seed,
+        where=where,
     )[..., 0]
 
     def predict(name: str, runs: np.ndarray) -> Any:
@@ -182,6 +184,7 @@ def evaluate(
                 decision,
                 labels[sweep.seeds],
                 expert_labels[sweep.seeds * num_experts + experts],
+                where=where,
             )
         )
 
@@ -271,9 +274,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(curves, workdir / "curves.csv")
-    cifar_figures.draw(workdir)
-    print(tables.pivot(summary, "num_perfect", "system_accuracy"))
-    print(f"\nTables, figures and checkpoints: {workdir}")
+    processes.from_first(lambda: cifar_figures.draw(workdir))
+    program.say(tables.pivot(summary, "num_perfect", "system_accuracy"))
+    program.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":

@@ -241,8 +241,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     )
     tables.write_csv(ledger, workdir / "claims.csv")
     with pd.option_context("display.width", 200, "display.max_colwidth", 60):
-        print(ledger.drop(columns=["paper"]).to_string(index=False))
-    print(f"\nThe ledger: {workdir / 'claims.csv'}")
+        program.say(ledger.drop(columns=["paper"]).to_string(index=False))
+    program.say(f"\nThe ledger: {workdir / 'claims.csv'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pandas as pd
 from experiments import allocation_methods, allocation_tables, fields, program
 from experiments.allocation_methods import METHODS, Sizes
 from experiments.program import ConfigError
-from l2d_jax import allocation, chunks, clusters, placement, sweeps, training
+from l2d_jax import allocation, chunks, clusters, placement, training
 from l2d_jax.types import PyTree
 
 NUM_CLUSTERS = 3
@@ -185,8 +185,6 @@ def run(
             report=program.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )
-        if stop():
-            raise sweeps.Interrupted
         names = tuple(f"cluster_{number}" for number in range(NUM_CLUSTERS))
         parts.append(
             allocation_tables.tabulate(

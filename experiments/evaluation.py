@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from l2d_jax import metrics
+from l2d_jax import chunks, metrics, placement
 from l2d_jax.types import Array, Decision, PyTree, Sweep
 
 METRICS = (
@@ -22,11 +22,11 @@ METRICS = (
 COVERAGES = np.linspace(0.0, 1.0, 21)
 
 
-@jax.jit
-@jax.vmap
 def _measure(
-    decision: Decision, labels: jax.Array, expert_labels: jax.Array
+    run: tuple[Decision, jax.Array, jax.Array], shared: tuple[()]
 ) -> dict[str, Array]:
+    del shared
+    decision, labels, expert_labels = run
     measured = metrics.team_metrics(decision, labels, expert_labels)
     right = (decision.prediction == labels, expert_labels == labels)
     curve = metrics.coverage_accuracy_curve(decision.defer_score, *right, COVERAGES)
@@ -44,6 +44,8 @@ def measure(
     decision: Decision,
     labels: np.ndarray,
     expert_labels: np.ndarray,
+    *,
+    where: placement.Placement,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of the results table, and of the table of curves.
 
@@ -55,11 +57,13 @@ def measure(
       decision: of the runs, every field ``[R, B, ...]``.
       labels: int ``[R, B]``.
       expert_labels: int ``[R, B]``.
+      where: placement of the runs.
 
     Returns:
       A table of R rows, and one of R rows for each coverage in `COVERAGES`.
     """
-    measured = jax.tree.map(np.asarray, _measure(decision, labels, expert_labels))
+    runs = (decision, labels, expert_labels)
+    measured = chunks.map_runs(_measure, runs, (), where=where)
     curve, best_curve = measured.pop("curve"), measured.pop("best_curve")
     hparams = {
         # Through text, so that the float32 that was computed with reads as it was

@@ -8,8 +8,15 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from experiments import program
+
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:
-    """Write a figure as PNG and forget it."""
-    figure.savefig(path, dpi=120)
+    """Write a figure as PNG, in one move, and forget it.
+
+    Raises:
+      OSError: it cannot be written; it names ``path``.
+    """
+    with program.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     plt.close(figure)

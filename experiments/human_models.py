@@ -22,7 +22,6 @@ from l2d_jax import (
     orders,
     population,
     propagation,
-    sweeps,
     training,
 )
 from l2d_jax.types import Array, Dataset, PyTree
@@ -94,7 +93,7 @@ def fit_all(
     )
 
     def compute(name: str, function: Any, runs: PyTree, shared: PyTree) -> PyTree:
-        result = chunks.map_runs(
+        return chunks.map_runs(
             function,
             runs,
             shared,
@@ -103,10 +102,6 @@ def fit_all(
             report=program.ProgressBar(f"{people.source} {name}", unit="person"),
             should_stop=stop,
         )
-        # Between the methods, too: few people are one chunk.
-        if stop():
-            raise sweeps.Interrupted
-        return result
 
     folds = {"fold": np.arange(people.folds.max() + 1, dtype=np.int32)}
     shared = fitting.shared()

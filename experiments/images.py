@@ -93,10 +93,16 @@ def make_model(
 
 
 def make_placement(
-    config: ml_collections.ConfigDict, model: ml_collections.ConfigDict
+    config: ml_collections.ConfigDict, model: ml_collections.ConfigDict | None
 ) -> placement.Placement:
-    """The placement that the config names, or the default of this backend and model."""
-    default = placement.default_placement(model.name == "wide_resnet")
+    """The placement that the config names, or the default of this backend and model.
+
+    Args:
+      config: of the experiment.
+      model: what is trained; None for what is as light as a small net.
+    """
+    convolutional = model is not None and model.name == "wide_resnet"
+    default = placement.default_placement(convolutional)
     kind = default.kind if config.placement == "auto" else config.placement
     return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
 

@@ -32,7 +32,7 @@ from l2d_jax import (
 )
 from l2d_jax.data.annotated import Annotated
 from l2d_jax.learners import joint
-from l2d_jax.sweeps import Interrupted, Progress
+from l2d_jax.sweeps import Progress
 from l2d_jax.types import Array, Dataset, HParams, PyTree, TrainState, Variables
 
 TRAINED = {
@@ -195,8 +195,6 @@ def run(
             should_stop=should_stop,
         )
         parts.append(_tabulate(annotated, method, dataset, outcome))
-        if should_stop() and method != list(TRAINED)[-1]:
-            raise Interrupted
     rest = {name: runs[name] for name in ("number", "test", "test_weights")}
     for method in REFERENCES:
         allowed = [

@@ -33,7 +33,7 @@ from experiments import (
 )
 from experiments.human_models import Bank, Imputed
 from experiments.people import Images, People
-from l2d_jax import data, metrics, optimizers, sweeps, training
+from l2d_jax import data, metrics, optimizers, processes, sweeps, training
 from l2d_jax.learners import confidence, deferral
 from l2d_jax.types import Array, Batch, Dataset, Decision, HParams, Sweep
 
@@ -467,9 +467,11 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(table, workdir / "results.csv")
     tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(comparison, workdir / "comparison.csv")
-    personalize_figures.draw(workdir)
-    print(show(summary, comparison))
+    processes.from_first(lambda: personalize_figures.draw(workdir))
+    program.say(show(summary, comparison))
     fell_back = table.groupby("people").fell_back.sum()
     for source, count in fell_back[fell_back > 0].items():
-        print(f"{source}: nothing was sure enough to self-train for {count} people")
-    print(f"\nTables, figures and checkpoints: {workdir}")
+        program.say(
+            f"{source}: nothing was sure enough to self-train for {count} people"
+        )
+    program.say(f"\nTables, figures and checkpoints: {workdir}")

@@ -1,28 +1,56 @@
 """What every experiment program does around its experiment.
 
-Flags, the work folder and its config, progress, stopping on a signal, and errors: what
-the user can mend ends in one line on standard error and exit status 2.
+Flags, joining other processes, the work folder and its config, progress, stopping on a
+signal, and errors: what the user can mend ends in one line on standard error and exit
+status 2, a disk that is full or may not be written in one line and 1.
+
+A program may be several processes, started with the same command but for the number of
+the process (``--coordinator``, ``--num_processes`` and ``--process_id``), or by a
+cluster that JAX knows (``--distributed``). The first of them alone writes and prints.
 """
 
+import contextlib
+import errno
+import fcntl
+import hashlib
 import json
 import os
 import pathlib
 import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
 import ml_collections
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from l2d_jax import data, sweeps
+from l2d_jax import data, processes, sweeps
 
-# 128 + SIGTERM, what a shell reports of a program that the signal ended.
-INTERRUPTED_STATUS = 143
+REQUEUE_STATUS = os.EX_TEMPFAIL
+"""Exit status, 75, of a program that was told to stop: start it again, it goes on."""
+
+# What a scheduler or a user sends to say so; SIGUSR1 is Slurm's warning.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_STOPPED = "Stopped; the same command goes on from here."
+# A disk that is full, or may not be written.
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+)
+# How long a process that ends waits for the others, which may be waiting for it.
+_SHUTDOWN_SECONDS = 10
 
 # What absl and ml_collections raise for flags and config files they cannot use.
 _FLAG_ERRORS = (
@@ -63,6 +91,14 @@ def run(main: Main, default_config: str | None = None) -> None:
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Folder for the results; made if it is not there."
     )
+    flags.DEFINE_float(
+        "stop_seconds",
+        15.0,
+        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest; what was"
+        " done since the last checkpoint is lost if a compiled call takes longer.",
+        lower_bound=0.0,
+    )
+    _define_process_flags()
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -78,6 +114,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                 raise flags.Error("--config: its get_config must return a ConfigDict")
             if not workdir_flag.value:
                 raise flags.Error("--workdir is missing; give --workdir=DIR")
+            _check_process_flags()
             return rest
         except _FLAG_ERRORS as error:
             _fail(_flag_error(error))
@@ -87,21 +124,261 @@ def run(main: Main, default_config: str | None = None) -> None:
         # orbax tells the whole life of every file at the level of INFO.
         logging.set_verbosity(logging.WARNING)
         use_all_cores()
+        config, folder = config_flag.value, str(workdir_flag.value)
         try:
-            main(config_flag.value, prepare_workdir(str(workdir_flag.value)))
+            for number in _STOP_SIGNALS:
+                signal.signal(number, _stop)
+            _end_in_time(flags.FLAGS.stop_seconds)
+            join_processes()
+            agree_on_config(config)
+            with use_workdir(folder) as workdir:
+                main(config, workdir)
         except (ConfigError, data.DataError) as error:
             _fail(_one_line(error))
-        except PermissionError as error:
-            _fail(f"{error.filename}: {error.strerror}; choose another --workdir")
-        except sweeps.Interrupted:
-            print(
-                "Stopped; the same command goes on from here.",
-                file=sys.stderr,
-                flush=True,
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            _fail(
+                f"{error.filename or folder}: {error.strerror}; what was finished is"
+                " kept, and the same command goes on once this is mended",
+                status=1,
             )
-            sys.exit(INTERRUPTED_STATUS)
+        except processes.FirstProcessError as error:
+            sys.exit(2 if error.name in ("ConfigError", "DataError") else 1)
+        except sweeps.Interrupted:
+            if processes.is_first():
+                print(_STOPPED, file=sys.stderr, flush=True)
+            sys.exit(REQUEUE_STATUS)
 
     app.run(start, flags_parser=parse)
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    """Outside of `StopSignal`, where there is nothing to be kept."""
+    raise sweeps.Interrupted
+
+
+def _end_in_time(seconds: float) -> None:
+    """End so many seconds after a stop signal at the latest, whatever is being done.
+
+    Python's handlers wait for the compiled call that runs, which may take minutes. The
+    checkpoints that are there then are whole, as they are after a kill.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # The first process is the others' coordinator, and the last to go.
+    if not flags.FLAGS.process_id:
+        seconds += 1.0
+
+    def wait() -> None:
+        while os.read(reader, 1)[0] not in _STOP_SIGNALS:
+            pass
+        time.sleep(seconds)
+        if not flags.FLAGS.process_id:
+            print(_STOPPED, file=sys.stderr, flush=True)
+        os._exit(REQUEUE_STATUS)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _define_process_flags() -> None:
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, where several processes run one program.",
+    )
+    flags.DEFINE_integer("num_processes", None, "Processes of the program.")
+    flags.DEFINE_integer(
+        "process_id", None, "Number of this process, in 0..num_processes-1."
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Join the processes that a cluster has started: Slurm, Open MPI, Kubernetes or"
+        " Cloud TPU, which JAX detects.",
+    )
+    flags.DEFINE_integer(
+        "initialization_timeout",
+        60,
+        "Seconds in which all processes of the program must have joined.",
+    )
+
+
+def _check_process_flags() -> None:
+    given = flags.FLAGS
+    plain = (given.coordinator, given.num_processes, given.process_id)
+    if all(value is None for value in plain):
+        return
+    if given.distributed or any(value is None for value in plain):
+        raise flags.Error(
+            "--coordinator, --num_processes and --process_id go together, without"
+            " --distributed"
+        )
+    host, _, port = given.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise flags.Error(f"--coordinator must be HOST:PORT, got {given.coordinator!r}")
+    if not 0 <= given.process_id < given.num_processes:
+        raise flags.Error(
+            f"--process_id must be in 0..{given.num_processes - 1} for"
+            f" --num_processes={given.num_processes}, got {given.process_id}"
+        )
+
+
+def join_processes() -> None:
+    """Join the other processes of the program, if the flags say that there are any.
+
+    Raises:
+      ConfigError: not all of them came in time.
+    """
+    given = flags.FLAGS
+    if given.coordinator is None and not given.distributed:
+        return
+    # It would take SIGTERM for itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    seconds = given.initialization_timeout
+    where = given.coordinator or "the coordinator that the cluster names"
+    options: dict[str, Any] = {}
+    if not given.distributed:
+        options = {
+            "coordinator_address": given.coordinator,
+            "num_processes": given.num_processes,
+            "process_id": given.process_id,
+        }
+        # JAX ends the whole process where somebody is missing, with a page of text.
+        meet(given.coordinator, given.num_processes, given.process_id, seconds)
+        if given.process_id > 0:
+            # It tries again a second later where it finds nobody at the first moment.
+            await_listener(given.coordinator, seconds)
+    try:
+        jax.distributed.initialize(
+            **options,
+            initialization_timeout=seconds,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"cannot join the processes at {where}: {said}; give --coordinator,"
+            " --num_processes and --process_id"
+        ) from error
+
+
+def meet(address: str, num_processes: int, process_id: int, seconds: float) -> None:
+    """Wait until all processes are there.
+
+    Args:
+      address: ``HOST:PORT``, where the first listens.
+      num_processes: of the program.
+      process_id: of this process.
+      seconds: to wait at most.
+
+    Raises:
+      ConfigError: somebody is missing, or the port is taken.
+    """
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + seconds
+    if process_id == 0:
+        _await_all(address, int(port), num_processes, end, seconds)
+        return
+    while True:
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0) as line:
+                line.sendall(f"{process_id}\n".encode())
+                line.settimeout(max(end - time.monotonic(), 1.0))
+                # The first hangs up once all are there.
+                line.recv(1)
+                return
+        except TimeoutError as error:
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"coordinator {address}: not all of {num_processes} processes"
+                    f" joined within {seconds} s; start all of them, or raise"
+                    " --initialization_timeout"
+                ) from error
+        except OSError as error:
+            if time.monotonic() > end:
+                raise _nobody_answers(address, seconds, error) from error
+            time.sleep(0.1)
+
+
+def await_listener(address: str, seconds: float) -> None:
+    """Wait until somebody listens at an address.
+
+    Args:
+      address: ``HOST:PORT``.
+      seconds: to wait at most.
+
+    Raises:
+      ConfigError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1.0).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise _nobody_answers(address, seconds, error) from error
+            time.sleep(0.01)
+
+
+def _nobody_answers(address: str, seconds: float, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"coordinator {address}: nobody answers after {seconds} s"
+        f" ({error.strerror or error}); start process 0 there, or raise"
+        " --initialization_timeout"
+    )
+
+
+def _await_all(
+    address: str, port: int, num_processes: int, end: float, seconds: float
+) -> None:
+    lines: dict[int, socket.socket] = {}
+    try:
+        # Closed before the lines are, so that the port is free when they go on.
+        with socket.create_server(("", port), backlog=num_processes) as server:
+            while len(lines) < num_processes - 1:
+                server.settimeout(max(end - time.monotonic(), 0.01))
+                line, _ = server.accept()
+                line.settimeout(1.0)
+                with contextlib.suppress(OSError, ValueError):
+                    lines[int(line.recv(20))] = line
+    except TimeoutError as error:
+        missing = sorted(set(range(1, num_processes)) - lines.keys())
+        raise ConfigError(
+            f"coordinator {address}: no process"
+            f" {', '.join(map(str, missing))} of {num_processes} within {seconds} s;"
+            " start all of them, or raise --initialization_timeout"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"coordinator {address}: {error.strerror}; choose another port"
+        ) from error
+    finally:
+        for line in lines.values():
+            line.close()
+
+
+def agree_on_config(config: ml_collections.ConfigDict) -> None:
+    """See that all processes have the same config.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    text = json.dumps(json.loads(config.to_json_best_effort()), sort_keys=True)
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    digests = processes.gather(digest)
+    for number, other in enumerate(digests):
+        if (other != digests[0]).any():
+            raise ConfigError(
+                f"process {number} has another config than process 0 (sha256"
+                f" {other.tobytes().hex()[:16]}, not"
+                f" {digests[0].tobytes().hex()[:16]}); start all with the same"
+                " --config flags"
+            )
 
 
 def use_all_cores() -> None:
@@ -121,23 +398,52 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def prepare_workdir(path: str) -> pathlib.Path:
-    """Make the folder, and see that it can be written.
+@contextlib.contextmanager
+def use_workdir(path: str) -> Iterator[pathlib.Path]:
+    """Make the folder, and keep it from other programs for as long as this one runs.
 
     Raises:
-      ConfigError: it cannot.
+      ConfigError: it cannot be written, or another program uses it.
     """
     workdir = pathlib.Path(path).absolute()
+    held: list[int] = []
+    processes.from_first(lambda: held.append(_lock(workdir)))
+    try:
+        yield workdir
+    finally:
+        for descriptor in held:
+            (workdir / ".lock").unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _lock(workdir: pathlib.Path) -> int:
+    """Descriptor of the folder's lock, which the system gives up when we end."""
+    path = workdir / ".lock"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".writable"
-        probe.touch()
-        probe.unlink()
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(descriptor, 100).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise ConfigError(
+                    f"workdir {workdir} is in use by process {holder or '(unknown)'};"
+                    " wait for it to end, or choose another --workdir"
+                ) from error
+            # Whoever held it may have deleted the file that was opened.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    break
+            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+        return descriptor
     except OSError as error:
         raise ConfigError(
             f"workdir {workdir}: {error.strerror}; choose a folder you can write to"
         ) from error
-    return workdir
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -146,6 +452,10 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
     Raises:
       ConfigError: the folder holds the results of another config.
     """
+    processes.from_first(lambda: _claim_workdir(config, workdir))
+
+
+def _claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     ours = json.loads(config.to_json_best_effort())
     if path.exists():
@@ -168,15 +478,40 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> N
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a file in one move, so that it is never half written."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write, which takes the place of ``path`` once it is whole.
+
+    Raises:
+      OSError: it cannot be written; it names ``path``, which stays as it was.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def say(text: str) -> None:
+    """Print on standard output, once for all processes."""
+    if processes.is_first():
+        print(text, flush=True)
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT, so that a sweep can stop between two dispatches.
+    """Notes SIGTERM, SIGINT and SIGUSR1: a sweep can then stop between two dispatches.
 
-    A context: outside it the signals end the program at once.
+    A context: outside it the signals end the program at once. In a program of several
+    processes one that has had a signal is enough: sweeps ask all.
     """
 
     def __init__(self) -> None:
@@ -185,7 +520,7 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         """Take the signals over."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -224,7 +559,9 @@ class ProgressBar:
         self._said: int | None = None
 
     def __call__(self, progress: sweeps.Progress) -> None:
-        """Show how far the sweep is."""
+        """Show how far the sweep is, once for all processes."""
+        if not processes.is_first():
+            return
         if progress.message:
             print(f"{self._title}: {progress.message}", file=sys.stderr, flush=True)
         if sys.stderr.isatty():
@@ -287,6 +624,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(status)

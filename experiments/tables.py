@@ -1,6 +1,5 @@
 """Tidy tables of results: one row per run and split, and their means with intervals."""
 
-import os
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,6 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from experiments import program
+from l2d_jax import processes
+
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval."""
 Interval: TypeAlias = Callable[[np.ndarray], tuple[float, float]]
@@ -18,10 +20,19 @@ KEYS = ("experiment", "dataset", "method", "seed")
 
 
 def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
-    """Write a table in one move, floats to their last digit."""
-    temporary = path.with_name(path.name + ".tmp")
-    table.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    """Write a table in one move, floats to their last digit.
+
+    Where there are several processes the first does, and all wait until it is there.
+
+    Raises:
+      OSError: it cannot be written; it names ``path``, which stays as it was.
+    """
+
+    def write() -> None:
+        with program.replacing(path) as temporary:
+            table.to_csv(temporary, index=False)
+
+    processes.from_first(write)
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -42,6 +42,7 @@ from l2d_jax import (
     orders,
     placement,
     posthoc,
+    processes,
     sweeps,
     training,
 )
@@ -627,7 +628,8 @@ def measure_runs(
         count = min(_MEASURED_AT_ONCE, total - first)
         parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], measured))
         report(sweeps.Progress(first + count, total))
-        if stop():
+        (told,) = processes.any_of(stop())
+        if told:
             raise sweeps.Interrupted
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -890,9 +892,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(summarize(results), workdir / "summary.csv")
     tables.write_csv(fronts.make_fronts(results), workdir / "fronts.csv")
-    tabular_figures.draw(workdir)
-    print(describe(config, results))
-    print(f"\nTables, figures and checkpoints: {workdir}")
+    processes.from_first(lambda: tabular_figures.draw(workdir))
+    program.say(describe(config, results))
+    program.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import fronts
+from experiments.figures import save
 
 STYLES = {
     "classifier": ("fair classifier", "C2", ":"),
@@ -56,8 +57,7 @@ def draw(workdir: pathlib.Path) -> None:
     }
     for name, figure in figures.items():
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=120)
-            plt.close(figure)
+            save(figure, folder / f"{name}.png")
 
 
 def _of(table: pd.DataFrame, **values: object) -> pd.DataFrame:

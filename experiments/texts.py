@@ -25,7 +25,7 @@ from experiments import (
 )
 from experiments.allocation_methods import METHODS, Sizes
 from experiments.program import ConfigError
-from l2d_jax import allocation, chunks, data, placement, sweeps, training
+from l2d_jax import allocation, chunks, data, placement, training
 from l2d_jax.allocation import Annotators, Arrivals
 from l2d_jax.data import Annotated
 from l2d_jax.types import PyTree
@@ -278,7 +278,7 @@ def run(
     unsuited = allocation.check_similarity(annotated.similarity)
     if unsuited and config.prior == "similarity":
         names = ", ".join(annotated.category_names[place] for place in unsuited)
-        print(f"{name}: the prior suits nobody to {names}; there it is uniform")
+        program.say(f"{name}: the prior suits nobody to {names}; there it is uniform")
     sizes = Sizes(
         annotated.answers.shape[1],
         len(annotated.category_names),
@@ -313,8 +313,6 @@ def run(
             report=program.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )
-        if stop():
-            raise sweeps.Interrupted
         parts.append(
             allocation_tables.tabulate(
                 name,

@@ -31,6 +31,7 @@ from l2d_jax import (
     optimizers,
     orders,
     placement,
+    processes,
     sweeps,
     training,
     trips,
@@ -587,9 +588,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         tables.summarize(results, settings, METRICS), workdir / "summary.csv"
     )
     tables.write_csv(comparison, workdir / "comparison.csv")
-    trips_figures.draw(workdir)
-    print(describe(comparison))
-    print(f"\nTables, figures and checkpoints: {workdir}")
+    processes.from_first(lambda: trips_figures.draw(workdir))
+    program.say(describe(comparison))
+    program.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":

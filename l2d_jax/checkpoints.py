@@ -4,8 +4,14 @@ A checkpoint is a folder that orbax wrote, beside it ``<folder>.json`` with the 
 of every file in it and what the caller wants to remember. The JSON is written last and
 in one move, so a checkpoint that was cut short has none, and one that was cut or
 changed later does not match its own.
+
+Where there are several processes, all save and restore together. The first alone
+writes and deletes, and says what is there; each reads what it restores.
 """
 
+import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +23,23 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from l2d_jax import processes
 from l2d_jax.types import PyTree
+
+# What the system says of a disk that is full or may not be written, in the words that
+# orbax passes on.
+_DISK_ERRORS = {
+    os.strerror(number): number
+    for number in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EIO,
+    )
+}
 
 
 class DamagedCheckpointError(ValueError):
@@ -29,20 +51,68 @@ def save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
 
     Args:
       path: folder to write, absolute.
-      tree: pytree of NumPy arrays.
+      tree: pytree of NumPy arrays, the same in all processes.
       info: JSON values to keep with it.
+
+    Raises:
+      OSError: the disk is full or may not be written; it names ``path``.
     """
-    remove(path)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, tree)
-        checkpointer.wait_until_finished()
-    manifest = {"info": info, "sha256": _digests(path)}
+    processes.from_first(functools.partial(_save, path, tree, info))
+
+
+def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".json.tmp")
-    with open(temporary, "w") as file:
-        json.dump(manifest, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, _manifest_path(path))
+    try:
+        remove(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Before orbax, which says the same in hundreds of lines.
+        temporary.touch()
+        needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with _checkpointer() as checkpointer:
+            checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
+        manifest = {"info": info, "sha256": _digests(path)}
+        with open(temporary, "w") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, _manifest_path(path))
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
+            raise
+        # Room for whoever goes on; what else is in the folder stays as it was.
+        with contextlib.suppress(OSError):
+            remove(path)
+            temporary.unlink(missing_ok=True)
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _disk_error(error: BaseException | None) -> int | None:
+    """Number of the system's error that is behind an error, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS.values():
+            return error.errno
+        for text, number in _DISK_ERRORS.items():
+            if text in str(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Writes and reads at once, and this process by itself."""
+    options = ocp.options.MultiprocessingOptions()
+    if processes.count() > 1:
+        number = processes.index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=number,
+            active_processes={number},
+            barrier_sync_key_prefix=f"process_{number}",
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def exists(path: pathlib.Path) -> bool:
@@ -81,14 +151,19 @@ def restore(path: pathlib.Path, like: PyTree) -> PyTree:
     restore_args = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         return checkpointer.restore(
             path, args=ocp.args.PyTreeRestore(item=like, restore_args=restore_args)
         )
 
 
 def remove(path: pathlib.Path) -> None:
-    """Delete what is at ``path``, a checkpoint or what is left of one."""
+    """Delete what is at ``path``, a checkpoint or what is left of one.
+
+    In a process that is not the first it does nothing.
+    """
+    if not processes.is_first():
+        return
     _manifest_path(path).unlink(missing_ok=True)
     if path.is_dir():
         shutil.rmtree(path)

@@ -1,11 +1,12 @@
 """Many runs on one flat axis: the grid, the chunks, and going on after a stop.
 
-A sweep is cut into chunks. The runs of a chunk train together, some epochs a dispatch;
-between dispatches the runs that have stopped are taken out and, when few are left, the
-rest go on in a narrower program. A chunk's progress, and its results, are checkpoints:
-a sweep started again with the same arguments goes on from the last of them and ends
-with the same results. What a run computes is a function of its seed and
-hyperparameters; the chunk and the device it lands on change nothing but rounding.
+A sweep is cut into blocks, one a device at a time, and D of them are a chunk. The runs
+of a chunk train together, some epochs a dispatch; those that have stopped are passed
+over. A chunk's progress, and its results, are checkpoints: a sweep started again with
+the same arguments goes on from the last of them and ends with the same results. What a
+run computes is a function of its seed and hyperparameters; the block it is in changes
+nothing but rounding, and the device, the process and their number nothing at all (from
+two devices up; see `l2d_jax.placement`).
 """
 
 import itertools
@@ -18,16 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax import checkpoints, orders, placement, training
+from l2d_jax import checkpoints, chunks, orders, placement, processes, training
+from l2d_jax.chunks import Interrupted, Progress
 from l2d_jax.types import Array, Dataset, HParams, PyTree, Sweep, Variables
 
 # A block of runs of one seed shares its minibatches, so that the first layer is one
 # matrix product for all of them; below this many runs it is not worth the padding.
 _MIN_RUNS_SHARING_ORDER = 8
-
-
-class Interrupted(Exception):
-    """The caller asked to stop; what was done is in the checkpoints."""
+# Runs that a CPU computes at a time of a block whose runs stop early, about: fewer cost
+# more a run, and more are seldom all active.
+_TILE_WIDTH = 32
 
 
 class SweepResult(NamedTuple):
@@ -46,20 +47,6 @@ class SweepResult(NamedTuple):
     best_epoch: np.ndarray
     epochs: np.ndarray
     diverged: np.ndarray
-
-
-class Progress(NamedTuple):
-    """How far a sweep is.
-
-    Attributes:
-      done: epochs done, over all runs; an early stop counts as its epochs done.
-      total: epochs at most, over all runs.
-      message: anything out of the ordinary, or empty.
-    """
-
-    done: int
-    total: int
-    message: str = ""
 
 
 def grid(
@@ -99,7 +86,8 @@ def plan_chunks(
 
     Args:
       seeds: seed of each run, int ``[R]``.
-      num_devices: D, blocks in a chunk.
+      num_devices: D, blocks in a chunk. The blocks themselves are the same for any
+        number from two up.
       runs_per_device: runs in a block at most.
 
     Returns:
@@ -109,11 +97,10 @@ def plan_chunks(
     by_seed = [np.flatnonzero(seeds == seed) for seed in np.unique(seeds)]
     share = min(map(len, by_seed)) >= _MIN_RUNS_SHARING_ORDER and runs_per_device > 1
     groups = by_seed if share else [np.arange(len(seeds))]
-    # Where there are fewer groups than devices, each is cut so that all are busy.
-    least = -(-num_devices // len(groups))
     blocks: list[np.ndarray] = []
     for group in groups:
-        parts = max(-(-len(group) // runs_per_device), min(least, len(group)))
+        least = placement.least_blocks(num_devices, len(group), len(groups))
+        parts = max(-(-len(group) // runs_per_device), least)
         blocks += np.array_split(group, parts)
     width = max(map(len, blocks))
     blocks += [np.empty(0, int)] * (-len(blocks) % num_devices)
@@ -152,7 +139,8 @@ def run_sweep(
       checkpoint_dir: folder for checkpoints; None keeps none.
       checkpoint_seconds: least time between two checkpoints of a chunk.
       report: called after every dispatch.
-      should_stop: asked after every dispatch.
+      should_stop: asked after every dispatch, in every process; one that says so is
+        enough.
 
     Raises:
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
@@ -165,17 +153,27 @@ def run_sweep(
     for fold in folds.values():
         # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
-    chunks, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
     # Dispatches of equal length, rounded up: one program serves them all.
     num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
     per_dispatch = -(-program.num_epochs // num_dispatches)
+    tiles = _plan_tiles(program, planned[0].shape[1])
     engine = _Engine(
-        program, sweep, pool, root_seed, batch_size, folds, where, share, per_dispatch
+        program,
+        sweep,
+        pool,
+        root_seed,
+        batch_size,
+        folds,
+        where,
+        share,
+        per_dispatch,
+        tiles,
     )
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
-    for number, members in enumerate(chunks):
+    for number, members in enumerate(planned):
         store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds)
         result, damage = store.load_result(engine)
         for message in damage:
@@ -202,6 +200,18 @@ def run_sweep(
     return SweepResult(**finished)
 
 
+def _plan_tiles(program: training.Program, width: int) -> placement.Tiles | None:
+    """How the blocks pass over runs that have stopped; None where all go to the end.
+
+    On an accelerator a few runs take as long as all of a block.
+    """
+    num_tiles = round(width / _TILE_WIDTH)
+    on_cpu = jax.default_backend() == "cpu"
+    if program.patience is None or num_tiles < 2 or not on_cpu:
+        return None
+    return placement.Tiles(-(-width // num_tiles), 3, lambda state: state.active)
+
+
 class _Engine:
     """The compiled programs of a sweep and the arguments that all chunks share."""
 
@@ -216,6 +226,7 @@ class _Engine:
         where: placement.Placement,
         share: bool,
         epochs_per_dispatch: int,
+        tiles: placement.Tiles | None,
     ):
         self.program, self.sweep, self.folds = program, sweep, folds
         self.batch_size, self.share = batch_size, share
@@ -230,7 +241,7 @@ class _Engine:
 
         self._start = placement.place(start, where, "srrs")
         self._advance = placement.place(
-            advance, where, "srrrs" + 2 * order_axis, donate=(3,)
+            advance, where, "srrrs" + 2 * order_axis, donate=(3,), tiles=tiles
         )
         self._root = self._start.put_shared(jax.random.key(root_seed))
         self._pool = self._start.put_shared(pool)
@@ -286,7 +297,7 @@ class _Engine:
     def like(self, members: np.ndarray) -> training.RunState:
         """Shapes of a chunk's state off the devices."""
         seeds, hparams = self.run_arguments(members)
-        shapes = jax.eval_shape(self._start.run, self._root, seeds, hparams, self._pool)
+        shapes = self._start.shapes(self._root, seeds, hparams, self._pool)
         key = jax.eval_shape(jax.random.key_data, shapes.train.key)
         return shapes._replace(train=shapes.train._replace(key=key))
 
@@ -295,7 +306,8 @@ def _fetch(state: training.RunState) -> training.RunState:
     """The state as NumPy arrays, its keys as their data."""
     key = jax.random.key_data(state.train.key)
     state = state._replace(train=state.train._replace(key=key))
-    return jax.tree.map(np.array, state)
+    # A copy: the devices' own memory is given away at the next dispatch.
+    return jax.tree.map(np.array, processes.fetch(state))
 
 
 def _keep(state: training.RunState) -> dict[str, PyTree]:
@@ -319,79 +331,30 @@ def _run_chunk(
     should_stop: Callable[[], bool],
 ) -> dict[str, PyTree]:
     """Train a chunk to its end; its kept results, in the order of its real runs."""
-    program = engine.program
-    slots = {int(run): slot for slot, run in enumerate(members[members >= 0])}
-    loaded, damage = store.load_progress(engine, len(slots))
+    loaded, damage = store.load_progress(engine)
     for message in damage:
         report(Progress(done_before, total, message))
     if loaded is None:
-        state = engine.start(members)
-        shapes = _keep(engine.like(members))
-        kept = jax.tree.map(
-            lambda leaf: np.zeros((len(slots), *leaf.shape[1:]), leaf.dtype), shapes
-        )
-        epoch = 0
+        state, epoch = engine.start(members), 0
     else:
-        members, host_state, kept, epoch = loaded
-        state = engine.put(host_state)
-
-    def settle(host: training.RunState, members: np.ndarray) -> None:
-        runs = members.ravel()
-        into = np.array([slots[int(run)] for run in runs[runs >= 0]], int)
-
-        def write(kept_leaf: np.ndarray, leaf: np.ndarray) -> None:
-            kept_leaf[into] = leaf[runs >= 0]
-
-        jax.tree.map(write, kept, _keep(host))
-
-    while True:
-        active = np.asarray(state.active).reshape(members.shape)
-        if not active.any():
-            break
-        needed = int(active.sum(axis=1).max())
-        if epoch and 2 * needed <= members.shape[1]:
-            host = _fetch(state)
-            settle(host, members)
-            members, host = _narrow(members, host, active, needed)
-            state = engine.put(host)
+        host, epoch = loaded
+        state = engine.put(host)
+    real = members.ravel() >= 0
+    active = processes.fetch(state.active)
+    while active.any():
         state = engine.advance(members, state, epoch)
         epoch += engine.epochs_per_dispatch
-        epochs = np.asarray(state.epoch)[members.ravel() >= 0]
-        left = len(slots) - len(epochs)
-        done = done_before + int(epochs.sum()) + left * program.num_epochs
-        report(Progress(done, total))
-        stop = should_stop()
-        if stop or store.is_due():
-            host = _fetch(state)
-            settle(host, members)
-            store.save_progress(members, host, kept, epoch)
+        active, epochs = processes.fetch((state.active, state.epoch))
+        report(Progress(done_before + int(epochs[real].sum()), total))
+        # One process may have had the signal, and no two clocks are the same.
+        stop, due = processes.any_of(should_stop(), store.is_due())
+        if stop or due:
+            store.save_progress(_fetch(state), epoch)
         if stop:
             raise Interrupted
-    settle(_fetch(state), members)
+    kept = jax.tree.map(lambda leaf: leaf[real], processes.fetch(_keep(state)))
     store.save_result(kept)
     return kept
-
-
-def _narrow(
-    members: np.ndarray,
-    state: training.RunState,
-    active: np.ndarray,
-    needed: int,
-) -> tuple[np.ndarray, training.RunState]:
-    """Active runs only, in blocks of the smallest halved width that holds them."""
-    num_blocks, old_width = members.shape
-    width = old_width
-    while 2 * needed <= width:
-        width = -(-width // 2)
-    # Stable, so active runs come first and keep their order; the rest is padding.
-    columns = np.argsort(~active, axis=1, kind="stable")[:, :width]
-    flat = (np.arange(num_blocks)[:, None] * old_width + columns).ravel()
-    narrowed = np.where(
-        np.take_along_axis(active, columns, axis=1),
-        np.take_along_axis(members, columns, axis=1),
-        -1,
-    )
-    return narrowed, jax.tree.map(lambda leaf: leaf[flat], state)
 
 
 class _ChunkStore:
@@ -405,6 +368,7 @@ class _ChunkStore:
         checkpoint_seconds: float,
     ):
         self._members = members
+        self._info = {"chunk": members.tolist()}
         self._result = folder and folder.absolute() / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
         self._seconds = checkpoint_seconds
@@ -415,23 +379,11 @@ class _ChunkStore:
             self._result is not None and time.monotonic() - self._last >= self._seconds
         )
 
-    def save_progress(
-        self,
-        members: np.ndarray,
-        state: training.RunState,
-        kept: dict[str, PyTree],
-        epoch: int,
-    ) -> None:
+    def save_progress(self, state: training.RunState, epoch: int) -> None:
         if self._result is None:
             return
         path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
-        tree = {"state": state, "kept": kept}
-        info = {
-            "chunk": self._members.tolist(),
-            "members": members.tolist(),
-            "epoch": epoch,
-        }
-        checkpoints.save(path, tree, info)
+        checkpoints.save(path, state, {**self._info, "epoch": epoch})
         if self._progress is not None:
             checkpoints.remove(self._progress)
         self._progress, self._last = path, time.monotonic()
@@ -439,7 +391,7 @@ class _ChunkStore:
     def save_result(self, kept: dict[str, PyTree]) -> None:
         if self._result is None:
             return
-        checkpoints.save(self._result, kept, {"chunk": self._members.tolist()})
+        checkpoints.save(self._result, kept, self._info)
         # With what was cut short by a kill and never became a checkpoint.
         for path in self._result.parent.glob(f"{self._result.name}_epoch_*"):
             checkpoints.remove(path)
@@ -447,33 +399,39 @@ class _ChunkStore:
     def load_result(
         self, engine: _Engine
     ) -> tuple[dict[str, PyTree] | None, list[str]]:
-        if self._result is None or not checkpoints.exists(self._result):
-            return None, []
-        info, damage = self._read_info(self._result)
-        if info is None:
+        found, damage = processes.from_first(self._find_result)
+        if self._result is None or not found:
             return None, damage
         num_runs = int((self._members >= 0).sum())
         like = _resized(_keep(engine.like(self._members)), num_runs)
-        return checkpoints.restore(self._result, like), []
+        return checkpoints.restore(self._result, like), damage
 
     def load_progress(
-        self, engine: _Engine, num_runs: int
-    ) -> tuple[
-        tuple[np.ndarray, training.RunState, dict[str, PyTree], int] | None, list[str]
-    ]:
+        self, engine: _Engine
+    ) -> tuple[tuple[training.RunState, int] | None, list[str]]:
+        epoch, damage = processes.from_first(self._find_progress)
+        if self._result is None or epoch is None:
+            return None, damage
+        path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
+        state = checkpoints.restore(path, engine.like(self._members))
+        self._progress = path
+        return (state, epoch), damage
+
+    def _find_result(self) -> tuple[bool, list[str]]:
+        if self._result is None or not checkpoints.exists(self._result):
+            return False, []
+        info, damage = self._read_info(self._result)
+        return info is not None, damage
+
+    def _find_progress(self) -> tuple[int | None, list[str]]:
+        """Epoch of the latest sound checkpoint; those that are not are removed."""
         damage: list[str] = []
         for path in sorted(self._progress_paths(), reverse=True):
             info, messages = self._read_info(path)
             damage += messages
-            if info is None:
-                checkpoints.remove(path)
-                continue
-            members = np.array(info["members"])
-            state = engine.like(members)
-            like = {"state": state, "kept": _resized(_keep(state), num_runs)}
-            tree = checkpoints.restore(path, like)
-            self._progress = path
-            return (members, tree["state"], tree["kept"], info["epoch"]), damage
+            if info is not None:
+                return info["epoch"], damage
+            checkpoints.remove(path)
         return None, damage
 
     def _read_info(self, path: pathlib.Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -482,7 +440,7 @@ class _ChunkStore:
             info = checkpoints.read_info(path)
         except checkpoints.DamagedCheckpointError as error:
             return None, [f"damaged checkpoint, its runs start again: {error}"]
-        if info["chunk"] != self._members.tolist():
+        if {k: v for k, v in info.items() if k != "epoch"} != self._info:
             return None, [f"checkpoint for other devices, its runs start again: {path}"]
         return info, []
 
@@ -519,28 +477,13 @@ def predict_runs(
       where: placement of the runs.
     """
 
-    def predict(
-        variables: Variables, hparams: HParams, inputs: Array, index: Array
-    ) -> PyTree:
+    def predict(run: tuple[Variables, HParams, Array], inputs: Array) -> PyTree:
+        variables, hparams, index = run
         return training.predict(program, variables, hparams, inputs, index)
 
-    placed = placement.place(predict, where, "rrsr")
-    inputs = placed.put_shared(inputs)
-    width = min(
-        where.num_devices * where.runs_per_device,
-        -(-len(index) // where.num_devices) * where.num_devices,
+    return chunks.map_runs(
+        predict, (variables, sweep.hparams, index), inputs, where=where
     )
-    parts = []
-    for first in range(0, len(index), width):
-        # The last part is filled up with its last run, which is then cut off.
-        runs = np.minimum(np.arange(first, first + width), len(index) - 1)
-        mapped = (variables, sweep.hparams, index)
-        mapped = jax.tree.map(lambda leaf, runs=runs: leaf[runs], mapped)
-        run_variables, hparams, run_index = placed.put_runs(mapped)
-        outputs = placed.run(run_variables, hparams, inputs, run_index)
-        count = min(width, len(index) - first)
-        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], outputs))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def annotate_runs(
@@ -549,6 +492,8 @@ def annotate_runs(
     dataset: Dataset,
     index: np.ndarray,
     root_seed: int,
+    *,
+    where: placement.Placement,
 ) -> np.ndarray:
     """Expert labels that each run's own expert gives, NumPy int ``[R, B, M]``.
 
@@ -559,21 +504,23 @@ def annotate_runs(
       dataset: all examples, ``[N, ...]``.
       index: which of them, for each run, int ``[R, B]``.
       root_seed: as in `run_sweep`.
+      where: placement of the runs.
     """
 
     def labels_of(
-        root: jax.Array, seed: Array, hparams: HParams, dataset: Dataset, index: Array
+        run: tuple[Array, HParams, Array], shared: tuple[jax.Array, Dataset]
     ) -> Array:
+        seed, hparams, index = run
+        root, dataset = shared
         answers = annotate(training.run_key(root, seed), hparams, dataset).expert_labels
         if answers is None:
             raise ValueError("annotate gave no expert_labels")
         return jnp.take(answers, index, axis=0)
 
-    mapped = jax.jit(jax.vmap(labels_of, (None, 0, 0, None, 0)))
     # The inputs have no part in it and need not travel.
-    dataset = dataset._replace(inputs=dataset.labels)
-    root = jax.random.key(root_seed)
-    return np.asarray(mapped(root, sweep.seeds, sweep.hparams, dataset, index))
+    shared = jax.random.key(root_seed), dataset._replace(inputs=dataset.labels)
+    runs = (sweep.seeds, sweep.hparams, index)
+    return chunks.map_runs(labels_of, runs, shared, where=where)
 
 
 def select(sweep: Sweep, runs: Any) -> Sweep:

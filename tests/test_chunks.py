@@ -141,8 +141,11 @@ def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_pa
     assert not any(call.message for call in calls)
 
 
-def test_a_stop_after_the_last_chunk_is_no_stop(runs, shared, whole):
-    assert_same(map_runs(runs, shared, should_stop=Stopper(2)), whole)
+def test_a_stop_after_the_last_chunk_keeps_them_all(runs, shared, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        map_runs(runs, shared, checkpoint_dir=tmp_path, should_stop=Stopper(2))
+    other = {**runs, "scale": np.full(NUM_RUNS, 7.0, np.float32)}
+    assert_same(map_runs(other, shared, checkpoint_dir=tmp_path), whole)
 
 
 def test_a_stop_without_checkpoints(runs, shared):

@@ -468,7 +468,7 @@ def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(
     command = Command(tmp_path / "work")
 
     status, err = command.run(signal.SIGTERM, lambda: command.has_begun("deferral"))
-    assert status == program.INTERRUPTED_STATUS
+    assert status == program.REQUEUE_STATUS
     *progress, last = err.splitlines()
     assert last == "Stopped; the same command goes on from here."
     assert all(line.endswith("epochs") for line in progress)

@@ -27,6 +27,7 @@ BASE = (
     "population",
     "positive_definite",
     "posthoc",
+    "processes",
     "propagation",
     "relaxations",
     "trips",
@@ -37,9 +38,11 @@ MAY_IMPORT = {
     **{name: {"types"} for name in BASE},
     "biased_groups": {"types", "allocation"},
     "clusters": {"types", "allocation"},
+    "checkpoints": {"types", "processes"},
     "fairness": {"types", "losses"},
     "hierarchical": {"types", "positive_definite"},
     "population": {"types", "positive_definite"},
+    "placement": {"types", "processes"},
     "posthoc": {"types", "fairness", "losses"},
     "propagation": {"types", "losses"},
     "relaxations": {"types", "losses"},
@@ -49,8 +52,8 @@ MAY_IMPORT = {
     "training": {"types", *BASE, "learners"},
     "streams": {"types", "allocation", "metrics"},
     "finetuning": {"types", *BASE, "learners", "training"},
-    "sweeps": {"types", *BASE, "learners", "training"},
-    "chunks": {"types", *BASE, "training", "sweeps"},
+    "chunks": {"types", *BASE},
+    "sweeps": {"types", *BASE, "learners", "training", "chunks"},
 }
 """Parts of l2d_jax, and the parts that each may import."""
 

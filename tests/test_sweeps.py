@@ -269,7 +269,9 @@ def test_experts_are_paired_across_hyperparameters(pool):
         def of_run(*args):
             return split(annotate, *args)
 
-        return sweeps.annotate_runs(of_run, sweep, pool, index, 0)[..., 0]
+        where = Placement("vmap", 3)
+        found = sweeps.annotate_runs(of_run, sweep, pool, index, 0, where=where)
+        return found[..., 0]
 
     train, test = labels(training.annotate_pool), labels(training.annotate_test)
     np.testing.assert_array_equal(train[0], train[1])

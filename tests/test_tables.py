@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments import evaluation, tables
+from l2d_jax.placement import Placement
 from l2d_jax.types import Decision, Sweep
 
 
@@ -180,6 +181,7 @@ def measured():
         DECISION,
         LABELS,
         EXPERT_LABELS,
+        where=Placement("vmap", 2),
     )
 
 
