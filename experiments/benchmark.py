@@ -6,6 +6,7 @@ this library's sweep; closed-loop streams have a loop of NumPy calls in place of
 PyTorch. All variants are timed in turn, several times over; a rate is the
 median of its repeats. A sweep is timed from the call to its result, compilation
 included; ``steady_rate`` leaves compilation out. On a GPU the peers run there too.
+For scaling, the same sweep runs on one core and on more devices and processes.
 
   python -m experiments.benchmark --workdir=DIR
 """
@@ -13,9 +14,14 @@ included; ``steady_rate`` leaves compilation out. On a GPU the peers run there t
 import dataclasses
 import functools
 import itertools
+import json
+import os
 import pathlib
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,7 +36,15 @@ import pandas as pd
 from experiments import benchmark_streams, images, program, tables
 from l2d_jax import chunks, data, models, optimizers, placement, sweeps, training
 from l2d_jax.learners import deferral, gradient, mixture
-from l2d_jax.types import Dataset, HParams, Learner, ModelFns, Sweep, TrainState
+from l2d_jax.types import (
+    Dataset,
+    HParams,
+    Learner,
+    ModelFns,
+    PyTree,
+    Sweep,
+    TrainState,
+)
 
 matplotlib.use("Agg")
 
@@ -41,6 +55,7 @@ SEQUENTIAL_JAX = "JAX, one jitted run after another"
 STACKED_TORCH = "PyTorch, runs stacked by hand"
 SEQUENTIAL_NUMPY = "NumPy, one stream after another"
 SWEEP = "l2d_jax sweep"
+ONE_CORE = "1 process, 1 device, 1 core"
 NUM_FEATURES = 20
 
 
@@ -52,11 +67,13 @@ class Timing:
       work: units of work done.
       seconds: from the call to the result.
       steady_seconds: the same without compilation.
+      memory_mib: most memory in use, of a process; None if it is not another one.
     """
 
     work: float
     seconds: float
     steady_seconds: float
+    memory_mib: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,19 +157,29 @@ def make_pool(size: int, num_features: int, *, grouped: bool = False) -> Dataset
     return Dataset(inputs, labels, expert, groups)
 
 
-def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
-    """Pairs of small nets, as in the experiments of Madras et al."""
-    learner = gradient.make_gradient_learner(
+def make_small_learner(hidden: int) -> Learner:
+    """A pair of small nets, as in the experiments of Madras et al."""
+    return gradient.make_gradient_learner(
         models.gated_pair(hidden),
         optimizers.make_adam(),
         mixture.batch_loss,
         lambda outputs, hparams: outputs,
     )
 
-    def runs_of(width: int) -> Sweep:
-        costs = np.linspace(0.0, 0.3, width)
-        return sweeps.grid((0,), {"cost": costs, "learning_rate": (0.01,)})
 
+def make_small_sweep(width: int) -> Sweep:
+    """As many runs of such pairs, at different costs of deferring."""
+    costs = np.linspace(0.0, 0.3, width)
+    return sweeps.grid((0,), {"cost": costs, "learning_rate": (0.01,)})
+
+
+def score_small(outputs: PyTree, valid: Dataset, hparams: HParams) -> jax.Array:
+    """Their score in validation: how far their loss is below zero."""
+    return -mixture.batch_loss(outputs, valid, hparams)
+
+
+def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
+    """Pairs of small nets in four ways."""
     first = hidden == config.hidden[0]
     yield from pair_variants(
         config,
@@ -161,11 +188,14 @@ def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[V
         make_pool(config.rows + config.valid_rows, NUM_FEATURES),
         config.rows,
         min(100, config.rows),
-        learner,
-        lambda outputs, valid, hparams: -mixture.batch_loss(outputs, valid, hparams),
-        runs_of(1),
-        [runs_of(width) for width in config.stacked_widths],
-        [runs_of(width) for width in (config.widths if first else config.other_widths)],
+        make_small_learner(hidden),
+        score_small,
+        make_small_sweep(1),
+        [make_small_sweep(width) for width in config.stacked_widths],
+        [
+            make_small_sweep(width)
+            for width in (config.widths if first else config.other_widths)
+        ],
     )
 
 
@@ -617,6 +647,52 @@ def stream_variants(
     )
 
 
+def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """One sweep of small nets on more and more devices, and on more processes.
+
+    In strong scaling the runs are as many, in weak scaling they grow with the devices.
+    Devices beyond the cores are simulated: they show what more of them cost, and not
+    what they gain.
+    """
+    sizes = config.scaling
+    cores = program.num_cores()
+    layouts = [(1, 1, 1), (1, cores, cores), (cores, 1, cores)]
+    layouts.append((1, sizes.simulated_devices, cores))
+
+    def time_layout(processes: int, devices: int, cores: int, runs: int) -> Timing:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "launch.local", f"--processes={processes}"]
+            command += ["--", "experiments.benchmark_scaling", f"--workdir={folder}"]
+            command += [f"--config.num_runs={runs}"]
+            for name in ("rows", "valid_rows", "epochs", "runs_per_device"):
+                command.append(f"--config.{name}={sizes[name]}")
+            subprocess.run(
+                command,
+                env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+                preexec_fn=lambda: os.sched_setaffinity(
+                    0, sorted(os.sched_getaffinity(0))[:cores]
+                ),
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+            return Timing(**json.loads(pathlib.Path(folder, "timing.json").read_text()))
+
+    for kind in ("strong", "weak"):
+        for processes, devices, used in layouts:
+            runs = sizes.strong_runs
+            if kind == "weak":
+                runs = sizes.weak_runs * processes * devices
+            name = ONE_CORE if used == 1 else f"{processes} x {devices}, {used} cores"
+            yield Variant(
+                f"{kind} scaling, processes x devices",
+                name,
+                runs,
+                "epochs of a run",
+                float("nan"),
+                functools.partial(time_layout, processes, devices, used, runs),
+            )
+
+
 def wide_resnet_flops(depth: int, width: int) -> float:
     """Operations of a training step on one 32 x 32 image, convolutions only.
 
@@ -657,7 +733,7 @@ def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
         for number, variant in enumerate(variants):
             jax.clear_caches()
             timings[number].append(variant.time())
-            memory[number] = peak_memory_mib()
+            memory[number] = timings[number][-1].memory_mib or peak_memory_mib()
             print(
                 f"{repeat + 1}/{repeats} {variant.workload}: {variant.name},"
                 f" width {variant.width}: "
@@ -692,6 +768,7 @@ def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
         ("ratio_to_stacked_torch", STACKED_TORCH),
         ("ratio_to_sequential_jax", SEQUENTIAL_JAX),
         ("ratio_to_sequential_numpy", SEQUENTIAL_NUMPY),
+        ("ratio_to_one_core", ONE_CORE),
     ):
         # Against the best of the peer's rows: threads and widths are its own choice.
         peer_rows = table[table.variant.str.startswith(name)]
@@ -718,13 +795,15 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
         bars = axes.barh(names, rows.steady_rate, color=colors)
         ratios = rows.steady_ratio_to_sequential_torch.fillna(
             rows.steady_ratio_to_sequential_numpy
-        )
+        ).fillna(rows.steady_ratio_to_one_core)
         axes.bar_label(bars, [f"{value:.3g} x" for value in ratios])
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(workload, loc="left")
         axes.set_xlabel(f"{rows.unit.iloc[0]} a second, compilation left out")
-    figure.suptitle("Labels: rate relative to PyTorch or NumPy, one run after another")
+    figure.suptitle(
+        "Labels: rate relative to PyTorch or NumPy, one run after another, or to 1 core"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -746,6 +825,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         "streams": lambda: [
             v for m in config.streams.annotators for v in stream_variants(config, m)
         ],
+        "scaling": lambda: list(scaling_variants(config)),
         "wide_resnet": lambda: list(wide_resnet_variants(config)),
         "large_wide_resnet": lambda: list(large_wide_resnet_variants(config)),
     }

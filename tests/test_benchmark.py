@@ -63,6 +63,20 @@ def test_wide_resnets(tmp_path):
     assert (table.share_of_peak > 0).all()
 
 
+@pytest.mark.slow
+def test_scaling(tmp_path):
+    table = run(tmp_path, ("scaling",))
+    check(table)
+    strong, weak = (rows for _, rows in table.groupby("workload"))
+    assert list(strong.width) == [4] * 4
+    cores = program.num_cores()
+    assert list(weak.width) == [2, 2 * cores, 2 * cores, 6]
+    for rows in (strong, weak):
+        assert rows.variant.iloc[0] == benchmark.ONE_CORE
+        assert rows.steady_ratio_to_one_core.iloc[0] == 1.0
+    assert (table.peak_memory_mib > 0).all()
+
+
 def test_unknown_workload(tmp_path):
     config = benchmark_config.get_config("smoke")
     config.workloads = ("nonsense",)

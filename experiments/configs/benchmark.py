@@ -15,7 +15,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
     config.repeats = 3
-    config.workloads = ("small", "fair", "digits", "streams", "wide_resnet")
+    config.workloads = (
+        "small",
+        "fair",
+        "digits",
+        "streams",
+        "scaling",
+        "wide_resnet",
+    )
     # Pairs of small nets, 20 features, batch 100, validated after every epoch.
     config.hidden = (5, 20)
     config.rows = 4940
@@ -37,6 +44,10 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     # Closed-loop allocation, one arrival at a time; few streams for the NumPy loop.
     config.streams = {"arrivals": 10000, "annotators": (20, 100), "streams": 1024}
     config.streams.peer_streams = 3
+    # The small nets on more devices and processes; for weak scaling, runs of a device.
+    config.scaling = {"strong_runs": 1024, "weak_runs": 256, "simulated_devices": 8}
+    config.scaling.update({"rows": 4940, "valid_rows": 1235, "epochs": 50})
+    config.scaling.runs_per_device = 128
     # A WideResNet-10-2 training step on 32 x 32 images.
     config.wide_resnet = {"depth": 10, "width": 2, "batch": 32, "seeds": 4, "steps": 10}
     # Images a second of a network of the paper's size; added where there is a GPU.
@@ -61,6 +72,9 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.digits_peer_epochs = 1
         config.streams = {"arrivals": 30, "annotators": (3,), "streams": 4}
         config.streams.peer_streams = 2
+        config.scaling = {"strong_runs": 4, "weak_runs": 2, "simulated_devices": 3}
+        config.scaling.update({"rows": 200, "valid_rows": 100, "epochs": 3})
+        config.scaling.runs_per_device = 2
         config.wide_resnet = {
             "depth": 10,
             "width": 1,
