@@ -666,15 +666,18 @@ def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
             command += [f"--config.num_runs={runs}"]
             for name in ("rows", "valid_rows", "epochs", "runs_per_device"):
                 command.append(f"--config.{name}={sizes[name]}")
-            subprocess.run(
-                command,
-                env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
-                preexec_fn=lambda: os.sched_setaffinity(
-                    0, sorted(os.sched_getaffinity(0))[:cores]
-                ),
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
+            every = os.sched_getaffinity(0)
+            # Inherited by the processes that this thread starts.
+            os.sched_setaffinity(0, sorted(every)[:cores])
+            try:
+                subprocess.run(
+                    command,
+                    env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
+                    stdout=subprocess.DEVNULL,
+                    check=True,
+                )
+            finally:
+                os.sched_setaffinity(0, every)
             return Timing(**json.loads(pathlib.Path(folder, "timing.json").read_text()))
 
     for kind in ("strong", "weak"):

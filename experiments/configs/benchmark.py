@@ -2,8 +2,8 @@
 
   python -m experiments.benchmark --workdir=runs/benchmark
 
-About 20 minutes on 2 CPU cores with nothing else running; needs the extra
-``bench``.
+About 25 minutes on 2 CPU cores with nothing else running, 5 of them for ``scaling``;
+needs the extra ``bench``.
 """
 
 import ml_collections
