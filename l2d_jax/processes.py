@@ -130,7 +130,8 @@ def compile_once(jitted: Any) -> Callable[..., PyTree]:
 @functools.cache
 def _is_compiled_once() -> bool:
     """Whether several processes run under one kernel, and none keeps programs."""
-    if count() == 1 or any_of(jax.config.jax_compilation_cache_dir is not None)[0]:
+    keeps = jax.config.values["jax_compilation_cache_dir"] is not None
+    if count() == 1 or any_of(keeps)[0]:
         return False
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
