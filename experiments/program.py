@@ -10,7 +10,6 @@ cluster that JAX knows (``--distributed``). The first of them alone writes and p
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -31,7 +30,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from l2d_jax import data, processes, sweeps
+from l2d_jax import checkpoints, data, processes, sweeps
 
 REQUEUE_STATUS = os.EX_TEMPFAIL
 """Exit status, 75, of a program that was told to stop: start it again, it goes on."""
@@ -39,16 +38,6 @@ REQUEUE_STATUS = os.EX_TEMPFAIL
 # What a scheduler or a user sends to say so; SIGUSR1 is Slurm's warning.
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _STOPPED = "Stopped; the same command goes on from here."
-# A disk that is full, or may not be written.
-_DISK_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EIO,
-)
 # How long a process that ends waits for the others, which may be waiting for it.
 _SHUTDOWN_SECONDS = 10
 
@@ -136,7 +125,7 @@ def run(main: Main, default_config: str | None = None) -> None:
         except (ConfigError, data.DataError) as error:
             _fail(_one_line(error))
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
+            if error.errno not in checkpoints.DISK_ERRORS:
                 raise
             _fail(
                 f"{error.filename or folder}: {error.strerror}; what was finished is"

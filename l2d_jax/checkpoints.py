@@ -26,20 +26,16 @@ import orbax.checkpoint as ocp
 from l2d_jax import processes
 from l2d_jax.types import PyTree
 
-# What the system says of a disk that is full or may not be written, in the words that
-# orbax passes on.
-_DISK_ERRORS = {
-    os.strerror(number): number
-    for number in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EIO,
-    )
-}
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+)
+"""The system's numbers for a disk that is full or may not be written."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -92,10 +88,11 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
 def _disk_error(error: BaseException | None) -> int | None:
     """Number of the system's error that is behind an error, if there is one."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS.values():
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             return error.errno
-        for text, number in _DISK_ERRORS.items():
-            if text in str(error):
+        for number in DISK_ERRORS:
+            # The words that orbax passes on.
+            if os.strerror(number) in str(error):
                 return number
         error = error.__cause__ or error.__context__
     return None
