@@ -33,9 +33,10 @@ from experiments import (
 )
 from experiments.allocation_methods import METHODS
 from experiments.program import ConfigError
-from l2d_jax import allocation, biased_groups, placement, processes
-from l2d_jax.allocation import Committee
-from l2d_jax.learners import closed_loop
+from l2d_jax.crowds import allocation, closed_loop
+from l2d_jax.crowds.allocation import Committee
+from l2d_jax.engine import placement, processes
+from l2d_jax.simulate import biased_groups
 
 SETTINGS = {
     "clusters": ("dataset", "method", "strength", "misplaced", "split"),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import figures
-from l2d_jax import biased_groups
+from l2d_jax.simulate import biased_groups
 
 STYLES = {
     "competence": ("competence (ours)", "C0", "-"),

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from l2d_jax import allocation, models, optimizers, streams
-from l2d_jax.allocation import Annotators, Arrivals, Committee
-from l2d_jax.learners import closed_loop, competence, dawid_skene
+from l2d_jax import models, optimizers
+from l2d_jax.crowds import allocation, closed_loop, competence, dawid_skene, streams
+from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 from l2d_jax.types import HParams, ModelFns, PyTree
 
 NUM_ITERATIONS = 50

@@ -34,7 +34,13 @@ import numpy as np
 import pandas as pd
 
 from experiments import benchmark_streams, images, program, tables
-from l2d_jax import chunks, data, models, optimizers, placement, sweeps, training
+from l2d_jax import data, models, optimizers
+from l2d_jax.engine import (
+    chunks,
+    placement,
+    sweeps,
+    training,
+)
 from l2d_jax.learners import deferral, gradient, mixture
 from l2d_jax.types import (
     Dataset,

@@ -13,7 +13,12 @@ from collections.abc import Callable
 import ml_collections
 
 from experiments import benchmark, images, program
-from l2d_jax import placement, processes, sweeps, training
+from l2d_jax.engine import (
+    placement,
+    processes,
+    sweeps,
+    training,
+)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax import allocation, models, optimizers, streams
-from l2d_jax.allocation import Annotators, Arrivals, Committee
-from l2d_jax.learners import closed_loop
+from l2d_jax import models, optimizers
+from l2d_jax.crowds import allocation, closed_loop, streams
+from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 from l2d_jax.types import HParams, PyTree
 
 NUM_FEATURES = 8

@@ -17,16 +17,10 @@ import pandas as pd
 
 from experiments import fields, program, tables
 from experiments.program import ConfigError
-from l2d_jax import (
-    allocation,
-    biased_groups,
-    chunks,
-    placement,
-    streams,
-    training,
-)
-from l2d_jax.allocation import Arrivals, Committee
-from l2d_jax.learners import reward_penalty
+from l2d_jax.crowds import allocation, reward_penalty, streams
+from l2d_jax.crowds.allocation import Arrivals, Committee
+from l2d_jax.engine import chunks, placement, training
+from l2d_jax.simulate import biased_groups
 from l2d_jax.types import PyTree
 
 METHODS = {"everyone": True, "consulted": False}

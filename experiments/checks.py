@@ -7,7 +7,7 @@ import ml_collections
 
 from experiments import fields, human_models, images, people
 from experiments.program import ConfigError
-from l2d_jax import placement
+from l2d_jax.engine import placement
 
 METHODS = ("deferral", "classifier", "expert", "confidence")
 MODELS = {"mlp": ("hidden",), "wide_resnet": ("depth", "width", "stem_stride", "dtype")}

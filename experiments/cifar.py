@@ -32,7 +32,13 @@ from experiments import (
     program,
     tables,
 )
-from l2d_jax import data, decisions, orders, processes, sweeps, training
+from l2d_jax import data, decisions
+from l2d_jax.engine import (
+    orders,
+    processes,
+    sweeps,
+    training,
+)
 from l2d_jax.types import Dataset, Decision, Sweep
 
 HPARAMS = ("num_perfect", "alpha", "learning_rate", "weight_decay")

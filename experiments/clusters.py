@@ -17,7 +17,9 @@ import pandas as pd
 from experiments import allocation_methods, allocation_tables, fields, program
 from experiments.allocation_methods import METHODS, Sizes
 from experiments.program import ConfigError
-from l2d_jax import allocation, chunks, clusters, placement, training
+from l2d_jax.crowds import allocation
+from l2d_jax.engine import chunks, placement, training
+from l2d_jax.simulate import clusters
 from l2d_jax.types import PyTree
 
 NUM_CLUSTERS = 3

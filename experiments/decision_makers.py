@@ -17,7 +17,8 @@ import ml_collections
 import numpy as np
 
 from experiments import program
-from l2d_jax import data, sweeps
+from l2d_jax import data
+from l2d_jax.engine import sweeps
 from l2d_jax.types import Dataset, Learner
 
 DATASETS = ("synthetic", "compas", "health")

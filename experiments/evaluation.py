@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from l2d_jax import chunks, metrics, placement
+from l2d_jax import metrics
+from l2d_jax.engine import chunks, placement
 from l2d_jax.types import Array, Decision, PyTree, Sweep
 
 METRICS = (

@@ -16,14 +16,8 @@ import numpy as np
 
 from experiments import images, program
 from experiments.people import Answered, People
-from l2d_jax import (
-    chunks,
-    finetuning,
-    orders,
-    population,
-    propagation,
-    training,
-)
+from l2d_jax.engine import chunks, orders, training
+from l2d_jax.people import finetuning, population, propagation
 from l2d_jax.types import Array, Dataset, PyTree
 
 METHODS = (

@@ -11,15 +11,14 @@ import ml_collections
 from l2d_jax import (
     augmentation,
     data,
-    experts,
     metrics,
     models,
     optimizers,
-    placement,
-    training,
 )
+from l2d_jax.engine import placement, training
 from l2d_jax.learners import confidence, deferral
-from l2d_jax.types import Array, Batch, Dataset, Decision, HParams
+from l2d_jax.simulate import experts
+from l2d_jax.types import Array, Batch, Dataset, Decision, HParams, ModelFns
 
 EXPERTS = {"specialist": experts.specialist}
 """Synthetic experts by name: ``(num_perfect, num_classes) -> Expert``."""
@@ -74,9 +73,7 @@ def expert_model_score(prob: jax.Array, batch: Batch, hparams: HParams) -> jax.A
     return jnp.mean(jnp.log(jnp.maximum(jnp.where(correct, prob, 1.0 - prob), 1e-7)))
 
 
-def make_model(
-    model: ml_collections.ConfigDict, num_outputs: int | None
-) -> models.ModelFns:
+def make_model(model: ml_collections.ConfigDict, num_outputs: int | None) -> ModelFns:
     """The network that a config of fields ``name`` and its sizes describes.
 
     None for ``num_outputs`` gives its features.

@@ -20,19 +20,17 @@ import numpy as np
 import pandas as pd
 
 from experiments import fields, program
-from l2d_jax import (
+from l2d_jax import metrics, models, optimizers
+from l2d_jax.data.annotated import Annotated
+from l2d_jax.engine import (
     chunks,
-    finetuning,
-    metrics,
-    models,
-    optimizers,
     orders,
     placement,
     training,
 )
-from l2d_jax.data.annotated import Annotated
+from l2d_jax.engine.sweeps import Progress
 from l2d_jax.learners import joint
-from l2d_jax.sweeps import Progress
+from l2d_jax.people import finetuning
 from l2d_jax.types import Array, Dataset, HParams, PyTree, TrainState, Variables
 
 TRAINED = {

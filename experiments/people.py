@@ -13,7 +13,8 @@ import ml_collections
 import numpy as np
 
 from experiments.program import ConfigError
-from l2d_jax import data, experts
+from l2d_jax import data
+from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset
 
 

@@ -33,7 +33,8 @@ from experiments import (
 )
 from experiments.human_models import Bank, Imputed
 from experiments.people import Images, People
-from l2d_jax import data, metrics, optimizers, processes, sweeps, training
+from l2d_jax import data, metrics, optimizers
+from l2d_jax.engine import processes, sweeps, training
 from l2d_jax.learners import confidence, deferral
 from l2d_jax.types import Array, Batch, Dataset, Decision, HParams, Sweep
 

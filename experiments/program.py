@@ -30,7 +30,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from l2d_jax import checkpoints, data, processes, sweeps
+from l2d_jax import data
+from l2d_jax.engine import checkpoints, processes, sweeps
 
 REQUEUE_STATUS = os.EX_TEMPFAIL
 """Exit status, 75, of a program that was told to stop: start it again, it goes on."""

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from experiments import program
-from l2d_jax import processes
+from l2d_jax.engine import processes
 
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval."""

@@ -39,16 +39,18 @@ from l2d_jax import (
     metrics,
     models,
     optimizers,
+)
+from l2d_jax.data import synthetic
+from l2d_jax.data import tabular as tabular_data
+from l2d_jax.engine import (
     orders,
     placement,
-    posthoc,
     processes,
     sweeps,
     training,
 )
-from l2d_jax.data import synthetic
-from l2d_jax.data import tabular as tabular_data
-from l2d_jax.learners import bayesian, mixture
+from l2d_jax.learners import batches, bayesian, mixture
+from l2d_jax.policies import thresholds as policy
 from l2d_jax.types import (
     Batch,
     Dataset,
@@ -490,7 +492,7 @@ def _measure_runs(
         return measure_system(
             prediction[rows],
             defer[rows],
-            training.take(dataset, rows),
+            batches.take(dataset, rows),
             unreliable[rows],
         )
 
@@ -525,7 +527,7 @@ def make_passing(
         train_rows: jax.Array,
         rows: jax.Array,
     ) -> jax.Array:
-        batch = training.take(dataset, rows)
+        batch = batches.take(dataset, rows)
         decided = jax.tree.map(lambda leaf: leaf[rows], decision)
         groups = jnp.asarray(dataset.groups)
 
@@ -544,7 +546,7 @@ def make_passing(
 
         def by_probability(expert_probs: jax.Array) -> jax.Array:
             probs = decision.class_probs[:, 1]
-            thresholds = posthoc.search(
+            thresholds = policy.search(
                 key,
                 probs[train_rows],
                 groups[train_rows],
@@ -556,7 +558,7 @@ def make_passing(
                 hparams["alpha"],
                 num_draws,
             )
-            return posthoc.apply_thresholds(thresholds, probs, groups)
+            return policy.apply_thresholds(thresholds, probs, groups)
 
         assert batch.expert_labels is not None
         find = by_score if by_uncertainty else by_probability

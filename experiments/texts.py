@@ -25,9 +25,11 @@ from experiments import (
 )
 from experiments.allocation_methods import METHODS, Sizes
 from experiments.program import ConfigError
-from l2d_jax import allocation, chunks, data, placement, training
-from l2d_jax.allocation import Annotators, Arrivals
+from l2d_jax import data
+from l2d_jax.crowds import allocation
+from l2d_jax.crowds.allocation import Annotators, Arrivals
 from l2d_jax.data import Annotated
+from l2d_jax.engine import chunks, placement, training
 from l2d_jax.types import PyTree
 
 LOADERS: dict[str, Callable[..., Annotated]] = {

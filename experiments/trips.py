@@ -23,21 +23,20 @@ import numpy as np
 import pandas as pd
 
 from experiments import fields, program, tables, trips_figures
-from l2d_jax import (
+from l2d_jax import models, optimizers
+from l2d_jax.engine import (
     chunks,
-    finetuning,
-    hierarchical,
-    models,
-    optimizers,
     orders,
     placement,
     processes,
     sweeps,
     training,
-    trips,
 )
 from l2d_jax.learners import cost_sensitive
-from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.learners.batches import weighted_mean
+from l2d_jax.learners.gradient import make_gradient_learner
+from l2d_jax.people import finetuning, hierarchical
+from l2d_jax.simulate import trips
 from l2d_jax.types import Array, Batch, Dataset, HParams, Learner, PyTree
 
 METHODS = ("none", "finetune", "self_training", "hierarchical")

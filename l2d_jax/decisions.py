@@ -7,23 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax._checks import require_exact_shape, require_matrix
 from l2d_jax.types import Array, Decision
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...], axes: str) -> None:
-    if jnp.shape(array) != shape:
-        raise ValueError(
-            f"{name} must have shape {axes} = {shape}, got {jnp.shape(array)}"
-        )
-
-
-def _check_matrix(name: str, array: Array, axes: str, min_columns: int) -> None:
-    shape = jnp.shape(array)
-    if len(shape) != 2 or shape[1] < min_columns:
-        raise ValueError(
-            f"{name} must have shape {axes} with at least {min_columns} columns, "
-            f"got {shape}"
-        )
 
 
 def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
@@ -64,8 +49,8 @@ def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
       2020. The estimator at ``alpha`` = 1: Verma and Nalisnick, "Calibrated Learning to
       Defer with One-vs-All Classifiers", 2022.
     """
-    _check_matrix("logits", logits, "[B, K+1]", 2)
-    _check_shape("alpha", jnp.asarray(alpha), (), "[]")
+    require_matrix("logits", logits, "[B, K+1]", 2)
+    require_exact_shape("alpha", jnp.asarray(alpha), (), "[]")
     if not isinstance(alpha, jax.core.Tracer) and not 0 <= float(alpha) < np.inf:
         raise ValueError(f"alpha must be finite and >= 0, got {alpha}")
     logits = jnp.asarray(logits)
@@ -109,9 +94,11 @@ def confidence_decision(class_logits: Array, expert_correct_prob: Array) -> Deci
       Raghu et al., "The Algorithmic Automation Problem", 2019; the "confidence"
       baseline of Mozannar and Sontag, 2020.
     """
-    _check_matrix("class_logits", class_logits, "[B, K]", 1)
+    require_matrix("class_logits", class_logits, "[B, K]", 1)
     num_examples = jnp.shape(class_logits)[0]
-    _check_shape("expert_correct_prob", expert_correct_prob, (num_examples,), "[B]")
+    require_exact_shape(
+        "expert_correct_prob", expert_correct_prob, (num_examples,), "[B]"
+    )
     class_probs = jax.nn.softmax(jnp.asarray(class_logits), axis=1)
     expert_correct_prob = jnp.asarray(expert_correct_prob)
     defer_score = expert_correct_prob - jnp.max(class_probs, axis=1)
@@ -138,7 +125,7 @@ def classifier_decision(class_logits: Array) -> Decision:
     Raises:
       ValueError: if ``class_logits`` is not a matrix with K >= 1.
     """
-    _check_matrix("class_logits", class_logits, "[B, K]", 1)
+    require_matrix("class_logits", class_logits, "[B, K]", 1)
     class_probs = jax.nn.softmax(jnp.asarray(class_logits), axis=1)
     defer_score = -jnp.max(class_probs, axis=1)
     return Decision(
@@ -197,8 +184,8 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
         a scalar or, when concrete, leaves [0, 1].
     """
     size = jnp.size(defer_score)
-    _check_shape("defer_score", defer_score, (max(size, 1),), "[B]")
-    _check_shape("coverage", jnp.asarray(coverage), (), "[]")
+    require_exact_shape("defer_score", defer_score, (max(size, 1),), "[B]")
+    require_exact_shape("coverage", jnp.asarray(coverage), (), "[]")
     if not isinstance(coverage, jax.core.Tracer) and not 0 <= float(coverage) <= 1:
         raise ValueError(f"coverage must be in [0, 1], got {coverage}")
     scores = jnp.sort(jnp.asarray(defer_score))
@@ -224,6 +211,6 @@ def apply_threshold(decision: Decision, threshold: Array | float) -> Decision:
     Raises:
       ValueError: if ``threshold`` is not a scalar.
     """
-    _check_shape("threshold", jnp.asarray(threshold), (), "[]")
+    require_exact_shape("threshold", jnp.asarray(threshold), (), "[]")
     defer_score = jnp.asarray(decision.defer_score) - threshold
     return decision._replace(defer=defer_score > 0, defer_score=defer_score)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from l2d_jax.losses import (
-    _poison_unless,
-    _require_integer,
-    _require_same_shape,
-    _require_shape,
+from l2d_jax._checks import (
+    poison_unless,
+    require_all,
+    require_integer,
+    require_same_shape,
+    require_shape,
 )
 
 
@@ -56,7 +57,7 @@ def equalized_odds_regularizer(
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 12. The authors' code
       compares a missing cell's rate as 0; here the label then contributes nothing.
     """
-    _require_shape("probs", probs, "[B]", remedy="pass one probability an example")
+    require_shape("probs", probs, "[B]", remedy="pass one probability an example")
     weights = _check_batch("probs", probs, labels, groups, weights)
     return _mean_gap(jnp.asarray(probs), labels, groups, weights)
 
@@ -94,8 +95,8 @@ def equalized_odds_gap(
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 12 at probabilities 0
       and 1: its disparate impact, DI.
     """
-    _require_shape("decisions", decisions, "[B]", remedy="pass one decision an example")
-    _require_integer(
+    require_shape("decisions", decisions, "[B]", remedy="pass one decision an example")
+    require_integer(
         "decisions", decisions, "threshold probabilities first, e.g. probs > 0.5"
     )
     weights = _check_batch("decisions", decisions, labels, groups, weights)
@@ -138,10 +139,10 @@ def group_rates(
     References:
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Section 3.3.
     """
-    _require_shape(
+    require_shape(
         "predictions", predictions, "[B]", remedy="pass one prediction an example"
     )
-    _require_integer(
+    require_integer(
         "predictions", predictions, "threshold probabilities first, e.g. probs > 0.5"
     )
     weights = _check_batch("predictions", predictions, labels, groups, weights)
@@ -177,7 +178,7 @@ def _mean_gap(
     differences = jnp.where((mass > 0).all(1), rates[:, 0] - rates[:, 1], 0.0)
     # Not abs, whose slope at 0 is 1: equal rates favour neither group.
     gaps = differences * jax.lax.stop_gradient(jnp.sign(differences))
-    return _poison_unless(all_valid, 0.5 * gaps.sum())
+    return poison_unless(all_valid, 0.5 * gaps.sum())
 
 
 def _cell_errors(
@@ -215,25 +216,21 @@ def _check_batch(
         ("groups", groups),
         ("weights", weights),
     ):
-        _require_shape(other_name, other, "[B]", remedy=f"give it the shape of {name}")
-        _require_same_shape(other_name, other, name, values)
-    _require_integer("labels", labels)
-    _require_integer("groups", groups)
+        require_shape(other_name, other, "[B]", remedy=f"give it the shape of {name}")
+        require_same_shape(other_name, other, name, values)
+    require_integer("labels", labels)
+    require_integer("groups", groups)
 
     arrays = (values, labels, groups, weights)
     if not any(isinstance(array, jax.core.Tracer) for array in arrays):
         values, labels, groups, weights = map(np.asarray, jax.device_get(arrays))
-        _require_all("weights", weights, weights >= 0, "be >= 0")
-        counted = weights > 0
-        in_range = (values >= 0) & (values <= 1)
-        _require_all(name, values, in_range | ~counted, "be in [0, 1]")
+        require_all("weights", weights, lambda v: v >= 0, "be >= 0")
+        ignored = weights == 0
+        require_all(
+            name, values, lambda v: ((v >= 0) & (v <= 1)) | ignored, "be in [0, 1]"
+        )
         for other_name, other in (("labels", labels), ("groups", groups)):
-            is_binary = (other == 0) | (other == 1)
-            _require_all(other_name, other, is_binary | ~counted, "be 0 or 1")
+            require_all(
+                other_name, other, lambda v: np.isin(v, (0, 1)) | ignored, "be 0 or 1"
+            )
     return weights
-
-
-def _require_all(name: str, values: np.ndarray, holds: np.ndarray, must: str) -> None:
-    if not holds.all():
-        row = int(np.argmin(holds))
-        raise ValueError(f"{name} must {must}, got {values[row]} in row {row}")

@@ -7,12 +7,19 @@ Wrong values raise where they are concrete (outside `jax.jit`, `jax.vmap` and
 NaN, and other values are used as given.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from l2d_jax._checks import (
+    poison_unless,
+    require_label,
+    require_not_nan,
+    require_probability,
+    require_same_shape,
+    require_shape,
+    require_values,
+)
 
 
 def deferral_cross_entropy(
@@ -50,13 +57,13 @@ def deferral_cross_entropy(
       2020, the loss L_CE^alpha. Raman and Yee, "Improving Learning-to-Defer Algorithms
       Through Fine-Tuning", 2021, for an imputed ``expert_correct``.
     """
-    _require_shape("logits", logits, "[K+1]", min_size=2)
-    _require_label(label, jnp.shape(logits)[0] - 1, "K")
-    _require_shape("expert_correct", expert_correct, "[]")
-    _require_shape("alpha", alpha, "[]")
-    _require_not_nan("logits", logits)
-    _require_probability("expert_correct", expert_correct)
-    _require_values("alpha", alpha, "be >= 0", lambda v: v >= 0)
+    require_shape("logits", logits, "[K+1]", min_size=2)
+    require_label(label, jnp.shape(logits)[0] - 1, "K")
+    require_shape("expert_correct", expert_correct, "[]")
+    require_shape("alpha", alpha, "[]")
+    require_not_nan("logits", logits)
+    require_probability("expert_correct", expert_correct)
+    require_values("alpha", alpha, "be >= 0", lambda v: v >= 0)
 
     # log_softmax subtracts the maximum first: no exponential can overflow.
     log_probs = jax.nn.log_softmax(jnp.asarray(logits))
@@ -96,11 +103,11 @@ def cost_sensitive_cross_entropy(logits: ArrayLike, costs: ArrayLike) -> jax.Arr
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020, Eq. 3.
     """
-    _require_shape("logits", logits, "[A]", min_size=2)
-    _require_shape("costs", costs, "[A]", min_size=2)
-    _require_same_shape("costs", costs, "logits", logits)
-    _require_not_nan("logits", logits)
-    _require_values("costs", costs, "be finite", lambda v: abs(v) != float("inf"))
+    require_shape("logits", logits, "[A]", min_size=2)
+    require_shape("costs", costs, "[A]", min_size=2)
+    require_same_shape("costs", costs, "logits", logits)
+    require_not_nan("logits", logits)
+    require_values("costs", costs, "be finite", lambda v: abs(v) != float("inf"))
 
     log_probs = jax.nn.log_softmax(jnp.asarray(logits))
     costs = jnp.asarray(costs, log_probs.dtype)
@@ -128,9 +135,9 @@ def classification_cross_entropy(logits: ArrayLike, label: ArrayLike) -> jax.Arr
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 3: for K = 2 its
       :math:`-\ell(Y, \hat Y)`.
     """
-    _require_shape("logits", logits, "[K]", min_size=2)
-    _require_label(label, jnp.shape(logits)[0], "K")
-    _require_not_nan("logits", logits)
+    require_shape("logits", logits, "[K]", min_size=2)
+    require_label(label, jnp.shape(logits)[0], "K")
+    require_not_nan("logits", logits)
     return -_log_prob_of_class(jax.nn.log_softmax(jnp.asarray(logits)), label)
 
 
@@ -154,10 +161,10 @@ def expert_correctness_nll(logit: ArrayLike, expert_correct: ArrayLike) -> jax.A
       Raman and Yee, "Improving Learning-to-Defer Algorithms Through Fine-Tuning", 2021,
       Section 3.1: the model of human performance, which there codes right as 0.
     """
-    _require_shape("logit", logit, "[]")
-    _require_shape("expert_correct", expert_correct, "[]")
-    _require_not_nan("logit", logit)
-    _require_probability("expert_correct", expert_correct)
+    require_shape("logit", logit, "[]")
+    require_shape("expert_correct", expert_correct, "[]")
+    require_not_nan("logit", logit)
+    require_probability("expert_correct", expert_correct)
     return _bernoulli_nll(jnp.asarray(logit), jnp.asarray(expert_correct))
 
 
@@ -194,8 +201,8 @@ def mixture_nll(
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 9, with the cost of
       Eq. 7.
     """
-    _require_shape("expert_nll", expert_nll, "[]")
-    _require_not_nan("expert_nll", expert_nll)
+    require_shape("expert_nll", expert_nll, "[]")
+    require_not_nan("expert_nll", expert_nll)
     pass_loss = jnp.asarray(expert_nll) + _checked_cost(cost)
     return _gate(classifier_nll, pass_loss, defer_prob)
 
@@ -265,18 +272,18 @@ def allocation_log_loss(
       "Towards Unbiased and Accurate Deferral to Multiple Experts", 2021, for the
       centered form.
     """
-    _require_shape("weights", weights, "[M]", min_size=1)
-    _require_shape("expert_labels", expert_labels, "[M]", min_size=1)
-    _require_same_shape("expert_labels", expert_labels, "weights", weights)
-    _require_label(label, 2, "2")
-    _require_not_nan("weights", weights)
-    _require_probability("expert_labels", expert_labels)
+    require_shape("weights", weights, "[M]", min_size=1)
+    require_shape("expert_labels", expert_labels, "[M]", min_size=1)
+    require_same_shape("expert_labels", expert_labels, "weights", weights)
+    require_label(label, 2, "2")
+    require_not_nan("weights", weights)
+    require_probability("expert_labels", expert_labels)
 
     # A sum, since an accelerator may round the inputs of a matrix product.
     vote = jnp.sum(jnp.asarray(weights) * jnp.asarray(expert_labels))
     label = jnp.asarray(label)
     nll = _bernoulli_nll(2.0 * vote - 1.0 if centered else vote, label)
-    return _poison_unless((label == 0) | (label == 1), nll)
+    return poison_unless((label == 0) | (label == 1), nll)
 
 
 def agreement_nll(
@@ -310,14 +317,14 @@ def agreement_nll(
       Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
       Allocation", 2023, the update of the authors' code.
     """
-    _require_shape("logits", logits, "[M]", min_size=1)
+    require_shape("logits", logits, "[M]", min_size=1)
     for name, value in (("expert_labels", expert_labels), ("consulted", consulted)):
-        _require_shape(name, value, "[M]", min_size=1)
-        _require_same_shape(name, value, "logits", logits)
-    _require_shape("label", label, "[]")
-    _require_not_nan("logits", logits)
-    _require_probability("label", label)
-    _require_probability("consulted", consulted)
+        require_shape(name, value, "[M]", min_size=1)
+        require_same_shape(name, value, "logits", logits)
+    require_shape("label", label, "[]")
+    require_not_nan("logits", logits)
+    require_probability("label", label)
+    require_probability("consulted", consulted)
 
     ones = jnp.asarray(expert_labels) == 1
     agree = jnp.where(ones, label, 1.0 - jnp.asarray(label))
@@ -335,17 +342,17 @@ def _bernoulli_nll(logit: jax.Array, target: jax.Array) -> jax.Array:
 def _gate(
     classifier_nll: ArrayLike, pass_loss: jax.Array, defer_prob: ArrayLike
 ) -> jax.Array:
-    _require_shape("classifier_nll", classifier_nll, "[]")
-    _require_shape("defer_prob", defer_prob, "[]")
-    _require_not_nan("classifier_nll", classifier_nll)
-    _require_probability("defer_prob", defer_prob)
+    require_shape("classifier_nll", classifier_nll, "[]")
+    require_shape("defer_prob", defer_prob, "[]")
+    require_not_nan("classifier_nll", classifier_nll)
+    require_probability("defer_prob", defer_prob)
     classifier_nll, defer_prob = jnp.asarray(classifier_nll), jnp.asarray(defer_prob)
     return (1.0 - defer_prob) * classifier_nll + defer_prob * pass_loss
 
 
 def _checked_cost(cost: ArrayLike) -> jax.Array:
-    _require_shape("cost", cost, "[]")
-    _require_not_nan("cost", cost)
+    require_shape("cost", cost, "[]")
+    require_not_nan("cost", cost)
     return jnp.asarray(cost)
 
 
@@ -353,84 +360,7 @@ def _log_prob_of_class(log_probs: jax.Array, label: ArrayLike) -> jax.Array:
     # Indexing alone would wrap a negative label and clip a large one.
     label = jnp.asarray(label)
     valid = (label >= 0) & (label < log_probs.shape[0])
-    log_probs = _poison_unless(valid, log_probs)
+    log_probs = poison_unless(valid, log_probs)
     # A masked sum, since the gradient of indexing is a scatter.
     is_label = jnp.arange(log_probs.shape[0]) == jnp.where(valid, label, 0)
     return jnp.sum(log_probs, where=is_label)
-
-
-def _poison_unless(valid: jax.Array, value: jax.Array) -> jax.Array:
-    # A product, since the NaN of a select would leave the gradient a silent 0.
-    return value * jnp.where(valid, 1.0, jnp.nan)
-
-
-# Checks of arguments, which name the one at fault.
-
-
-def _require_shape(
-    name: str,
-    value: Any,
-    shape: str,
-    *,
-    min_size: int = 0,
-    remedy: str = "vmap over the batch",
-) -> None:
-    """Raises unless the value has the rank that a shape such as ``[B, K]`` spells."""
-    if not hasattr(value, "shape") and not isinstance(value, int | float):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an array of shape {shape}, got {kind}")
-    actual = jnp.shape(value)
-    axes = [axis for axis in shape.strip("[]").split(",") if axis]
-    if len(actual) != len(axes):
-        advice = f"; {remedy}" if len(actual) > len(axes) else ""
-        raise ValueError(f"{name} must have shape {shape}, got {actual}{advice}")
-    if axes and actual[0] < min_size:
-        raise ValueError(
-            f"{name} must have shape {shape} with at least {min_size} entries, "
-            f"got {actual}"
-        )
-
-
-def _require_same_shape(name: str, value: Any, other_name: str, other: Any) -> None:
-    if jnp.shape(value) != jnp.shape(other):
-        raise ValueError(
-            f"{name} must have the shape {jnp.shape(other)} of {other_name}, "
-            f"got {jnp.shape(value)}"
-        )
-
-
-def _require_integer(name: str, value: Any, remedy: str = "convert it") -> None:
-    dtype = jnp.result_type(value)
-    if not (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
-        raise TypeError(f"{name} must be of an integer dtype, got {dtype}; {remedy}")
-
-
-def _require_label(label: Any, num_classes: int, symbol: str) -> None:
-    _require_shape("label", label, "[]")
-    _require_integer("label", label)
-    known = f" = [0, {num_classes})" if symbol != str(num_classes) else ""
-    _require_values(
-        "label", label, f"be in [0, {symbol}){known}", lambda v: 0 <= v < num_classes
-    )
-
-
-def _require_not_nan(name: str, value: Any) -> None:
-    _require_values(name, value, "be finite", lambda v: True)
-
-
-def _require_probability(name: str, value: Any) -> None:
-    _require_values(name, value, "be in [0, 1]", lambda v: 0 <= v <= 1)
-
-
-def _require_values(
-    name: str, value: Any, must: str, holds: Callable[[Any], Any]
-) -> None:
-    """Raises where a concrete value has an entry that is NaN or fails ``holds``."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    host = jax.device_get(value)
-    for entry in host.ravel() if jnp.ndim(host) else [host]:
-        if entry != entry:
-            raise ValueError(f"{name} must {must}, got NaN")
-        if not holds(entry):
-            raise ValueError(f"{name} must {must}, got {entry}")

@@ -9,27 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax._checks import require_vectors
 from l2d_jax.types import Array, Decision
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...], axes: str) -> None:
-    if jnp.shape(array) != shape:
-        raise ValueError(
-            f"{name} must have shape {axes} = {shape}, got {jnp.shape(array)}"
-        )
-
-
-def _check_vectors(axis: str, reference: Array, **arrays: Array) -> None:
-    """Raises unless every array is a vector as long as the reference."""
-    size = (*jnp.shape(reference), 1)[0]
-    for name, array in arrays.items():
-        _check_shape(name, array, (size,), f"[{axis}]")
 
 
 def _batch_weights(weights: Array | None, values: Array) -> jax.Array:
     if weights is None:
         return jnp.ones(jnp.shape(values), float)
-    _check_vectors("B", values, weights=weights)
+    require_vectors("B", values, weights=weights)
     return jnp.asarray(weights, float)
 
 
@@ -59,7 +46,7 @@ def accuracy(predictions: Array, labels: Array, weights: Array | None = None) ->
     Raises:
       ValueError: if an argument is not a vector of one shared length.
     """
-    _check_vectors("B", labels, labels=labels, predictions=predictions)
+    require_vectors("B", labels, labels=labels, predictions=predictions)
     correct = jnp.asarray(predictions) == jnp.asarray(labels)
     return _weighted_mean(correct, _batch_weights(weights, labels))
 
@@ -77,7 +64,7 @@ def coverage(defer: Array, weights: Array | None = None) -> Array:
     Raises:
       ValueError: if an argument is not a vector of one shared length.
     """
-    _check_vectors("B", defer, defer=defer)
+    require_vectors("B", defer, defer=defer)
     return _weighted_mean(~jnp.asarray(defer, bool), _batch_weights(weights, defer))
 
 
@@ -107,7 +94,7 @@ def system_accuracy(
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020.
     """
-    _check_vectors(
+    require_vectors(
         "B",
         labels,
         labels=labels,
@@ -143,7 +130,7 @@ def subgroup_accuracy(
     """
     if num_subgroups < 1:
         raise ValueError(f"num_subgroups must be at least 1, got {num_subgroups}")
-    _check_vectors("B", correct, correct=correct, subgroup=subgroup)
+    require_vectors("B", correct, correct=correct, subgroup=subgroup)
     correct = jnp.asarray(correct, float)
     weights = _batch_weights(weights, correct)
     members = jnp.asarray(subgroup)[:, None] == jnp.arange(num_subgroups)
@@ -205,7 +192,7 @@ def calibration_error(
     """
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1, got {num_bins}")
-    _check_vectors("B", probs, probs=probs, outcomes=outcomes)
+    require_vectors("B", probs, probs=probs, outcomes=outcomes)
     probs = jnp.asarray(probs, float)
     weights = _batch_weights(weights, probs)
     gaps = jnp.where(weights > 0, weights * (jnp.asarray(outcomes, float) - probs), 0)
@@ -234,7 +221,7 @@ def roc_auc(scores: Array, labels: Array, weights: Array | None = None) -> Array
     Raises:
       ValueError: the arguments differ in shape.
     """
-    _check_vectors("B", scores, scores=scores, labels=labels)
+    require_vectors("B", scores, scores=scores, labels=labels)
     weights = _batch_weights(weights, scores)
     order = jnp.argsort(scores)
     ranked = jnp.asarray(scores)[order]
@@ -279,7 +266,7 @@ def team_metrics(
     Raises:
       ValueError: if an argument is not a vector of one shared length.
     """
-    _check_vectors(
+    require_vectors(
         "B",
         labels,
         labels=labels,
@@ -343,14 +330,14 @@ def coverage_accuracy_curve(
       ValueError: if an argument over examples is not a vector of one shared length, or
         ``coverages`` is not a vector or, when concrete, leaves [0, 1].
     """
-    _check_vectors(
+    require_vectors(
         "B",
         defer_score,
         defer_score=defer_score,
         classifier_correct=classifier_correct,
         expert_correct=expert_correct,
     )
-    _check_vectors("P", coverages, coverages=coverages)
+    require_vectors("P", coverages, coverages=coverages)
     if not isinstance(coverages, jax.core.Tracer) and not np.all(
         (np.asarray(coverages) >= 0) & (np.asarray(coverages) <= 1)
     ):
@@ -404,7 +391,7 @@ def best_coverage_accuracy_curve(
     Raises:
       ValueError: as for `coverage_accuracy_curve`.
     """
-    _check_vectors(
+    require_vectors(
         "B",
         expert_correct,
         expert_correct=expert_correct,
@@ -433,7 +420,7 @@ def area_under_curve(coverages: Array, accuracies: Array) -> Array:
     Raises:
       ValueError: if an argument is not a vector of one shared length.
     """
-    _check_vectors("P", coverages, coverages=coverages, accuracies=accuracies)
+    require_vectors("P", coverages, coverages=coverages, accuracies=accuracies)
     x, y = jnp.asarray(coverages, float), jnp.asarray(accuracies, float)
     # Sorted, the undefined points come last; there they repeat the last defined one
     # and so span no width.

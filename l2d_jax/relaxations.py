@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from l2d_jax.losses import (
-    _poison_unless,
-    _require_not_nan,
-    _require_shape,
-    _require_values,
+from l2d_jax._checks import (
+    poison_unless,
+    require_not_nan,
+    require_shape,
+    require_values,
 )
 
 
@@ -44,13 +44,11 @@ def sample_binary_concrete(
       Zemel, "Predict Responsibly", 2018, Section 3.2; the authors' code uses the
       temperature 0.5.
     """
-    _require_shape(
-        "temperature", temperature, "[]", remedy="vmap over the temperatures"
-    )
-    _require_values("temperature", temperature, "be > 0", lambda v: v > 0)
-    _require_not_nan("logit", logit)
+    require_shape("temperature", temperature, "[]", remedy="vmap over the temperatures")
+    require_values("temperature", temperature, "be > 0", lambda v: v > 0)
+    require_not_nan("logit", logit)
     logit = jnp.asarray(logit)
     noise = jax.random.logistic(key, logit.shape, jnp.result_type(float, logit))
     temperature = jnp.asarray(temperature)
-    temperature = _poison_unless(temperature > 0, temperature)
+    temperature = poison_unless(temperature > 0, temperature)
     return jax.nn.sigmoid((logit + noise) / temperature)

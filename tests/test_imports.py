@@ -7,55 +7,34 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-BASE = (
-    "allocation",
+BASE = ("types", "_checks")
+KERNEL = (
     "augmentation",
-    "biased_groups",
-    "checkpoints",
-    "clusters",
-    "convolutions",
     "decisions",
-    "experts",
     "fairness",
-    "hierarchical",
     "losses",
     "metrics",
     "models",
     "optimizers",
-    "orders",
-    "placement",
-    "population",
-    "positive_definite",
-    "posthoc",
-    "processes",
-    "propagation",
     "relaxations",
-    "trips",
 )
+METHODS = ("crowds", "learners", "people", "policies")
 MAY_IMPORT = {
-    "__init__": set(),
+    "__init__": {*BASE, "decisions", "fairness", "losses", "metrics", "relaxations"},
     "types": set(),
-    **{name: {"types"} for name in BASE},
-    "biased_groups": {"types", "allocation"},
-    "clusters": {"types", "allocation"},
-    "checkpoints": {"types", "processes"},
-    "fairness": {"types", "losses"},
-    "hierarchical": {"types", "positive_definite"},
-    "population": {"types", "positive_definite"},
-    "placement": {"types", "processes"},
-    "posthoc": {"types", "fairness", "losses"},
-    "propagation": {"types", "losses"},
-    "relaxations": {"types", "losses"},
-    "models": {"types", "convolutions"},
-    "data": {"types", "experts", "data"},
-    "learners": {"types", *BASE, "learners"},
-    "training": {"types", *BASE, "learners"},
-    "streams": {"types", "allocation", "metrics"},
-    "finetuning": {"types", *BASE, "learners", "training"},
-    "chunks": {"types", *BASE},
-    "sweeps": {"types", *BASE, "learners", "training", "chunks"},
+    "_checks": set(),
+    **{name: {*BASE, name} for name in KERNEL},
+    "fairness": {*BASE, "losses"},
+    "data": {*BASE, "data", "simulate"},
+    **{name: {*BASE, *KERNEL, name} for name in METHODS},
+    "people": {*BASE, *KERNEL, "learners", "people"},
+    "policies": {*BASE, *KERNEL, "learners", "policies"},
+    "learners": {*BASE, *KERNEL, "crowds", "learners"},
+    "simulate": {*BASE, "crowds", "simulate"},
+    "engine": {*BASE, *KERNEL, "learners", "engine"},
 }
-"""Parts of l2d_jax, and the parts that each may import."""
+"""Parts of l2d_jax, and the parts that each may import. Simulated crowds are of the
+form that streams take, so `simulate` knows `crowds`."""
 
 NEVER_IN_LIBRARY = {"absl", "ml_collections", "matplotlib", "pandas", "scipy", "tqdm"}
 ONLY_IN = {
@@ -179,15 +158,15 @@ def test_all_modules_are_seen():
         ("l2d_jax.losses", "from .metrics import accuracy"),
         ("l2d_jax.losses", "def f():\n    from l2d_jax import metrics"),
         ("l2d_jax.types", "from l2d_jax import losses"),
-        ("l2d_jax.learners.deferral", "from l2d_jax import training"),
-        ("l2d_jax.learners.deferral", "from ..sweeps import grid"),
-        ("l2d_jax.training", "from l2d_jax import sweeps"),
-        ("l2d_jax.training", "from l2d_jax import data"),
+        ("l2d_jax.learners.deferral", "from l2d_jax.engine import training"),
+        ("l2d_jax.learners.deferral", "from ..engine.sweeps import grid"),
+        ("l2d_jax.engine.training", "from l2d_jax import sweeps"),
+        ("l2d_jax.engine.training", "from l2d_jax import data"),
         ("l2d_jax.data.digits", "from l2d_jax import metrics"),
-        ("l2d_jax.sweeps", "from experiments import tables"),
-        ("l2d_jax.sweeps", "import launch.slurm"),
-        ("l2d_jax.sweeps", "from absl import flags"),
-        ("l2d_jax.sweeps", "import ml_collections"),
+        ("l2d_jax.engine.sweeps", "from experiments import tables"),
+        ("l2d_jax.engine.sweeps", "import launch.slurm"),
+        ("l2d_jax.engine.sweeps", "from absl import flags"),
+        ("l2d_jax.engine.sweeps", "import ml_collections"),
         ("l2d_jax.metrics", "import matplotlib.pyplot as plt"),
         ("l2d_jax.metrics", "def f():\n    import pandas"),
         ("l2d_jax.metrics", "def f():\n    import sklearn"),
@@ -211,14 +190,17 @@ def test_a_breach_is_caught(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("l2d_jax.sweeps", "from l2d_jax import checkpoints, training"),
+        ("l2d_jax.engine.sweeps", "from l2d_jax.engine import checkpoints, training"),
         ("l2d_jax.fairness", "from l2d_jax.losses import f"),
-        ("l2d_jax.models", "from flax import linen\nfrom l2d_jax import convolutions"),
+        (
+            "l2d_jax.models.networks",
+            "from flax import linen\nfrom . import convolutions",
+        ),
         ("l2d_jax.data.digits", "def f():\n    from sklearn import datasets"),
         ("l2d_jax.learners.deferral", "from .gradient import weighted_mean"),
         ("l2d_jax.data.__init__", "from .digits import load_digits"),
         ("experiments.benchmark_torch", "import torch.nn.functional"),
-        ("experiments.cifar", "import pandas\nfrom l2d_jax import sweeps"),
+        ("experiments.cifar", "import pandas\nfrom l2d_jax.engine import sweeps"),
         ("launch.slurm", "from experiments import cifar"),
     ],
 )

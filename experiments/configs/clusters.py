@@ -73,7 +73,7 @@ def make_scenario() -> ml_collections.ConfigDict:
         "learning_rate": 0.5,
         "num_restarts": 1,
     }
-    config.competence = {  # Ours; see l2d_jax.learners.competence.
+    config.competence = {  # Ours; see l2d_jax.crowds.competence.
         "base": 0.5,
         "trust": 1.0,
         "least": 0.0,

@@ -11,8 +11,8 @@ joins them.
 import jax
 
 from l2d_jax import losses
-from l2d_jax.learners.correctness import expert_correct
-from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.learners.batches import expert_correct, weighted_mean
+from l2d_jax.learners.gradient import make_gradient_learner
 from l2d_jax.types import Batch, HParams, Learner
 
 
@@ -33,7 +33,7 @@ def expert_model_batch_loss(
     """Mean binary cross-entropy of "the expert is right" under logits ``[B, 1]``.
 
     The batch gives ``expert_correct`` or the expert's answers, ``[B, 1]``; see
-    `l2d_jax.learners.correctness.expert_correct`.
+    `l2d_jax.learners.batches.expert_correct`.
     """
     del hparams, key
     correct = expert_correct(batch, outputs.dtype)

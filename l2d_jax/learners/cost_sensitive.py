@@ -9,7 +9,8 @@ that are not errors, such as the minutes of a trip.
 import jax
 
 from l2d_jax import losses
-from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.learners.batches import weighted_mean
+from l2d_jax.learners.gradient import make_gradient_learner
 from l2d_jax.types import Batch, HParams, Learner
 
 

@@ -8,8 +8,8 @@ where the last output is the largest.
 import jax
 
 from l2d_jax import decisions, losses
-from l2d_jax.learners.correctness import expert_correct
-from l2d_jax.learners.gradient import make_gradient_learner, weighted_mean
+from l2d_jax.learners.batches import expert_correct, weighted_mean
+from l2d_jax.learners.gradient import make_gradient_learner
 from l2d_jax.types import Batch, HParams, Learner
 
 
@@ -21,7 +21,7 @@ def batch_loss(
     Args:
       outputs: network outputs, float ``[B, K+1]``.
       batch: labels ``[B]`` and either ``expert_correct`` or the answers of one expert,
-        ``[B, 1]``; see `l2d_jax.learners.correctness.expert_correct`.
+        ``[B, 1]``; see `l2d_jax.learners.batches.expert_correct`.
       hparams: ``alpha``, the weight of the label where the expert is right.
       key: not used; nothing is drawn.
     """

@@ -30,14 +30,6 @@ Augment: TypeAlias = Callable[[jax.Array, Array], Array]
 _LOSS_STREAM = 2**32 - 1
 
 
-def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
-    """Mean of ``values [B]`` under ``weights [B]``; 0 where all weights are 0."""
-    if weights is None:
-        return jnp.mean(values)
-    total = jnp.sum(weights)
-    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1.0)
-
-
 def make_gradient_learner(
     model: ModelFns,
     optimizer: OptimizerFn,

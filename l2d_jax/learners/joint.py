@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from l2d_jax import allocation, losses
-from l2d_jax.learners.gradient import weighted_mean
+from l2d_jax import losses
+from l2d_jax.crowds import allocation
+from l2d_jax.learners.batches import weighted_mean
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import (
     Array,

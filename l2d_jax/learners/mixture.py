@@ -13,8 +13,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from l2d_jax import decisions, fairness, losses, relaxations
-from l2d_jax.learners.gradient import BatchLoss, make_gradient_learner, weighted_mean
+from l2d_jax import (
+    decisions,
+    fairness,
+    losses,
+    relaxations,
+)
+from l2d_jax.learners.batches import weighted_mean
+from l2d_jax.learners.gradient import BatchLoss, make_gradient_learner
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import Batch, Decision, HParams, Learner, ModelFns
 
@@ -139,7 +145,7 @@ def loss_score(
     Returns:
       The score: a function of a `Decision` with K = 2, whose ``defer_score`` is the
       logit of passing unless the objective is ``classify``, the examples and the
-      hyperparameters, as `l2d_jax.training.Score`. It is finite at all logits:
+      hyperparameters, as `l2d_jax.engine.training.Score`. It is finite at all logits:
       likelihoods below the smallest normal float count as that.
 
     Raises:

@@ -1,0 +1,134 @@
+"""Checks of arguments, which name the one at fault: the one dialect of the library.
+
+A check of shapes or dtypes raises at trace time. A check of values raises where the
+value is concrete; a traced value is its function's own affair.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def require_shape(
+    name: str,
+    value: Any,
+    shape: str,
+    *,
+    min_size: int = 0,
+    remedy: str = "vmap over the batch",
+) -> None:
+    """Raises unless the value has the rank that a shape such as ``[B, K]`` spells."""
+    if not hasattr(value, "shape") and not isinstance(value, int | float):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an array of shape {shape}, got {kind}")
+    actual = jnp.shape(value)
+    axes = [axis for axis in shape.strip("[]").split(",") if axis]
+    if len(actual) != len(axes):
+        advice = f"; {remedy}" if len(actual) > len(axes) else ""
+        raise ValueError(f"{name} must have shape {shape}, got {actual}{advice}")
+    if axes and actual[0] < min_size:
+        raise ValueError(
+            f"{name} must have shape {shape} with at least {min_size} entries, "
+            f"got {actual}"
+        )
+
+
+def require_same_shape(name: str, value: Any, other_name: str, other: Any) -> None:
+    """Raises unless two values have one shape."""
+    if jnp.shape(value) != jnp.shape(other):
+        raise ValueError(
+            f"{name} must have the shape {jnp.shape(other)} of {other_name}, "
+            f"got {jnp.shape(value)}"
+        )
+
+
+def require_integer(name: str, value: Any, remedy: str = "convert it") -> None:
+    """Raises unless the value is of integers or booleans."""
+    dtype = jnp.result_type(value)
+    if not (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
+        raise TypeError(f"{name} must be of an integer dtype, got {dtype}; {remedy}")
+
+
+def require_label(label: Any, num_classes: int, symbol: str) -> None:
+    """Raises unless the value is one label, in [0, K) where concrete."""
+    require_shape("label", label, "[]")
+    require_integer("label", label)
+    known = f" = [0, {num_classes})" if symbol != str(num_classes) else ""
+    require_values(
+        "label", label, f"be in [0, {symbol}){known}", lambda v: 0 <= v < num_classes
+    )
+
+
+def require_not_nan(name: str, value: Any) -> None:
+    """Raises where a concrete value is NaN."""
+    require_values(name, value, "be finite", lambda v: True)
+
+
+def require_probability(name: str, value: Any) -> None:
+    """Raises where a concrete value is not in [0, 1]."""
+    require_values(name, value, "be in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+def require_values(
+    name: str, value: Any, must: str, holds: Callable[[Any], Any]
+) -> None:
+    """Raises where a concrete value has an entry that is NaN or fails ``holds``."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    host = jax.device_get(value)
+    for entry in host.ravel() if jnp.ndim(host) else [host]:
+        if entry != entry:
+            raise ValueError(f"{name} must {must}, got NaN")
+        if not holds(entry):
+            raise ValueError(f"{name} must {must}, got {entry}")
+
+
+def require_all(
+    name: str, values: Any, holds: Callable[[np.ndarray], Any], must: str
+) -> None:
+    """Raises where a concrete array has an entry that fails ``holds``, with its row."""
+    if isinstance(values, jax.core.Tracer):
+        return
+    host = np.asarray(values)
+    sound = np.asarray(holds(host))
+    if not sound.all():
+        place = np.unravel_index(int(np.argmin(sound)), sound.shape)
+        where = f" in row {place[0]}" if place else ""
+        raise ValueError(f"{name} must {must}, got {host[place]}{where}")
+
+
+def require_exact_shape(
+    name: str, array: ArrayLike, shape: tuple[int, ...], axes: str
+) -> None:
+    """Raises unless the array has the shape, which is that of the named axes."""
+    if jnp.shape(array) != shape:
+        raise ValueError(
+            f"{name} must have shape {axes} = {shape}, got {jnp.shape(array)}"
+        )
+
+
+def require_vectors(axis: str, reference: ArrayLike, **arrays: ArrayLike) -> None:
+    """Raises unless every array is a vector as long as the reference."""
+    size = (*jnp.shape(reference), 1)[0]
+    for name, array in arrays.items():
+        require_exact_shape(name, array, (size,), f"[{axis}]")
+
+
+def require_matrix(name: str, array: ArrayLike, axes: str, min_columns: int) -> None:
+    """Raises unless the array has two axes, the second of which is long enough."""
+    shape = jnp.shape(array)
+    if len(shape) != 2 or shape[1] < min_columns:
+        raise ValueError(
+            f"{name} must have shape {axes} with at least {min_columns} columns, "
+            f"got {shape}"
+        )
+
+
+def poison_unless(valid: jax.Array, value: jax.Array) -> jax.Array:
+    """The value, or NaN with a NaN gradient where a traced condition fails."""
+    # A product, since the NaN of a select would leave the gradient a silent 0.
+    return value * jnp.where(valid, 1.0, jnp.nan)

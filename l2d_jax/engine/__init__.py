@@ -1,0 +1,1 @@
+"""Training many runs as one program, and going on after a stop."""

@@ -1,0 +1,119 @@
+"""A pure function of one run, computed for many runs chunk by chunk.
+
+`l2d_jax.engine.sweeps` trains runs epoch by epoch and can stop inside one. Where a
+whole run takes seconds (a simulated experiment, a small model of one person) it is one
+call, and the chunk is what a stop can lose: finished chunks are checkpoints.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from l2d_jax.engine import checkpoints, placement, processes
+from l2d_jax.types import PyTree
+
+
+class Interrupted(Exception):
+    """The caller asked to stop; what was done is in the checkpoints."""
+
+
+class Progress(NamedTuple):
+    """How far a sweep is.
+
+    Attributes:
+      done: epochs done, over all runs; an early stop counts as its epochs done.
+      total: epochs at most, over all runs.
+      message: anything out of the ordinary, or empty.
+    """
+
+    done: int
+    total: int
+    message: str = ""
+
+
+def map_runs(
+    function: Callable[[PyTree, PyTree], PyTree],
+    runs: PyTree,
+    shared: PyTree,
+    *,
+    where: placement.Placement,
+    checkpoint_dir: pathlib.Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> PyTree:
+    """``function(run, shared)`` of every run, as NumPy arrays ``[R, ...]``.
+
+    Args:
+      function: pure; its result is a pytree of arrays.
+      runs: what each run has of its own, pytree of ``[R, ...]``, R > 0.
+      shared: what all runs have in common, a pytree of arrays.
+      where: placement of the runs; it holds a chunk at a time.
+      checkpoint_dir: folder for the finished chunks; None keeps none. Its owner sees
+        to it that ``runs`` and ``shared`` are the same when the folder is used again.
+      report: called after every chunk, with runs in place of epochs.
+      should_stop: asked after every chunk, in every process; one that says so is
+        enough.
+
+    Raises:
+      Interrupted: ``should_stop`` said so; the chunks that are done, which may be all,
+        are kept.
+      ValueError: ``runs`` is empty, or its leaves differ in length.
+    """
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(runs)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"runs must have one length > 0, got {sorted(lengths)}; give each leaf a"
+            " row for every run"
+        )
+    (total,) = lengths
+    placed = _place(function, where)
+    width = where.num_devices * placement.block_width(where, total)
+    shared = placed.put_shared(shared)
+    parts = []
+    for number, first in enumerate(range(0, total, width)):
+        count = min(width, total - first)
+        # The last chunk is filled up with its last run, which is then cut off.
+        rows = np.minimum(np.arange(first, first + width), total - 1)
+        chunk = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], runs)
+        path = checkpoint_dir and checkpoint_dir.absolute() / f"part_{number:04d}"
+        info = {"first": first, "count": count, "width": width}
+        found, message = processes.from_first(functools.partial(_find, path, info))
+        if message:
+            report(Progress(first, total, message))
+        if path and found:
+            result = placed.shapes(chunk, shared)
+            part = checkpoints.restore(path, result)
+        else:
+            part = processes.fetch(placed.run(placed.put_runs(chunk), shared))
+            if path:
+                checkpoints.save(path, part, info)
+        parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], part))
+        report(Progress(first + count, total))
+        (stop,) = processes.any_of(should_stop())
+        if stop:
+            raise Interrupted
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _place(
+    function: Callable[[PyTree, PyTree], PyTree], where: placement.Placement
+) -> placement.Placed:
+    """Kept for a while: a function that is mapped again is not compiled again."""
+    return placement.place(function, where, "rs")
+
+
+def _find(path: pathlib.Path | None, info: dict[str, int]) -> tuple[bool, str]:
+    """Whether the chunk is done, or why what is there is of no use."""
+    if path is None or not checkpoints.exists(path):
+        return False, ""
+    try:
+        if checkpoints.read_info(path) == info:
+            return True, ""
+    except checkpoints.DamagedCheckpointError as error:
+        return False, f"damaged checkpoint, made again: {error}"
+    return False, f"checkpoint for other devices, made again: {path}"

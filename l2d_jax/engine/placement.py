@@ -1,0 +1,237 @@
+"""Where the runs of a sweep are computed: one setting for every backend and model.
+
+A function of one run becomes a function of many by one of four kinds of placement:
+``vmap`` (one device, one batched program), ``shard`` (every device vmaps its share; the
+runs never communicate), ``unroll`` (one device, the runs written out one after another
+in one program) and ``loop`` (one device, one after another).
+
+Where there are several processes, ``shard`` takes the devices of all of them, and with
+the other kinds each process computes everything by itself.
+
+A block, what one device computes at a time, is a program of its own, and its width may
+change the rounding of what it computes. So the width is a function of the runs and of
+``runs_per_device`` alone, and not of the number of devices from two up: on any number
+of them, in any number of processes, results are the same to the bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from l2d_jax.engine import processes
+from l2d_jax.types import PyTree
+
+KINDS = ("vmap", "shard", "unroll", "loop")
+
+
+class Placement(NamedTuple):
+    """How runs are laid out.
+
+    Attributes:
+      kind: one of `KINDS`.
+      runs_per_device: runs that one device holds at a time, > 0.
+    """
+
+    kind: str
+    runs_per_device: int
+
+    @property
+    def num_devices(self) -> int:
+        """Devices in use; one but for ``shard``, which takes those of all processes."""
+        return len(jax.devices()) if self.kind == "shard" else 1
+
+
+def least_blocks(num_devices: int, num_runs: int, num_groups: int = 1) -> int:
+    """Blocks to cut a group of runs into at least, so that devices are not idle.
+
+    Enough for two devices, if there are two or more: the number of devices beyond that
+    must not count, as a block's width may change rounding. More of them are kept busy
+    by more groups, or by fewer runs in a block.
+
+    Args:
+      num_devices: to compute on, > 0.
+      num_runs: runs of the group, > 0.
+      num_groups: groups of about that size, > 0.
+    """
+    return min(-(-min(num_devices, 2) // num_groups), num_runs)
+
+
+def block_width(where: Placement, num_runs: int) -> int:
+    """Runs that a device computes at a time, where any run may follow any other."""
+    least = least_blocks(where.num_devices, num_runs)
+    return min(where.runs_per_device, -(-num_runs // least))
+
+
+def default_placement(convolutional: bool) -> Placement:
+    """A sensible placement for this backend and model.
+
+    Small dense nets are bound by overhead, and about 128 of them a device is where the
+    gain levels off on a CPU. A convolutional net keeps a CPU core busy by itself: one a
+    device. On an accelerator a handful share the device to fill it.
+
+    Args:
+      convolutional: whether the model is a convolutional network.
+    """
+    if jax.default_backend() == "cpu":
+        return Placement("shard", 1 if convolutional else 128)
+    return Placement("shard", 4 if convolutional else 1024)
+
+
+class Tiles(NamedTuple):
+    """A block that is computed some runs at a time, and only as far as runs are active.
+
+    The active runs of a block are brought together and computed ``width`` at a time, so
+    that those which have stopped cost next to nothing, while each is computed by the
+    same program whatever becomes of the others.
+
+    Attributes:
+      width: runs at a time, > 0.
+      argument: position of the function's argument that holds its state; the function
+        returns the next state, and that of an inactive run as it is.
+      active: whether runs are active, bool ``[W]``, of states with a leading run axis.
+    """
+
+    width: int
+    argument: int
+    active: Callable[[PyTree], jax.Array]
+
+
+class Placed(NamedTuple):
+    """A function of many runs, and where its arguments go.
+
+    Attributes:
+      run: the compiled function.
+      shapes: of its result, for arguments or their `jax.ShapeDtypeStruct`.
+      put_runs: puts arrays with a leading run (or block) axis on their devices.
+      put_shared: puts what all runs share on every device.
+    """
+
+    run: Callable[..., PyTree]
+    shapes: Callable[..., PyTree]
+    put_runs: Callable[[PyTree], PyTree]
+    put_shared: Callable[[PyTree], PyTree]
+
+
+def place(
+    function: Callable[..., PyTree],
+    placement: Placement,
+    axes: str,
+    donate: tuple[int, ...] = (),
+    tiles: Tiles | None = None,
+) -> Placed:
+    """Compile a function of one run for many runs.
+
+    Args:
+      function: of one run, pure; every argument a pytree of arrays.
+      placement: where to compute.
+      axes: one letter for each argument: ``r`` has a leading run axis ``[R, ...]``,
+        ``s`` is shared by all runs, ``b`` is shared by the runs of a device and has a
+        leading device axis ``[D, ...]``.
+      donate: positions of arguments whose memory may be reused for the result.
+      tiles: how to pass over runs that have stopped; None computes all.
+
+    Raises:
+      ValueError: ``placement.kind`` is unknown.
+    """
+    if placement.kind not in KINDS:
+        raise ValueError(
+            f"placement must be one of {', '.join(KINDS)}, got {placement.kind!r}"
+        )
+    in_axes = tuple(0 if axis == "r" else None for axis in axes)
+
+    def compute(*args: Any) -> PyTree:
+        if placement.kind in ("vmap", "shard"):
+            return jax.vmap(function, in_axes)(*args)
+        return _one_after_another(function, in_axes, args, placement.kind == "unroll")
+
+    def block(*args: Any) -> PyTree:
+        args = tuple(
+            jax.tree.map(lambda leaf: leaf[0], arg) if axis == "b" else arg
+            for arg, axis in zip(args, axes, strict=True)
+        )
+        if tiles is None:
+            return compute(*args)
+        return _in_tiles(compute, in_axes, args, tiles)
+
+    if placement.kind != "shard":
+        compiled = jax.jit(block, donate_argnums=donate)
+        shapes = functools.partial(jax.eval_shape, compiled)
+        return Placed(compiled, shapes, jax.device_put, jax.device_put)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("runs",))
+    specs = tuple(PartitionSpec() if a == "s" else PartitionSpec("runs") for a in axes)
+    sharded = jax.jit(
+        jax.shard_map(
+            block,
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=PartitionSpec("runs"),
+            check_vma=False,
+        ),
+        donate_argnums=donate,
+    )
+    return Placed(
+        processes.compile_once(sharded),
+        functools.partial(jax.eval_shape, sharded),
+        lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec("runs"))),
+        lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec())),
+    )
+
+
+def _in_tiles(
+    compute: Callable[..., PyTree],
+    in_axes: tuple[int | None, ...],
+    args: tuple[Any, ...],
+    tiles: Tiles,
+) -> PyTree:
+    states = args[tiles.argument]
+    active = tiles.active(states)
+    size = active.shape[0]
+    # Stable, so active runs come first and keep their order.
+    order = jnp.argsort(~active, stable=True)
+    order = jnp.pad(order, (0, -size % tiles.width), constant_values=size)
+
+    def tile(number: jax.Array, states: PyTree) -> PyTree:
+        rows = jax.lax.dynamic_slice_in_dim(order, number * tiles.width, tiles.width)
+        # Beyond the last run, it is computed once more and not kept.
+        known = jnp.minimum(rows, size - 1)
+        current = (*args[: tiles.argument], states, *args[tiles.argument + 1 :])
+        results = compute(
+            *(
+                jax.tree.map(lambda leaf: leaf[known], arg) if axis == 0 else arg
+                for arg, axis in zip(current, in_axes, strict=True)
+            )
+        )
+        return jax.tree.map(
+            lambda leaf, new: leaf.at[rows].set(new, mode="drop"), states, results
+        )
+
+    num_tiles = (jnp.sum(active) + tiles.width - 1) // tiles.width
+    return jax.lax.fori_loop(0, num_tiles, tile, states)
+
+
+def _one_after_another(
+    function: Callable[..., PyTree],
+    in_axes: tuple[int | None, ...],
+    args: tuple[Any, ...],
+    unroll: bool,
+) -> PyTree:
+    def call(mapped: list[Any]) -> PyTree:
+        rest = iter(mapped)
+        return function(
+            *(
+                next(rest) if axis == 0 else arg
+                for arg, axis in zip(args, in_axes, strict=True)
+            )
+        )
+
+    mapped = [arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0]
+    if not unroll:
+        return jax.lax.map(call, mapped)
+    count = jax.tree.leaves(mapped)[0].shape[0]
+    results = [call(jax.tree.map(lambda x, i=i: x[i], mapped)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)

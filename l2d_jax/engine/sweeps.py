@@ -1,0 +1,536 @@
+"""Many runs on one flat axis: the grid, the chunks, and going on after a stop.
+
+A sweep is cut into blocks, one a device at a time, and D of them are a chunk. The runs
+of a chunk train together, some epochs a dispatch; those that have stopped are passed
+over. A chunk's progress, and its results, are checkpoints: a sweep started again with
+the same arguments goes on from the last of them and ends with the same results. What a
+run computes is a function of its seed and hyperparameters; the block it is in changes
+nothing but rounding, and the device, the process and their number nothing at all (from
+two devices up; see `l2d_jax.engine.placement`).
+"""
+
+import itertools
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2d_jax.engine import (
+    checkpoints,
+    chunks,
+    orders,
+    placement,
+    processes,
+    training,
+)
+from l2d_jax.engine.chunks import Interrupted, Progress
+from l2d_jax.types import Array, Dataset, HParams, PyTree, Sweep, Variables
+
+# A block of runs of one seed shares its minibatches, so that the first layer is one
+# matrix product for all of them; below this many runs it is not worth the padding.
+_MIN_RUNS_SHARING_ORDER = 8
+# Runs that a CPU computes at a time of a block whose runs stop early, about: fewer cost
+# more a run, and more are seldom all active.
+_TILE_WIDTH = 32
+
+
+class SweepResult(NamedTuple):
+    """What is left of each run, NumPy arrays with a leading run axis.
+
+    Attributes:
+      variables: those with the best validation score, pytree of ``[R, ...]``.
+      score: that score, float ``[R]``; -inf for a run that diverged in its first epoch.
+      best_epoch: epochs done when it was reached, int ``[R]``.
+      epochs: epochs done in all, int ``[R]``.
+      diverged: whether a loss or parameter was not finite, bool ``[R]``.
+    """
+
+    variables: Variables
+    score: np.ndarray
+    best_epoch: np.ndarray
+    epochs: np.ndarray
+    diverged: np.ndarray
+
+
+def grid(
+    seeds: Sequence[int], hparams: Mapping[str, Sequence[float] | np.ndarray]
+) -> Sweep:
+    """Every combination of the values, for every seed; runs of a seed are neighbours.
+
+    Args:
+      seeds: distinct, >= 0, at least one.
+      hparams: values of each hyperparameter by name, at least one each.
+
+    Raises:
+      ValueError: nothing to run, or a seed twice.
+    """
+    if not len(seeds):
+        raise ValueError("seeds is empty; give at least one")
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds must be distinct and >= 0, got {tuple(seeds)}")
+    for name, values in hparams.items():
+        if not len(values):
+            raise ValueError(f"hyperparameter {name} has no value; give at least one")
+    combinations = list(itertools.product(*hparams.values()))
+    columns = zip(*combinations, strict=True) if hparams else ()
+    return Sweep(
+        seeds=np.repeat(np.asarray(seeds, np.int32), len(combinations)),
+        hparams={
+            name: np.tile(np.asarray(column, np.float32), len(seeds))
+            for name, column in zip(hparams, columns, strict=True)
+        },
+    )
+
+
+def plan_chunks(
+    seeds: np.ndarray, num_devices: int, runs_per_device: int
+) -> tuple[list[np.ndarray], bool]:
+    """Cut a sweep into chunks of one block of runs a device.
+
+    Args:
+      seeds: seed of each run, int ``[R]``.
+      num_devices: D, blocks in a chunk. The blocks themselves are the same for any
+        number from two up.
+      runs_per_device: runs in a block at most.
+
+    Returns:
+      The chunks, each the runs' numbers as int ``[D, W]`` with -1 for padding, and
+      whether every block holds runs of one seed only.
+    """
+    by_seed = [np.flatnonzero(seeds == seed) for seed in np.unique(seeds)]
+    share = min(map(len, by_seed)) >= _MIN_RUNS_SHARING_ORDER and runs_per_device > 1
+    groups = by_seed if share else [np.arange(len(seeds))]
+    blocks: list[np.ndarray] = []
+    for group in groups:
+        least = placement.least_blocks(num_devices, len(group), len(groups))
+        parts = max(-(-len(group) // runs_per_device), least)
+        blocks += np.array_split(group, parts)
+    width = max(map(len, blocks))
+    blocks += [np.empty(0, int)] * (-len(blocks) % num_devices)
+    padded = np.full((len(blocks), width), -1)
+    for row, block in zip(padded, blocks, strict=True):
+        row[: len(block)] = block
+    return list(padded.reshape(-1, num_devices, width)), share
+
+
+def run_sweep(
+    program: training.Program,
+    sweep: Sweep,
+    pool: Dataset,
+    *,
+    root_seed: int,
+    valid_fraction: float,
+    batch_size: int,
+    where: placement.Placement,
+    epochs_per_dispatch: int = 1,
+    checkpoint_dir: pathlib.Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SweepResult:
+    """Train every run of a sweep.
+
+    Args:
+      program: what all runs share.
+      sweep: seeds and hyperparameters of the runs.
+      pool: training and validation examples, NumPy arrays ``[N, ...]``.
+      root_seed: seed of the sweep's key; a run's own seed is folded into it.
+      valid_fraction: share of the pool to validate on, in (0, 1).
+      batch_size: examples of a minibatch.
+      where: placement of the runs.
+      epochs_per_dispatch: epochs a compiled call runs, at most.
+      checkpoint_dir: folder for checkpoints; None keeps none.
+      checkpoint_seconds: least time between two checkpoints of a chunk.
+      report: called after every dispatch.
+      should_stop: asked after every dispatch, in every process; one that says so is
+        enough.
+
+    Raises:
+      Interrupted: ``should_stop`` said so; a checkpoint was written first.
+      ValueError: an argument does not fit the data.
+    """
+    folds = {
+        int(seed): orders.split_pool(int(seed), len(pool.labels), valid_fraction)
+        for seed in np.unique(sweep.seeds)
+    }
+    for fold in folds.values():
+        # For its error: a batch that does not fit is found before anything compiles.
+        orders.epoch_orders(0, 0, 1, fold.train, batch_size)
+    planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    # Dispatches of equal length, rounded up: one program serves them all.
+    num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
+    per_dispatch = -(-program.num_epochs // num_dispatches)
+    tiles = _plan_tiles(program, planned[0].shape[1])
+    engine = _Engine(
+        program,
+        sweep,
+        pool,
+        root_seed,
+        batch_size,
+        folds,
+        where,
+        share,
+        per_dispatch,
+        tiles,
+    )
+    total = len(sweep.seeds) * program.num_epochs
+    finished: dict[str, PyTree] = {}
+    done = 0
+    for number, members in enumerate(planned):
+        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds)
+        result, damage = store.load_result(engine)
+        for message in damage:
+            report(Progress(done, total, message))
+        if result is None:
+            result = _run_chunk(
+                engine, members, store, done, total, report, should_stop
+            )
+        runs = members[members >= 0]
+        if not finished:
+            finished = jax.tree.map(
+                lambda leaf: np.zeros((len(sweep.seeds), *leaf.shape[1:]), leaf.dtype),
+                result,
+            )
+
+        def scatter(
+            into: np.ndarray, leaf: np.ndarray, runs: np.ndarray = runs
+        ) -> None:
+            into[runs] = leaf
+
+        jax.tree.map(scatter, finished, result)
+        done += len(runs) * program.num_epochs
+        report(Progress(done, total))
+    return SweepResult(**finished)
+
+
+def _plan_tiles(program: training.Program, width: int) -> placement.Tiles | None:
+    """How the blocks pass over runs that have stopped; None where all go to the end.
+
+    On an accelerator a few runs take as long as all of a block.
+    """
+    num_tiles = round(width / _TILE_WIDTH)
+    on_cpu = jax.default_backend() == "cpu"
+    if program.patience is None or num_tiles < 2 or not on_cpu:
+        return None
+    return placement.Tiles(-(-width // num_tiles), 3, lambda state: state.active)
+
+
+class _Engine:
+    """The compiled programs of a sweep and the arguments that all chunks share."""
+
+    def __init__(
+        self,
+        program: training.Program,
+        sweep: Sweep,
+        pool: Dataset,
+        root_seed: int,
+        batch_size: int,
+        folds: dict[int, orders.Fold],
+        where: placement.Placement,
+        share: bool,
+        epochs_per_dispatch: int,
+        tiles: placement.Tiles | None,
+    ):
+        self.program, self.sweep, self.folds = program, sweep, folds
+        self.batch_size, self.share = batch_size, share
+        self.epochs_per_dispatch = epochs_per_dispatch
+        order_axis = "b" if share else "r"
+
+        def start(*args: Any) -> training.RunState:
+            return training.start(program, *args)
+
+        def advance(*args: Any) -> training.RunState:
+            return training.advance(program, *args)
+
+        self._start = placement.place(start, where, "srrs")
+        self._advance = placement.place(
+            advance, where, "srrrs" + 2 * order_axis, donate=(3,), tiles=tiles
+        )
+        self._root = self._start.put_shared(jax.random.key(root_seed))
+        self._pool = self._start.put_shared(pool)
+
+    def run_arguments(self, members: np.ndarray) -> tuple[PyTree, PyTree]:
+        """Seeds and hyperparameters of a chunk; padding repeats a run of the sweep."""
+        runs = np.maximum(members.ravel(), 0)
+        hparams = {name: value[runs] for name, value in self.sweep.hparams.items()}
+        return self._start.put_runs((self.sweep.seeds[runs], hparams))
+
+    def start(self, members: np.ndarray) -> training.RunState:
+        """State of a chunk before its first epoch; padding is inactive."""
+        seeds, hparams = self.run_arguments(members)
+        state = self._start.run(self._root, seeds, hparams, self._pool)
+        active = self._start.put_runs(members.ravel() >= 0)
+        return state._replace(active=active)
+
+    def advance(
+        self, members: np.ndarray, state: training.RunState, first_epoch: int
+    ) -> training.RunState:
+        """State of a chunk some epochs later."""
+        seeds, hparams = self.run_arguments(members)
+        leaders = np.maximum(members[:, :1] if self.share else members, 0).ravel()
+        of_seed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for seed in np.unique(self.sweep.seeds[leaders]):
+            fold = self.folds[int(seed)]
+            order = orders.epoch_orders(
+                int(seed),
+                first_epoch,
+                self.epochs_per_dispatch,
+                fold.train,
+                self.batch_size,
+            )
+            of_seed[int(seed)] = (order, fold.valid)
+        rows = [of_seed[int(seed)] for seed in self.sweep.seeds[leaders]]
+        order, valid = (np.stack(column) for column in zip(*rows, strict=True))
+        return self._advance.run(
+            self._root,
+            seeds,
+            hparams,
+            state,
+            self._pool,
+            self._advance.put_runs(order),
+            self._advance.put_runs(valid),
+        )
+
+    def put(self, state: training.RunState) -> training.RunState:
+        """A state that was taken off the devices, back on them."""
+        train = state.train
+        train = train._replace(key=jax.random.wrap_key_data(jnp.asarray(train.key)))
+        return self._start.put_runs(state._replace(train=train))
+
+    def like(self, members: np.ndarray) -> training.RunState:
+        """Shapes of a chunk's state off the devices."""
+        seeds, hparams = self.run_arguments(members)
+        shapes = self._start.shapes(self._root, seeds, hparams, self._pool)
+        key = jax.eval_shape(jax.random.key_data, shapes.train.key)
+        return shapes._replace(train=shapes.train._replace(key=key))
+
+
+def _fetch(state: training.RunState) -> training.RunState:
+    """The state as NumPy arrays, its keys as their data."""
+    key = jax.random.key_data(state.train.key)
+    state = state._replace(train=state.train._replace(key=key))
+    # A copy: the devices' own memory is given away at the next dispatch.
+    return jax.tree.map(np.array, processes.fetch(state))
+
+
+def _keep(state: training.RunState) -> dict[str, PyTree]:
+    """What a `SweepResult` keeps of a state."""
+    return {
+        "variables": state.best,
+        "score": state.best_score,
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "diverged": state.diverged,
+    }
+
+
+def _run_chunk(
+    engine: _Engine,
+    members: np.ndarray,
+    store: "_ChunkStore",
+    done_before: int,
+    total: int,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> dict[str, PyTree]:
+    """Train a chunk to its end; its kept results, in the order of its real runs."""
+    loaded, damage = store.load_progress(engine)
+    for message in damage:
+        report(Progress(done_before, total, message))
+    if loaded is None:
+        state, epoch = engine.start(members), 0
+    else:
+        host, epoch = loaded
+        state = engine.put(host)
+    real = members.ravel() >= 0
+    active = processes.fetch(state.active)
+    while active.any():
+        state = engine.advance(members, state, epoch)
+        epoch += engine.epochs_per_dispatch
+        active, epochs = processes.fetch((state.active, state.epoch))
+        report(Progress(done_before + int(epochs[real].sum()), total))
+        # One process may have had the signal, and no two clocks are the same.
+        stop, due = processes.any_of(should_stop(), store.is_due())
+        if stop or due:
+            store.save_progress(_fetch(state), epoch)
+        if stop:
+            raise Interrupted
+    kept = jax.tree.map(lambda leaf: leaf[real], processes.fetch(_keep(state)))
+    store.save_result(kept)
+    return kept
+
+
+class _ChunkStore:
+    """A chunk's files: its progress, and at the end its result."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path | None,
+        number: int,
+        members: np.ndarray,
+        checkpoint_seconds: float,
+    ):
+        self._members = members
+        self._info = {"chunk": members.tolist()}
+        self._result = folder and folder.absolute() / f"chunk_{number:04d}"
+        self._progress: pathlib.Path | None = None
+        self._seconds = checkpoint_seconds
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        return (
+            self._result is not None and time.monotonic() - self._last >= self._seconds
+        )
+
+    def save_progress(self, state: training.RunState, epoch: int) -> None:
+        if self._result is None:
+            return
+        path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
+        checkpoints.save(path, state, {**self._info, "epoch": epoch})
+        if self._progress is not None:
+            checkpoints.remove(self._progress)
+        self._progress, self._last = path, time.monotonic()
+
+    def save_result(self, kept: dict[str, PyTree]) -> None:
+        if self._result is None:
+            return
+        checkpoints.save(self._result, kept, self._info)
+        # With what was cut short by a kill and never became a checkpoint.
+        for path in self._result.parent.glob(f"{self._result.name}_epoch_*"):
+            checkpoints.remove(path)
+
+    def load_result(
+        self, engine: _Engine
+    ) -> tuple[dict[str, PyTree] | None, list[str]]:
+        found, damage = processes.from_first(self._find_result)
+        if self._result is None or not found:
+            return None, damage
+        num_runs = int((self._members >= 0).sum())
+        like = _resized(_keep(engine.like(self._members)), num_runs)
+        return checkpoints.restore(self._result, like), damage
+
+    def load_progress(
+        self, engine: _Engine
+    ) -> tuple[tuple[training.RunState, int] | None, list[str]]:
+        epoch, damage = processes.from_first(self._find_progress)
+        if self._result is None or epoch is None:
+            return None, damage
+        path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
+        state = checkpoints.restore(path, engine.like(self._members))
+        self._progress = path
+        return (state, epoch), damage
+
+    def _find_result(self) -> tuple[bool, list[str]]:
+        if self._result is None or not checkpoints.exists(self._result):
+            return False, []
+        info, damage = self._read_info(self._result)
+        return info is not None, damage
+
+    def _find_progress(self) -> tuple[int | None, list[str]]:
+        """Epoch of the latest sound checkpoint; those that are not are removed."""
+        damage: list[str] = []
+        for path in sorted(self._progress_paths(), reverse=True):
+            info, messages = self._read_info(path)
+            damage += messages
+            if info is not None:
+                return info["epoch"], damage
+            checkpoints.remove(path)
+        return None, damage
+
+    def _read_info(self, path: pathlib.Path) -> tuple[dict[str, Any] | None, list[str]]:
+        """What was kept with a checkpoint, or why it is of no use."""
+        try:
+            info = checkpoints.read_info(path)
+        except checkpoints.DamagedCheckpointError as error:
+            return None, [f"damaged checkpoint, its runs start again: {error}"]
+        if {k: v for k, v in info.items() if k != "epoch"} != self._info:
+            return None, [f"checkpoint for other devices, its runs start again: {path}"]
+        return info, []
+
+    def _progress_paths(self) -> list[pathlib.Path]:
+        if self._result is None:
+            return []
+        found = self._result.parent.glob(f"{self._result.name}_epoch_*.json")
+        return [path.with_suffix("") for path in found]
+
+
+def _resized(tree: PyTree, length: int) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((length, *leaf.shape[1:]), leaf.dtype), tree
+    )
+
+
+def predict_runs(
+    program: training.Program,
+    sweep: Sweep,
+    variables: Variables,
+    inputs: Array,
+    index: np.ndarray,
+    *,
+    where: placement.Placement,
+) -> PyTree:
+    """Predictions of every run, pytree of NumPy arrays ``[R, B, ...]``.
+
+    Args:
+      program: what all runs share.
+      sweep: the runs.
+      variables: of each run, pytree of ``[R, ...]``.
+      inputs: all inputs, ``[N, ...]``.
+      index: which of them each run predicts, int ``[R, B]``.
+      where: placement of the runs.
+    """
+
+    def predict(run: tuple[Variables, HParams, Array], inputs: Array) -> PyTree:
+        variables, hparams, index = run
+        return training.predict(program, variables, hparams, inputs, index)
+
+    return chunks.map_runs(
+        predict, (variables, sweep.hparams, index), inputs, where=where
+    )
+
+
+def annotate_runs(
+    annotate: Callable[[jax.Array, HParams, Dataset], Dataset],
+    sweep: Sweep,
+    dataset: Dataset,
+    index: np.ndarray,
+    root_seed: int,
+    *,
+    where: placement.Placement,
+) -> np.ndarray:
+    """Expert labels that each run's own expert gives, NumPy int ``[R, B, M]``.
+
+    Args:
+      annotate: as in `l2d_jax.engine.training.Program`, but of the run's own key: apply
+          `l2d_jax.engine.training.annotate_pool` or ``annotate_test`` to it first.
+      sweep: the runs.
+      dataset: all examples, ``[N, ...]``.
+      index: which of them, for each run, int ``[R, B]``.
+      root_seed: as in `run_sweep`.
+      where: placement of the runs.
+    """
+
+    def labels_of(
+        run: tuple[Array, HParams, Array], shared: tuple[jax.Array, Dataset]
+    ) -> Array:
+        seed, hparams, index = run
+        root, dataset = shared
+        answers = annotate(training.run_key(root, seed), hparams, dataset).expert_labels
+        if answers is None:
+            raise ValueError("annotate gave no expert_labels")
+        return jnp.take(answers, index, axis=0)
+
+    # The inputs have no part in it and need not travel.
+    shared = jax.random.key(root_seed), dataset._replace(inputs=dataset.labels)
+    runs = (sweep.seeds, sweep.hparams, index)
+    return chunks.map_runs(labels_of, runs, shared, where=where)
+
+
+def select(sweep: Sweep, runs: Any) -> Sweep:
+    """The sweep's runs at ``runs``, an int or bool index."""
+    hparams = {name: value[runs] for name, value in sweep.hparams.items()}
+    return Sweep(sweep.seeds[runs], hparams)

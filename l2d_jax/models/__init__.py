@@ -1,0 +1,11 @@
+"""Networks as pairs of pure functions, and convolutions that are fast in loops."""
+
+from l2d_jax.models.networks import (
+    gated_pair,
+    linear,
+    mlp,
+    separate_mlps,
+    wide_resnet,
+)
+
+__all__ = ["gated_pair", "linear", "mlp", "separate_mlps", "wide_resnet"]

@@ -1,0 +1,1 @@
+"""Models of one person, from their few answers and what others answered."""

@@ -1,0 +1,1 @@
+"""What is decided after training, on validation data."""

@@ -1,0 +1,1 @@
+"""Simulated experts and tasks of which the truth is known."""

@@ -1,0 +1,243 @@
+"""A function of one run over many runs: the same as vmap, and it survives a stop."""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from l2d_jax.engine import checkpoints, chunks
+from l2d_jax.engine.placement import KINDS, Placement
+from l2d_jax.engine.sweeps import Interrupted
+
+NUM_RUNS = 5  # No multiple of any width used here.
+
+
+class Outcome(NamedTuple):
+    value: jax.Array
+    details: dict
+
+
+def function(run, shared):
+    value = jnp.tanh(jnp.sum(shared["matrix"] * run["vector"], axis=1)) * run["scale"]
+    details = {
+        "number": 2 * run["number"],
+        "positive": run["scale"] > 0,
+        "nothing": {},
+    }
+    return Outcome(value, details)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    generator = np.random.default_rng(0)
+    return {
+        "vector": generator.normal(size=(NUM_RUNS, 3)).astype(np.float32),
+        "scale": generator.normal(size=NUM_RUNS).astype(np.float32),
+        "number": np.arange(NUM_RUNS, dtype=np.int32),
+    }
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return {"matrix": np.arange(6, dtype=np.float32).reshape(2, 3) / 6}
+
+
+@pytest.fixture(scope="module")
+def whole(runs, shared):
+    """Result of every run, in chunks of two and without checkpoints."""
+    return map_runs(runs, shared)
+
+
+def map_runs(runs, shared, where=Placement("vmap", 2), **kwargs):  # noqa: B008
+    return chunks.map_runs(function, runs, shared, where=where, **kwargs)
+
+
+def rows(tree, index):
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def assert_same(result, other):
+    assert jax.tree.structure(result) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, result, other)
+
+
+def changed(runs):
+    """Other runs: a part that is made again of them shows it."""
+    return {**runs, "number": runs["number"] + 100}
+
+
+def change_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def data_files(part):
+    return [path for path in part.rglob("d/*") if path.is_file()]
+
+
+class Stopper:
+    def __init__(self, after):
+        self.after = after
+
+    def __call__(self):
+        self.after -= 1
+        return self.after < 0
+
+
+@pytest.mark.parametrize("num_runs", [1, NUM_RUNS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_as_vmap(kind, num_runs, runs, shared):
+    """Also with one run on two devices."""
+    runs = rows(runs, slice(num_runs))
+    result = map_runs(runs, shared, Placement(kind, 2))
+    expected = jax.vmap(function, (0, None))(runs, shared)
+    assert jax.tree.structure(result) == jax.tree.structure(expected)
+    for leaf, other in zip(
+        jax.tree.leaves(result), jax.tree.leaves(expected), strict=True
+    ):
+        assert isinstance(leaf, np.ndarray)
+        assert leaf.dtype == other.dtype
+        np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
+
+
+def test_results_are_in_the_order_of_the_runs(whole):
+    np.testing.assert_array_equal(whole.details["number"], [0, 2, 4, 6, 8])
+
+
+def test_progress_counts_the_runs_to_the_total(runs, shared):
+    calls = []
+    map_runs(runs, shared, report=calls.append)
+    assert [(call.done, call.total, call.message) for call in calls] == [
+        (2, 5, ""),
+        (4, 5, ""),
+        (5, 5, ""),
+    ]
+
+
+@pytest.mark.parametrize("num_done", [1, 2])
+def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        map_runs(
+            runs,
+            shared,
+            checkpoint_dir=tmp_path,
+            should_stop=Stopper(num_done - 1),
+        )
+    parts = [tmp_path / f"part_{number:04d}" for number in range(3)]
+    assert [checkpoints.exists(part) for part in parts] == [
+        number < num_done for number in range(3)
+    ]
+    # Where the finished runs are changed by now, what was kept of them is what counts.
+    first = np.arange(NUM_RUNS) < 2 * num_done
+    other = {**runs, "scale": np.where(first, np.float32(7), runs["scale"])}
+    calls = []
+    again = map_runs(other, shared, checkpoint_dir=tmp_path, report=calls.append)
+    assert_same(again, whole)
+    assert [call.done for call in calls] == [2, 4, 5]
+    assert not any(call.message for call in calls)
+
+
+def test_a_stop_after_the_last_chunk_keeps_them_all(runs, shared, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        map_runs(runs, shared, checkpoint_dir=tmp_path, should_stop=Stopper(2))
+    other = {**runs, "scale": np.full(NUM_RUNS, 7.0, np.float32)}
+    assert_same(map_runs(other, shared, checkpoint_dir=tmp_path), whole)
+
+
+def test_a_stop_without_checkpoints(runs, shared):
+    with pytest.raises(Interrupted):
+        map_runs(runs, shared, should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("where", [Placement("vmap", 2), Placement("shard", 1)])
+def test_finished_chunks_are_used_again(where, runs, shared, tmp_path):
+    first = map_runs(runs, shared, where, checkpoint_dir=tmp_path)
+    again = map_runs(changed(runs), shared, where, checkpoint_dir=tmp_path)
+    assert_same(again, first)
+
+
+@pytest.mark.parametrize("damage", ["data", "missing", "manifest"])
+def test_a_damaged_chunk_is_said_and_made_again(damage, runs, shared, tmp_path):
+    map_runs(runs, shared, checkpoint_dir=tmp_path)
+    part = tmp_path / "part_0001"
+    if damage == "data":
+        change_byte(data_files(part)[0])
+    elif damage == "missing":
+        data_files(part)[0].unlink()
+    else:
+        part.with_name("part_0001.json").write_text("{")
+    calls = []
+    again = map_runs(
+        changed(runs), shared, checkpoint_dir=tmp_path, report=calls.append
+    )
+    # The second chunk, runs 2 and 3, is of the changed runs; the others were kept.
+    np.testing.assert_array_equal(again.details["number"], [0, 2, 204, 206, 8])
+    said = [call for call in calls if call.message]
+    assert len(said) == 1
+    assert said[0].message.startswith("damaged checkpoint, made again: ")
+    assert "part_0001" in said[0].message
+    assert [call.done for call in calls] == [2, 2, 4, 5]
+    calls.clear()
+    third = map_runs(runs, shared, checkpoint_dir=tmp_path, report=calls.append)
+    assert_same(third, again)
+    assert not any(call.message for call in calls)
+
+
+def test_chunks_of_another_width_are_said_and_made_again(runs, shared, tmp_path):
+    map_runs(runs, shared, checkpoint_dir=tmp_path)
+    calls = []
+    again = map_runs(
+        changed(runs),
+        shared,
+        Placement("vmap", 3),
+        checkpoint_dir=tmp_path,
+        report=calls.append,
+    )
+    np.testing.assert_array_equal(again.details["number"], [200, 202, 204, 206, 208])
+    said = [call.message for call in calls if call.message]
+    assert len(said) == 2
+    for number, message in enumerate(said):
+        assert message.startswith("checkpoint for other devices, made again: ")
+        assert f"part_{number:04d}" in message
+    info = checkpoints.read_info(tmp_path / "part_0001")
+    assert info == {"first": 3, "count": 2, "width": 3}
+    assert json.loads((tmp_path / "part_0000.json").read_text())["info"]["width"] == 3
+
+
+def test_a_chunk_cut_short_by_a_kill_is_made_again(runs, shared, whole, tmp_path):
+    map_runs(runs, shared, checkpoint_dir=tmp_path)
+    (tmp_path / "part_0002.json").unlink()  # It is written last.
+    calls = []
+    again = map_runs(runs, shared, checkpoint_dir=tmp_path, report=calls.append)
+    assert_same(again, whole)
+    assert not any(call.message for call in calls)
+    assert checkpoints.exists(tmp_path / "part_0002")
+
+
+def test_a_bare_array_is_kept_as_well(tmp_path):
+    def double(run, shared):
+        return run + shared
+
+    values = np.arange(3.0, dtype=np.float32)
+    for _ in range(2):
+        result = chunks.map_runs(
+            double,
+            values,
+            np.float32(1),
+            where=Placement("vmap", 2),
+            checkpoint_dir=tmp_path,
+        )
+        np.testing.assert_array_equal(result, [1, 2, 3])
+        values = values + 100  # What was kept is what counts.
+
+
+@pytest.mark.parametrize("lengths", [(0, 0), (3, 5)])
+def test_runs_of_no_or_two_lengths(lengths, shared):
+    first, second = lengths
+    runs = {"scale": np.ones(first), "vector": np.ones((second, 3))}
+    with pytest.raises(ValueError, match=r"^runs must .* give each leaf a row for"):
+        map_runs(runs, shared)

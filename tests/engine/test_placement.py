@@ -1,0 +1,89 @@
+"""Every placement computes what a Python loop over the runs computes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from l2d_jax.engine.placement import KINDS, Placement, default_placement, place
+
+NUM_RUNS = 4
+
+
+def of_one_run(scale, shared, rows, state):
+    """Uses an argument of each kind: the run's own, shared, and its device's."""
+    return {
+        "sum": scale["a"] * jnp.sum(shared[rows]),
+        "state": state + scale["a"] * shared[0],
+    }
+
+
+@pytest.fixture(scope="module")
+def arguments():
+    scale = {"a": np.array([1.0, 2.0, 3.0, 4.0], np.float32)}
+    shared = np.array([10.0, 20.0, 30.0], np.float32)
+    state = np.arange(8.0, dtype=np.float32).reshape(NUM_RUNS, 2)
+    return scale, shared, state
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_the_loop(kind, arguments):
+    scale, shared, state = arguments
+    placement = Placement(kind, NUM_RUNS)
+    num_devices = placement.num_devices
+    # The rows of a device's block: the first device reads 0 and 1, the second 1 and 2.
+    rows = np.array([[0, 1], [1, 2]], np.int32)[:num_devices]
+    placed = place(of_one_run, placement, "rsbr", donate=(3,))
+    result = placed.run(
+        placed.put_runs(scale),
+        placed.put_shared(shared),
+        placed.put_runs(rows),
+        placed.put_runs(state),
+    )
+    device_of = np.arange(NUM_RUNS) * num_devices // NUM_RUNS
+    # 10 + 20 for the first device's runs, 20 + 30 for the second's.
+    sums = scale["a"] * np.array([30.0, 50.0])[device_of]
+    np.testing.assert_allclose(result["sum"], sums, rtol=1e-6, atol=0)
+    expected = state + 10.0 * scale["a"][:, None]
+    np.testing.assert_allclose(result["state"], expected, rtol=1e-6, atol=0)
+
+
+def test_shard_takes_every_device(arguments):
+    scale, shared, _ = arguments
+    share = NUM_RUNS // len(jax.devices())
+    placed = place(lambda a, s: a["a"] * s[0], Placement("shard", 2), "rs")
+    result = placed.run(placed.put_runs(scale), placed.put_shared(shared))
+    assert result.sharding.device_set == set(jax.devices())
+    assert {shard.data.shape for shard in result.addressable_shards} == {(share,)}
+    np.testing.assert_allclose(result, [10, 20, 30, 40], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_num_devices(kind):
+    expected = len(jax.devices()) if kind == "shard" else 1
+    assert Placement(kind, 3).num_devices == expected
+
+
+@pytest.mark.parametrize("kind", ["vmap", "shard"])
+def test_donated_memory_is_given_up(kind, arguments):
+    _, _, state = arguments
+    placed = place(lambda s: s + 1.0, Placement(kind, NUM_RUNS), "r", donate=(0,))
+    before = placed.put_runs(jnp.asarray(state))
+    placed.run(before)
+    assert before.is_deleted()
+
+
+def test_unknown_kind():
+    with pytest.raises(
+        ValueError, match=r"one of vmap, shard, unroll, loop, got 'pmap'"
+    ):
+        place(lambda x: x, Placement("pmap", 1), "r")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the default of a CPU")
+def test_default_on_a_cpu():
+    """One convolutional net keeps a core busy; small dense ones go many to a core."""
+    assert default_placement(convolutional=True) == Placement("shard", 1)
+    small = default_placement(convolutional=False)
+    assert small.kind == "shard"
+    assert small.runs_per_device > 50

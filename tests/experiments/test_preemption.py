@@ -1,0 +1,322 @@
+"""Told to stop, killed, or left without a disk: nothing that was finished is lost."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import figures, program, tables
+from l2d_jax.engine import checkpoints, chunks
+from l2d_jax.engine.placement import Placement
+
+ROOT = pathlib.Path(__file__).parents[2]
+TABLES = ("results.csv", "summary.csv", "curves.csv")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def start(workdir, *args):
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    config = "--config=experiments/configs/digits.py:smoke"
+    command = [sys.executable, "-m", "experiments.cifar", config]
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}", *args],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(workdir, *args):
+    """Exit status and standard error."""
+    process = start(workdir, *args)
+    try:
+        _, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+def wait_for(process, path, pattern):
+    while not any(path.glob(pattern)):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+def check_same(workdir, other):
+    for name in TABLES:
+        assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
+
+
+# Signals.
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_stop_signal_is_noted_and_given_back(number):
+    before = signal.getsignal(number)
+    with program.StopSignal() as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        assert stop()
+    assert signal.getsignal(number) == before
+
+
+def test_the_status_asks_for_another_start():
+    assert program.REQUEUE_STATUS == 75
+
+
+_BUSY = """
+import jax
+import jax.numpy as jnp
+from experiments import program
+
+def main(config, workdir):
+    with program.StopSignal():
+        forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
+        program.say("begun")
+        forever(1.0).block_until_ready()
+
+program.run(main, "experiments/configs/digits.py")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BUSY, f"--workdir={tmp_path}", "--stop_seconds=0.5"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == program.REQUEUE_STATUS
+    assert err == "Stopped; the same command goes on from here.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_told_to_stop_it_keeps_what_is_done(number, tmp_path):
+    process = start(
+        tmp_path, "--config.num_epochs=400", "--config.checkpoint_seconds=0"
+    )
+    wait_for(process, tmp_path, "checkpoints/deferral/*.json")
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 20
+    assert process.returncode == program.REQUEUE_STATUS
+    assert err.splitlines()[-1] == "Stopped; the same command goes on from here."
+    assert list(tmp_path.glob("checkpoints/deferral/*.json"))
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_it_ends_with_the_same_tables(tmp_path):
+    """SIGKILL, at moments drawn once and for all; no row is lost."""
+    args = ("--config.num_seeds=8", "--config.num_epochs=20")
+    args += ("--config.epochs_per_dispatch=1", "--config.checkpoint_seconds=0")
+    begin = time.monotonic()
+    status, err = run(tmp_path / "whole", *args)
+    assert status == 0, err
+    # Before the first dispatch there is nothing to lose; the later it gets, the better.
+    seconds = time.monotonic() - begin
+    generator, kills, work = random.Random(0), 0, tmp_path / "work"
+    while kills < 20:
+        process = start(work, *args)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=generator.uniform(0.2, 1.0) * seconds)
+        if process.poll() is not None:
+            # It ended before its time; its checkpoints go, and it begins anew.
+            assert process.returncode == 0, process.stderr.read()
+            check_same(work, tmp_path / "whole")
+            shutil.rmtree(work)
+            continue
+        process.kill()
+        process.communicate()
+        kills += 1
+    status, err = run(work, *args)
+    assert status == 0, err
+    check_same(work, tmp_path / "whole")
+    assert len(pd.read_csv(work / "results.csv")) == 8 * 3 * (2 + 1 + 3 * 2)
+
+
+# One program a folder.
+
+
+def test_a_second_program_is_refused(tmp_path):
+    with program.use_workdir(str(tmp_path / "work")) as workdir:
+        with (
+            pytest.raises(program.ConfigError) as said,
+            program.use_workdir(str(workdir)),
+        ):
+            pass
+        assert f"workdir {workdir} is in use by process {os.getpid()} on " in str(
+            said.value
+        )
+        assert (workdir / ".lock").exists()
+    assert list(workdir.iterdir()) == []
+    # A kill leaves the file and not the lock.
+    (workdir / ".lock").write_text("1 on nowhere\n")
+    with program.use_workdir(str(workdir)):
+        assert str(os.getpid()) in (workdir / ".lock").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_program_ends_with_one_line(tmp_path):
+    process = start(tmp_path, "--config.num_epochs=2000")
+    wait_for(process, tmp_path, ".lock")
+    status, err = run(tmp_path)
+    assert status == 2
+    assert err.count("\n") == 1 and err.startswith(f"error: workdir {tmp_path} is in")
+    assert f"process {process.pid} on " in err
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == program.REQUEUE_STATUS
+
+
+# Disks.
+
+
+def fail_with(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def as_orbax_says(number):
+    def fail(*args, **kwargs):
+        text = f"RESOURCE_EXHAUSTED: Error writing: {os.strerror(number)}; retry"
+        raise ValueError(text)
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("failing", [fail_with, as_orbax_says])
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch, number, failing):
+    tree = {"a": np.arange(3)}
+    checkpoints.save(tmp_path / "first", tree, {"epoch": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.ocp.Checkpointer, "save", failing(number))
+        with pytest.raises(OSError) as said:
+            checkpoints.save(tmp_path / "second", tree, {"epoch": 2})
+    assert said.value.errno == number
+    assert said.value.filename == str(tmp_path / "second")
+    assert checkpoints.read_info(tmp_path / "first") == {"epoch": 1}
+    restored = checkpoints.restore(tmp_path / "first", tree)
+    np.testing.assert_array_equal(restored["a"], [0, 1, 2])
+    assert not checkpoints.exists(tmp_path / "second")
+
+
+def test_other_errors_stay_what_they_are(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("a tree that orbax does not know")
+
+    monkeypatch.setattr(checkpoints.ocp.Checkpointer, "save", fail)
+    with pytest.raises(ValueError, match="does not know"):
+        checkpoints.save(tmp_path / "first", {"a": np.arange(3)}, {})
+
+
+def test_chunks_that_were_kept_are_used_once_the_disk_is_mended(tmp_path, monkeypatch):
+    runs, where = np.arange(5.0, dtype=np.float32), Placement("vmap", 2)
+
+    def double(run, shared):
+        return 2 * run + shared
+
+    save, kept = checkpoints.save, []
+
+    def save_one(path, tree, info):
+        if kept:
+            fail_with(errno.ENOSPC)()
+        kept.append(path)
+        save(path, tree, info)
+
+    options = {"where": where, "checkpoint_dir": tmp_path}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_one)
+        with pytest.raises(OSError, match="No space left"):
+            chunks.map_runs(double, runs, np.float32(1), **options)
+    # Other runs, which the first chunk must not see.
+    result = chunks.map_runs(double, runs + 10, np.float32(1), **options)
+    np.testing.assert_array_equal(result, [1, 3, 25, 27, 29])
+
+
+@pytest.mark.parametrize("name", ["table.csv", "figure.png"])
+def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    path.write_text("earlier\n")
+    monkeypatch.setattr(program.os, "replace", fail_with(errno.ENOSPC))
+    with pytest.raises(OSError) as said:
+        if name == "table.csv":
+            tables.write_csv(pd.DataFrame({"a": [1]}), path)
+        else:
+            figures.save(figures.plt.figure(), path)
+    assert (said.value.errno, said.value.filename) == (errno.ENOSPC, str(path))
+    assert {p.name for p in tmp_path.iterdir()} == {name}
+    assert path.read_text() == "earlier\n"
+    figures.plt.close("all")
+
+
+@pytest.fixture
+def make_disk(tmp_path):
+    """Makes a disk of its own, of so many kilobytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(size):
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", str(folder)]
+        mounted = shutil.which("mount") and subprocess.run(mount, capture_output=True)
+        if not mounted or mounted.returncode:
+            pytest.skip("a tmpfs cannot be mounted here")
+        return folder
+
+    yield make
+    while os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_disk_that_fails_ends_the_run_in_one_line(make_disk, state):
+    """A checkpoint of this run takes a megabyte: the second finds no room."""
+    disk = make_disk(1500 if state == "full" else 50_000)
+    workdir = disk / "work"
+    args = ("--config.num_epochs=2000", "--config.checkpoint_seconds=0")
+    process = start(workdir, *args, "--config.epochs_per_dispatch=1")
+    if state == "read-only":
+        wait_for(process, workdir, "checkpoints/deferral/*.json")
+        # Not the disk itself: the lock is open for writing. What lies over it can be.
+        for command in (["--bind", str(disk)], ["-o", "remount,bind,ro"]):
+            subprocess.run(["mount", *command, str(disk)], check=True)
+    _, err = process.communicate(timeout=120)
+    lines = [line for line in err.splitlines() if "epochs" not in line]
+    assert process.returncode == 1, err
+    assert len(lines) == 1 and lines[0].startswith(f"error: {workdir}/"), err
+    expected = errno.ENOSPC if state == "full" else errno.EROFS
+    assert os.strerror(expected) in lines[0]
+    found = list(workdir.glob("checkpoints/*/*.json"))
+    for manifest in found:
+        checkpoints.read_info(manifest.with_suffix(""))
+    assert found
