@@ -44,7 +44,7 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
     panels[0].set_ylabel("system accuracy on the test set, %")
     panels[0].legend()
     seeds = rows.n.max()
-    figure.suptitle(f"{rows.dataset.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    figure.suptitle(f"{rows.problem.iloc[0]}: mean and 95 % interval, {seeds} seeds")
     return figure
 
 
@@ -89,7 +89,7 @@ def draw_curves(curves: pd.DataFrame) -> plt.Figure:
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("system accuracy on the test set, %")
     seeds = curves.seed.nunique()
-    figure.suptitle(f"{curves.dataset.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    figure.suptitle(f"{curves.problem.iloc[0]}: mean and 95 % interval, {seeds} seeds")
     if panels[0][0].lines:
         panels[0][0].legend(fontsize="small")
     return figure

@@ -25,7 +25,7 @@ def _accuracy(results: pd.DataFrame, method: str) -> pd.DataFrame:
 def perfect_expert(results: pd.DataFrame, tolerance: float) -> Finding:
     """System accuracy where the expert is perfect on every class."""
     accuracy = _accuracy(results, "deferral")
-    num_classes = checks.DATASETS[results.dataset.iloc[0]]
+    num_classes = checks.DATASETS[results.problem.iloc[0]]
     if num_classes not in accuracy:
         raise CannotMeasure(f"the results hold no expert of k = {num_classes}")
     values = accuracy[num_classes].to_numpy()

@@ -41,7 +41,7 @@ def _rows(
         & (results.split == split)
     ]
     if alpha is not None:
-        rows = rows[rows.alpha == alpha]
+        rows = rows[rows.fairness == alpha]
     if rows.empty:
         raise CannotMeasure(f"the results hold no {method} of scenario {scenario}")
     return rows
@@ -54,7 +54,7 @@ def _any_scenario(results: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row for each seed and a column for each setting."""
     keys = rows.assign(cost=rows.cost.fillna(-1.0))
-    return keys.pivot(index="seed", columns=["cost", "alpha"], values=metric)
+    return keys.pivot(index="seed", columns=["cost", "fairness"], values=metric)
 
 
 def equivalence(results: pd.DataFrame, tolerance: float) -> Finding:
@@ -94,7 +94,7 @@ def given_errors(results: pd.DataFrame, tolerance: float) -> Finding:
     if set(results.decision_maker) != {"given"}:
         raise CannotMeasure("the results are not with the authors' decision-makers")
     found = [
-        abs(_rows(results, "decision_maker", name).system_error.iloc[0] - error)
+        abs(_rows(results, "expert", name).system_error.iloc[0] - error)
         for name, error in _GIVEN_ERRORS.items()
     ]
     return Finding(np.array([max(found)]), bool(max(found) < 1e-4))
@@ -182,18 +182,18 @@ def uneven_deferral(results: pd.DataFrame, tolerance: float) -> Finding:
     """Gap of deferral rates between groups: how much more deferring has of it."""
     del tolerance
     gaps = {}
-    for method in ("deferral", "rejection"):
+    for method in ("mixture", "rejection"):
         rows = _rows(results, method, "biased")
         gap = (rows.deferral_rate_group_1 - rows.deferral_rate_group_0).abs()
         gaps[method] = gap.groupby(rows.seed).mean()
-    return _surely_positive((gaps["deferral"] - gaps["rejection"]).to_numpy())
+    return _surely_positive((gaps["mixture"] - gaps["rejection"]).to_numpy())
 
 
 def defers_less_to_biased(results: pd.DataFrame, tolerance: float) -> Finding:
     """Deferral rate to the accurate decision-maker less that to the biased one."""
     del tolerance
     rates = [
-        _rows(results, "deferral", name).groupby("seed").deferral_rate.mean()
+        _rows(results, "mixture", name).groupby("seed").deferral_rate.mean()
         for name in ("accurate", "biased")
     ]
     return _surely_positive((rates[0] - rates[1]).to_numpy())
@@ -207,7 +207,7 @@ def better_at_every_rate(results: pd.DataFrame, tolerance: float) -> Finding:
     """
     del tolerance
     means = []
-    for method in ("deferral", "rejection"):
+    for method in ("mixture", "rejection"):
         rows = _rows(results, method, "inconsistent", alpha=0.0)
         bins = pd.cut(rows.deferral_rate, _RATE_EDGES, labels=False)
         by_bin = rows.groupby(["seed", bins.rename("bin")]).system_accuracy.mean()
@@ -221,9 +221,10 @@ def better_at_every_rate(results: pd.DataFrame, tolerance: float) -> Finding:
 
 
 def _chosen(results: pd.DataFrame, method: str, scenario: str) -> pd.Series:
-    """System accuracy of what validation chose, by seed."""
+    """System accuracy of what validation chose without regard to fairness, by seed."""
     rows = _rows(results, method, scenario)
-    return rows[rows.chosen].set_index("seed").system_accuracy
+    rows = rows[rows.chosen & (rows.fairness.fillna(0.0) == 0.0)]
+    return rows.set_index("seed").system_accuracy
 
 
 def chosen_accuracy(
@@ -233,7 +234,7 @@ def chosen_accuracy(
 
     def measure(results: pd.DataFrame, tolerance: float) -> Finding:
         del tolerance
-        values = _chosen(results, "deferral", "inconsistent").to_numpy(float)
+        values = _chosen(results, "mixture", "inconsistent").to_numpy(float)
         return Finding(values, expected is None or bool(values.mean() >= expected))
 
     return measure
@@ -242,9 +243,9 @@ def chosen_accuracy(
 def better_than_both(results: pd.DataFrame, tolerance: float) -> Finding:
     """The chosen system less the better of decision-maker and classifier."""
     del tolerance
-    alone = _chosen(results, "decision_maker", "inconsistent").iloc[0]
+    alone = _chosen(results, "expert", "inconsistent").iloc[0]
     classifier = _chosen(results, "classifier", "inconsistent")
-    gain = _chosen(results, "deferral", "inconsistent") - np.maximum(classifier, alone)
+    gain = _chosen(results, "mixture", "inconsistent") - np.maximum(classifier, alone)
     return _surely_positive(gain.to_numpy(float))
 
 
@@ -261,20 +262,20 @@ def _reliable_gap(results: pd.DataFrame, method: str) -> pd.Series:
 def defers_the_reliable(results: pd.DataFrame, tolerance: float) -> Finding:
     """The gap of deferring."""
     del tolerance
-    return _surely_positive(_reliable_gap(results, "deferral").to_numpy())
+    return _surely_positive(_reliable_gap(results, "mixture").to_numpy())
 
 
 def defers_them_more_than_reject(results: pd.DataFrame, tolerance: float) -> Finding:
     """The gap of deferring less that of rejecting."""
     del tolerance
-    gap = _reliable_gap(results, "deferral") - _reliable_gap(results, "rejection")
+    gap = _reliable_gap(results, "mixture") - _reliable_gap(results, "rejection")
     return _surely_positive(gap.dropna().to_numpy())
 
 
 def accurate_is_even(results: pd.DataFrame, tolerance: float) -> Finding:
     """Rank correlation of accuracy and least subgroup accuracy, for each seed."""
     del tolerance
-    rows = _rows(results, "deferral", "inconsistent", alpha=0.0)
+    rows = _rows(results, "mixture", "inconsistent", alpha=0.0)
     values = np.array(
         [
             stats.spearmanr(part.system_accuracy, part.min_subgroup_accuracy).statistic
@@ -291,7 +292,7 @@ def accurate_is_even(results: pd.DataFrame, tolerance: float) -> Finding:
 def _by_alpha(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     """A row for each seed and a column for each alpha."""
     rows = _rows(results, method, _any_scenario(results))
-    table = rows.pivot(index="seed", columns="alpha", values=metric)
+    table = rows.pivot(index="seed", columns="fairness", values=metric)
     if len(table.columns) < 3:
         raise CannotMeasure("the results hold fewer than three values of alpha")
     return table
@@ -330,7 +331,7 @@ def price_of_half(method: str) -> Callable[[pd.DataFrame, float], Finding]:
 def oracle_is_rejection(results: pd.DataFrame, tolerance: float) -> Finding:
     """Ratio of the areas under both fronts, above an accuracy of 1/2."""
     del tolerance
-    methods = ("deferral_oracle", "rejection")
+    methods = ("mixture_oracle", "rejection")
     oracle, rejection = _matched(results, methods, "accurate", "di")
     values = (oracle - 0.5).mean(axis=1) / (rejection - 0.5).mean(axis=1)
     return Finding(values, bool(abs(values.mean() - 1.0) <= 0.02))
@@ -342,7 +343,7 @@ def best_possible(results: pd.DataFrame, tolerance: float) -> Finding:
     On the same examples, at the scenario where it is least.
     """
     gains = [
-        _chosen(results, "deferral", name)
+        _chosen(results, "mixture", name)
         - _rows(results, "best_rule", name).system_accuracy.iloc[0]
         for name in results.scenario.unique()
     ]
@@ -411,7 +412,7 @@ def tabular_claims(
                 f"{id}a",
                 f"{start}deferring is more accurate than rejecting: mean difference",
                 "> 0",
-                front_gain(("deferral", "rejection"), scenario),
+                front_gain(("mixture", "rejection"), scenario),
             ),
             (
                 f"{id}b",
@@ -490,7 +491,7 @@ def tabular_claims(
             " rejecting: mean difference",
             "> 0",
             front_gain(
-                ("deferral", "rejection"),
+                ("mixture", "rejection"),
                 "inconsistent",
                 bound_by="min_subgroup_accuracy",
                 alpha=0.0,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-SETTING = ["dataset", "scenario", "method", "cost", "alpha"]
+SETTING = ["problem", "scenario", "method", "cost", "fairness"]
 MEDIANS = ("system_accuracy", "di", "deferral_rate", "min_subgroup_accuracy")
 
 

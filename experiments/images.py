@@ -1,209 +1,145 @@
-"""Parts of the image experiments: data, networks, experts and trainings by name."""
+"""Images as problems: synthetic experts who answer by the class alone."""
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
-from l2d_jax import (
-    augmentation,
-    data,
-    metrics,
-    models,
-    optimizers,
+from experiments.problem import (
+    Problem,
+    Traits,
+    every_value,
+    one_team,
+    split_at_random,
 )
-from l2d_jax.engine import placement, training
-from l2d_jax.learners import confidence, deferral
+from experiments.program import ConfigError
+from l2d_jax import augmentation, data
 from l2d_jax.simulate import experts
-from l2d_jax.types import Array, Batch, Dataset, Decision, HParams, ModelFns
+from l2d_jax.types import Dataset, HParams
 
-EXPERTS = {"specialist": experts.specialist}
-"""Synthetic experts by name: ``(num_perfect, num_classes) -> Expert``."""
-
-
-def load_data(config: ml_collections.ConfigDict) -> data.Splits:
-    """The data set that ``config.dataset`` names."""
-    if config.dataset == "digits":
-        return data.load_digits()
-    return data.load_cifar10(config.data_dir or None)
+LOADERS: dict[str, Callable[[str], data.Splits]] = {
+    "digits": lambda data_dir: data.load_digits(),
+    "cifar10": lambda data_dir: data.load_cifar10(data_dir or None),
+}
+"""Data sets by name, of the data folder."""
 
 
-def annotate(
-    key: jax.Array, hparams: HParams, dataset: Dataset, expert: str, num_classes: int
-) -> Dataset:
-    """The examples with the answers of the run's synthetic expert."""
-    person = EXPERTS[expert](hparams["num_perfect"], num_classes)
-    labels = experts.sample_expert_labels(key, person, dataset.labels)
-    return dataset._replace(expert_labels=labels[:, None])
+def load(config: ml_collections.ConfigDict) -> data.Splits:
+    """The data set that ``config.images`` names.
 
-
-def annotate_with_nobody(key: jax.Array, hparams: HParams, dataset: Dataset) -> Dataset:
-    """The examples as they are, for methods that know of no expert."""
-    del key, hparams
-    return dataset
-
-
-def system_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
-    """System accuracy, in [0, 1]."""
-    del hparams
-    assert batch.expert_labels is not None
-    return metrics.system_accuracy(
-        decision.defer, decision.prediction, batch.labels, batch.expert_labels[:, 0]
-    )
-
-
-def classifier_score(logits: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
-    """Accuracy of the classifier alone, in [0, 1]."""
-    del hparams
-    return jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-
-
-def expert_model_score(prob: jax.Array, batch: Batch, hparams: HParams) -> jax.Array:
-    """Mean log-likelihood of the expert's being right or wrong, in nats, <= 0.
-
-    Probabilities are kept 1e-7 away from 0, so that one sure mistake in float32 does
-    not make the score -inf.
+    Raises:
+      ConfigError: the validation part would be empty.
     """
-    del hparams
-    assert batch.expert_labels is not None
-    correct = batch.expert_labels[:, 0] == batch.labels
-    return jnp.mean(jnp.log(jnp.maximum(jnp.where(correct, prob, 1.0 - prob), 1e-7)))
+    splits = LOADERS[config.images](config.data_dir)
+    check_split(config, len(splits.train.labels))
+    return splits
 
 
-def make_model(model: ml_collections.ConfigDict, num_outputs: int | None) -> ModelFns:
-    """The network that a config of fields ``name`` and its sizes describes.
+def check_split(config: ml_collections.ConfigDict, size: int) -> None:
+    """See that training and validation parts have examples.
 
-    None for ``num_outputs`` gives its features.
+    Raises:
+      ConfigError: one has none.
     """
-    if model.name == "mlp":
-        return models.mlp(tuple(model.hidden), num_outputs)
-    return models.wide_resnet(
-        model.depth,
-        model.width,
-        num_outputs,
-        stem_stride=model.stem_stride,
-        dtype=jnp.dtype(model.dtype),
-    )
+    num_valid = round(config.valid_fraction * size)
+    if not 0 < num_valid < size:
+        raise ConfigError(
+            f"valid_fraction {config.valid_fraction} leaves {size - num_valid} examples"
+            f" to train on and {num_valid} to validate on; both must be positive"
+        )
 
 
-def make_placement(
-    config: ml_collections.ConfigDict, model: ml_collections.ConfigDict | None
-) -> placement.Placement:
-    """The placement that the config names, or the default of this backend and model.
-
-    Args:
-      config: of the experiment.
-      model: what is trained; None for what is as light as a small net.
-    """
-    convolutional = model is not None and model.name == "wide_resnet"
-    default = placement.default_placement(convolutional)
-    kind = default.kind if config.placement == "auto" else config.placement
-    return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
-
-
-def make_programs(
-    config: ml_collections.ConfigDict, splits: data.Splits
-) -> dict[str, training.Program]:
-    """The three trainings of the experiment.
-
-    ``deferral`` is a system by itself; ``classifier`` and ``expert_model`` are the two
-    halves of deferring by confidence, and the classifier is a baseline of its own.
-    """
-    num_classes = splits.num_classes
-    with_expert = functools.partial(
-        annotate, expert=config.expert, num_classes=num_classes
-    )
-    return {
-        "deferral": _make_program(
-            config,
-            splits,
-            deferral.make_learner,
-            config.model,
-            num_classes + 1,
-            with_expert,
-            system_score,
-            config.num_epochs,
-        ),
-        "classifier": make_classifier(config, splits),
-        "expert_model": _make_program(
-            config,
-            splits,
-            confidence.make_expert_model,
-            config.expert_model,
-            1,
-            with_expert,
-            expert_model_score,
-            config.expert_model_epochs,
-        ),
-    }
-
-
-def make_classifier(
-    config: ml_collections.ConfigDict, splits: data.Splits
-) -> training.Program:
-    """The classifier alone, which knows of no expert."""
-    return _make_program(
-        config,
-        splits,
-        confidence.make_classifier,
-        config.model,
-        splits.num_classes,
-        annotate_with_nobody,
-        classifier_score,
-        config.num_epochs,
-    )
-
-
-def _make_program(
-    config: ml_collections.ConfigDict,
-    splits: data.Splits,
-    make_learner: Callable[..., Any],
-    model: ml_collections.ConfigDict,
-    num_outputs: int,
-    annotate: training.Annotate,
-    score: training.Score,
-    num_epochs: int,
-) -> training.Program:
-    return training.Program(
-        learner=make_learner(
-            make_model(model, num_outputs),
-            _make_optimizer(config, num_epochs, len(splits.train.labels)),
-            **input_options(config, splits),
-        ),
-        annotate=annotate,
-        score=score,
-        num_epochs=num_epochs,
-        patience=config.patience or None,
-        eval_batch_size=config.eval_batch_size,
-    )
-
-
-def _make_optimizer(
-    config: ml_collections.ConfigDict, num_epochs: int, num_examples: int
-) -> optimizers.OptimizerFn:
-    if config.optimizer == "adam":
-        return optimizers.make_adam()
-    num_train = num_examples - round(config.valid_fraction * num_examples)
-    num_steps = num_epochs * (num_train // config.batch_size)
-    return optimizers.make_sgd(num_steps, config.momentum)
-
-
-def input_options(
-    config: ml_collections.ConfigDict, splits: data.Splits
-) -> dict[str, Any]:
-    """How a learner on images augments and standardizes them, as keyword arguments."""
-    options: dict[str, Any] = {}
+def options(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
+    """How images are augmented and standardized, as fields of a problem."""
+    found: dict[str, Any] = {}
     if config.crop_padding:
-        options["augment"] = functools.partial(
+        found["augment"] = functools.partial(
             augmentation.random_crop_and_flip, padding=config.crop_padding
         )
-    if splits.name == "cifar10":
-        options["preprocess"] = functools.partial(
-            augmentation.standardize,
-            mean=augmentation.CIFAR10_MEAN,
-            std=augmentation.CIFAR10_STD,
+    if name in _STANDARDIZED:
+        mean, std = _STANDARDIZED[name]
+        found["preprocess"] = functools.partial(
+            augmentation.standardize, mean=mean, std=std
         )
-    return options
+    return found
+
+
+_STANDARDIZED = {"cifar10": (augmentation.CIFAR10_MEAN, augmentation.CIFAR10_STD)}
+
+
+def specialist(
+    config: ml_collections.ConfigDict,
+    splits: data.Splits,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool],
+) -> list[Problem]:
+    """One expert who is perfect on the first k classes and guesses on the others.
+
+    The answer to an image is drawn once for each seed, not anew at every epoch.
+    """
+    del workdir, stop
+    num_classes = splits.num_classes
+
+    def annotate(key: jax.Array, hparams: HParams, dataset: Dataset) -> Dataset:
+        person = experts.specialist(hparams["num_perfect"], num_classes)
+        labels = experts.sample_expert_labels(key, person, dataset.labels)
+        return dataset._replace(expert_labels=labels[:, None])
+
+    return [
+        Problem(
+            name=splits.name,
+            traits=Traits(num_classes),
+            pool=splits.train,
+            test=splits.test,
+            teams=every_value("num_perfect", tuple(config.num_perfect)),
+            split=split_at_random(len(splits.train.labels), config.valid_fraction),
+            annotate=annotate,
+            **options(config, splits.name),
+        )
+    ]
+
+
+def panel(
+    config: ml_collections.ConfigDict,
+    splits: data.Splits,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool],
+) -> list[Problem]:
+    """Several experts, each right on some classes and a guess on the others."""
+    del workdir, stop
+    num_classes = splits.num_classes
+    known = np.zeros((len(config.panel), num_classes, 1), bool)
+    for number, classes in enumerate(config.panel):
+        if not all(0 <= label < num_classes for label in classes):
+            raise ConfigError(
+                f"panel must hold classes in 0..{num_classes - 1}, got {classes}"
+            )
+        known[number, list(classes)] = True
+    confusion = np.where(known, np.eye(num_classes), 1.0 / num_classes)
+
+    def annotate(key: jax.Array, hparams: HParams, dataset: Dataset) -> Dataset:
+        del hparams
+        keys = jax.random.split(key, len(confusion))
+        answers = [
+            experts.sample_expert_labels(own, experts.Expert(rows), dataset.labels)
+            for own, rows in zip(keys, confusion.astype(np.float32), strict=True)
+        ]
+        return dataset._replace(expert_labels=jnp.stack(answers, axis=1))
+
+    return [
+        Problem(
+            name=f"{splits.name}_panel",
+            traits=Traits(num_classes, num_experts=len(config.panel)),
+            pool=splits.train,
+            test=splits.test,
+            teams=one_team,
+            split=split_at_random(len(splits.train.labels), config.valid_fraction),
+            annotate=annotate,
+            **options(config, splits.name),
+        )
+    ]

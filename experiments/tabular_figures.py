@@ -23,15 +23,15 @@ STYLES = {
     "rejection_thresholds": ("reject, thresholds", "C1", "--"),
     "deferral_thresholds": ("defer, thresholds", "C1", "-"),
     "rejection": ("reject", "C0", "--"),
-    "deferral": ("defer", "C0", "-"),
-    "deferral_oracle": ("defer, trained with an oracle", "C3", "-"),
+    "mixture": ("defer", "C0", "-"),
+    "mixture_oracle": ("defer, trained with an oracle", "C3", "-"),
 }
 SCENARIOS = {
     "accurate": "accurate decision-maker",
     "biased": "biased decision-maker",
     "inconsistent": "inconsistent decision-maker",
 }
-_PASSING = ("rejection", "deferral")
+_PASSING = ("rejection", "mixture")
 _FRONTS = ("rejection_thresholds", "deferral_thresholds", *_PASSING)
 
 
@@ -43,7 +43,7 @@ def draw(workdir: pathlib.Path) -> None:
     test = results[results.split == "test"]
     medians = fronts.medians(results)
     # The paper's Figure 6 is Figure 3 of the other data set.
-    number = "06" if "health" in set(test.dataset) else "03"
+    number = "06" if "health" in set(test.problem) else "03"
     figures = {
         f"fig{number}_fronts": draw_scenarios(medians),
         "fig04_subgroup_deferral": draw_subgroup_deferral(test),
@@ -108,8 +108,8 @@ def _draw_fronts(
 
 def _draw_references(axes: plt.Axes, points: pd.DataFrame, x: str) -> None:
     """The classifier that only wants to be right, and the decision-maker alone."""
-    baseline = _of(points, method="classifier", alpha=0.0)
-    alone = _of(points, method="decision_maker")
+    baseline = _of(points, method="classifier", fairness=0.0)
+    alone = _of(points, method="expert")
     for rows, marker, color, label in (
         (baseline, "s", "C3", "classifier"),
         (alone, "o", "gold", "decision-maker"),
@@ -131,7 +131,7 @@ def draw_scenarios(medians: pd.DataFrame) -> plt.Figure | None:
 
     Figures 3 and 6. The last panel is with an inconsistent decision-maker, at alpha 0.
     """
-    shown = [name for name in SCENARIOS if _has(medians, "deferral", scenario=name)]
+    shown = [name for name in SCENARIOS if _has(medians, "mixture", scenario=name)]
     if not shown:
         return None
     figure, panels = _subplots(1, len(shown))
@@ -140,7 +140,7 @@ def draw_scenarios(medians: pd.DataFrame) -> plt.Figure | None:
         axes.set_title(SCENARIOS[scenario])
         if scenario == "inconsistent":
             for method in _PASSING:
-                part = _of(points, method=method, alpha=0.0)
+                part = _of(points, method=method, fairness=0.0)
                 part = part.sort_values("deferral_rate")
                 label, color, line = STYLES[method]
                 x, y = 100 * part.deferral_rate, 100 * part.system_accuracy
@@ -170,12 +170,12 @@ def draw_scenarios(medians: pd.DataFrame) -> plt.Figure | None:
 
 def _title(medians: pd.DataFrame) -> str:
     seeds = medians.n.max()
-    return f"{medians.dataset.iloc[0]}: medians of {seeds} seeds on the test part"
+    return f"{medians.problem.iloc[0]}: medians of {seeds} seeds on the test part"
 
 
 def draw_subgroup_deferral(test: pd.DataFrame) -> plt.Figure | None:
     """Deferral rate where the decision-maker is reliable and where not: Figure 4."""
-    rows = _of(test, scenario="inconsistent", alpha=0.0)
+    rows = _of(test, scenario="inconsistent", fairness=0.0)
     if not _has(rows, *_PASSING):
         return None
     figure, panels = _subplots(1, 1)
@@ -199,13 +199,13 @@ def draw_subgroup_deferral(test: pd.DataFrame) -> plt.Figure | None:
     axes.set_ylabel("deferral rate of the subgroup, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    axes.set_title(f"{rows.dataset.iloc[0]}: inconsistent decision-maker, alpha 0")
+    axes.set_title(f"{rows.problem.iloc[0]}: inconsistent decision-maker, alpha 0")
     return figure
 
 
 def draw_min_subgroup_accuracy(test: pd.DataFrame) -> plt.Figure | None:
     """Accuracy against the least accuracy of four subgroups, single runs: Figure 5."""
-    rows = _of(test, scenario="inconsistent", alpha=0.0)
+    rows = _of(test, scenario="inconsistent", fairness=0.0)
     if not _has(rows, *_PASSING):
         return None
     figure, panels = _subplots(1, 1)
@@ -223,7 +223,7 @@ def draw_min_subgroup_accuracy(test: pd.DataFrame) -> plt.Figure | None:
     axes.set_ylabel("system accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(title="best runs; dots: all")
-    axes.set_title(f"{rows.dataset.iloc[0]}: inconsistent decision-maker, alpha 0")
+    axes.set_title(f"{rows.problem.iloc[0]}: inconsistent decision-maker, alpha 0")
     return figure
 
 
@@ -235,18 +235,18 @@ def draw_by_alpha(test: pd.DataFrame, metric: str, name: str) -> plt.Figure | No
             ("classifier", "network"),
             ("bayesian", "Bayesian network"),
         )
-        if _of(test, method=method).alpha.nunique() > 1
+        if _of(test, method=method).fairness.nunique() > 1
     ]
     if not shown:
         return None
     figure, panels = _subplots(1, len(shown), sharey=True)
     for axes, (method, title) in zip(panels[0], shown, strict=True):
         rows = _of(test, method=method, scenario=test.scenario.iloc[0])
-        axes.plot(rows.alpha, 100 * rows[metric], ".", color="C0", alpha=0.5)
-        middle = rows.groupby("alpha")[metric].median()
+        axes.plot(rows.fairness, 100 * rows[metric], ".", color="C0", alpha=0.5)
+        middle = rows.groupby("fairness")[metric].median()
         axes.plot(middle.index, 100 * middle, "-", color="C0")
         axes.set_xlabel("alpha, weight of equalized odds")
-        axes.set_title(f"{test.dataset.iloc[0]}: {title}")
+        axes.set_title(f"{test.problem.iloc[0]}: {title}")
         axes.grid(alpha=0.3)
     unit = "points" if metric == "di" else "%"
     panels[0, 0].set_ylabel(f"{name} of the classifier, {unit}")
@@ -256,14 +256,14 @@ def draw_by_alpha(test: pd.DataFrame, metric: str, name: str) -> plt.Figure | No
 def draw_oracle(medians: pd.DataFrame) -> plt.Figure | None:
     """Rejecting, and deferring that was learned with an oracle: Figure 9."""
     scenario = "accurate"
-    if not _has(medians, "rejection", "deferral_oracle", scenario=scenario):
+    if not _has(medians, "rejection", "mixture_oracle", scenario=scenario):
         return None
     figure, panels = _subplots(1, 1)
     points = _of(medians, scenario=scenario)
-    _draw_fronts(panels[0, 0], points, ("rejection", "deferral_oracle"))
+    _draw_fronts(panels[0, 0], points, ("rejection", "mixture_oracle"))
     panels[0, 0].set_ylabel("system accuracy, %")
     panels[0, 0].legend()
-    panels[0, 0].set_title(f"{medians.dataset.iloc[0]}: {SCENARIOS[scenario]}")
+    panels[0, 0].set_title(f"{medians.problem.iloc[0]}: {SCENARIOS[scenario]}")
     return figure
 
 
@@ -278,7 +278,7 @@ def draw_inconsistent(medians: pd.DataFrame) -> plt.Figure | None:
     _draw_references(panels[0, 0], points, "di")
     panels[0, 0].set_ylabel("system accuracy, %")
     panels[0, 0].legend(fontsize="small")
-    panels[0, 0].set_title(f"{medians.dataset.iloc[0]}: {SCENARIOS[scenario]}")
+    panels[0, 0].set_title(f"{medians.problem.iloc[0]}: {SCENARIOS[scenario]}")
     return figure
 
 
@@ -299,7 +299,7 @@ def draw_by_deferral_rate(medians: pd.DataFrame) -> plt.Figure | None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
     panels[0, 0].set_ylabel("system accuracy, %")
-    figure.suptitle(f"{medians.dataset.iloc[0]}: {SCENARIOS[scenario]}")
+    figure.suptitle(f"{medians.problem.iloc[0]}: {SCENARIOS[scenario]}")
     return figure
 
 
@@ -327,5 +327,5 @@ def draw_deferral_rates(test: pd.DataFrame) -> plt.Figure | None:
     for axes in panels[:, 0]:
         axes.set_ylabel("runs with at most this rate, %")
     panels[0, 0].legend(fontsize="small")
-    figure.suptitle(f"{test.dataset.iloc[0]}: all runs")
+    figure.suptitle(f"{test.problem.iloc[0]}: all runs")
     return figure

@@ -1,6 +1,8 @@
-"""From scores to decisions: who answers each input, the classifier or the expert.
+"""From scores to decisions: who answers each input, the classifier or an expert.
 
-Every rule defers where its ``defer_score`` is > 0; a tie keeps the input.
+Every rule asks the expert of the greatest ``defer_score`` where that is > 0; a tie of
+experts asks the first, and a score of 0 keeps the input. A score that is NaN cannot be
+decided upon, so the input is deferred.
 """
 
 import jax
@@ -9,6 +11,151 @@ import numpy as np
 
 from l2d_jax._checks import require_exact_shape, require_matrix
 from l2d_jax.types import Array, Decision
+
+
+def decide(
+    class_probs: Array, defer_score: Array, expert_correct_prob: Array | None = None
+) -> Decision:
+    """The decision that follows from scores by the rule of this module.
+
+    Args:
+      class_probs: probability of each class, float ``[B, K]``.
+      defer_score: inclination to ask each expert, float ``[B, M]``.
+      expert_correct_prob: estimated probability that each is right, float ``[B, M]``;
+        None: no estimate.
+
+    Raises:
+      ValueError: the shapes do not match.
+    """
+    require_matrix("class_probs", class_probs, "[B, K]", 1)
+    require_matrix("defer_score", defer_score, "[B, M]", 1)
+    defer_score = jnp.asarray(defer_score)
+    _require_examples("defer_score", defer_score, class_probs)
+    if expert_correct_prob is None:
+        expert_correct_prob = jnp.full(defer_score.shape, jnp.nan)
+    require_exact_shape(
+        "expert_correct_prob", expert_correct_prob, defer_score.shape, "[B, M]"
+    )
+    return Decision(
+        class_probs=jnp.asarray(class_probs),
+        expert_correct_prob=jnp.asarray(expert_correct_prob),
+        defer_score=defer_score,
+        allocation=allocate(defer_score),
+    )
+
+
+def allocate(defer_score: Array, threshold: Array | float = 0.0) -> jax.Array:
+    """Who answers by the rule of this module, one-hot float ``[B, M + 1]``.
+
+    Args:
+      defer_score: inclination to ask each expert, float ``[B, M]``, M >= 1.
+      threshold: above which a score defers, float ``[]``, in units of the score.
+    """
+    require_matrix("defer_score", defer_score, "[B, M]", 1)
+    defer_score = jnp.asarray(defer_score)
+    num_experts = defer_score.shape[1]
+    # Written so that a NaN defers; argmax takes it for the greatest.
+    keeps = jnp.max(defer_score, axis=1) <= threshold
+    chosen = jnp.where(keeps, num_experts, jnp.argmax(defer_score, axis=1))
+    return (chosen[:, None] == jnp.arange(num_experts + 1)).astype(float)
+
+
+def prediction(decision: Decision) -> jax.Array:
+    """Class that the classifier chooses, int ``[B]``; a tie is the lowest label.
+
+    -1 where there is no classifier: its probabilities are NaN.
+    """
+    probs = jnp.asarray(decision.class_probs)
+    unknown = jnp.isnan(probs).any(axis=-1)
+    return jnp.where(unknown, -1, jnp.argmax(probs, axis=-1))
+
+
+def among(decision: Decision, available: Array) -> Decision:
+    """The decision where only some experts can be asked.
+
+    Votes are shared among who is left. Where the one expert who was to answer is not
+    to be had, the rule of this module decides among the others and the classifier.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      available: whether each expert can be asked, bool ``[B, M]``.
+
+    Raises:
+      ValueError: ``available`` is of another shape.
+    """
+    require_exact_shape(
+        "available", available, jnp.shape(decision.defer_score), "[B, M]"
+    )
+    available = jnp.asarray(available, bool)
+    score = jnp.where(available, jnp.asarray(decision.defer_score), -jnp.inf)
+    open_to = jnp.pad(available, ((0, 0), (0, 1)), constant_values=True)
+    left = jnp.where(open_to, jnp.asarray(decision.allocation), 0.0)
+    total = jnp.sum(left, axis=1, keepdims=True)
+    shared = left / jnp.where(total > 0, total, 1.0)
+    return decision._replace(
+        defer_score=score, allocation=jnp.where(total > 0, shared, allocate(score))
+    )
+
+
+def vote(decision: Decision, expert_labels: Array) -> jax.Array:
+    r"""What the allocation says of each class, float ``[B, K]``, rows sum to 1.
+
+    .. math:: q_k = \sum_i w_i 1[e_i = k] + w_{M+1} p_k
+
+    with the weights shared among the experts who answered and the classifier. A row is
+    NaN where all of the weight is on experts who were not asked.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
+
+    Raises:
+      ValueError: the shapes do not match.
+
+    References:
+      Keswani, Lease and Kenthapadi, "Towards Unbiased and Accurate Deferral to Multiple
+      Experts", 2021, for a label that is 0 or 1.
+    """
+    require_exact_shape(
+        "expert_labels", expert_labels, jnp.shape(decision.defer_score), "[B, M]"
+    )
+    class_probs, answers = jnp.asarray(decision.class_probs), jnp.asarray(expert_labels)
+    weights = jnp.asarray(decision.allocation)
+    asked = jnp.where(answers >= 0, weights[:, :-1], 0.0)
+    total = jnp.sum(asked, axis=1) + weights[:, -1]
+    # One class at a time: [B, M, K] may be large.
+    experts = jnp.stack(
+        [
+            jnp.sum(jnp.where(answers == label, asked, 0.0), axis=1)
+            for label in range(class_probs.shape[1])
+        ],
+        axis=1,
+    )
+    # No classifier, whose probabilities are NaN, has no part in the vote.
+    votes = experts + jnp.where(weights[:, -1:] > 0, weights[:, -1:] * class_probs, 0.0)
+    some = (total > 0)[:, None]
+    return jnp.where(some, votes / jnp.where(some, total[:, None], 1.0), jnp.nan)
+
+
+def answer(decision: Decision, expert_labels: Array) -> jax.Array:
+    """The team's answer, int ``[B]``: the class of the greatest `vote`.
+
+    A tie is the lowest label; shares of experts are added up in floating point, so
+    votes that differ by no more than its rounding are a tie. -1 where nobody who was to
+    answer was asked.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
+    """
+    votes = vote(decision, expert_labels)
+    # The classifier alone adds nothing up.
+    by_experts = 1.0 - jnp.asarray(decision.allocation)[:, -1:]
+    num_voters = jnp.shape(decision.allocation)[1]
+    rounding = by_experts * num_voters * jnp.finfo(votes.dtype).eps
+    most = votes >= jnp.max(votes, axis=1, keepdims=True) - rounding
+    # A comparison with NaN is False: nothing is the most where nobody answered.
+    return jnp.where(most.any(axis=1), jnp.argmax(most, axis=1), -1)
 
 
 def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
@@ -37,8 +184,8 @@ def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
         ``[]``, >= 0; traced.
 
     Returns:
-      The decision; ``defer_score`` is the last logit less the greatest of the others,
-      ``class_probs`` the softmax of the first K.
+      The decision, of one expert; ``defer_score`` is the last logit less the greatest
+      of the others, ``class_probs`` the softmax of the first K.
 
     Raises:
       ValueError: if ``logits`` is not a matrix with K >= 1, or ``alpha`` is not a
@@ -60,62 +207,52 @@ def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
     log_ratio = jax.nn.logsumexp(class_logits - defer_logit[:, None], axis=1)
     # Beyond these bounds q is 0, 1 or 1/(1 - alpha) to rounding; exp stays finite.
     inverse_prob = jnp.exp(jnp.clip(log_ratio, -40.0, 40.0)) + (1 - alpha)
-    return Decision(
-        prediction=jnp.argmax(class_logits, axis=1),
-        defer=defer_score > 0,
-        defer_score=defer_score,
-        class_probs=jax.nn.softmax(class_logits, axis=1),
+    return decide(
+        jax.nn.softmax(class_logits, axis=1),
+        defer_score[:, None],
         # The floor of 1 cuts q at 1 and guards the pole and what lies beyond it.
-        expert_correct_prob=1 / jnp.maximum(inverse_prob, 1),
+        (1 / jnp.maximum(inverse_prob, 1))[:, None],
     )
 
 
-def confidence_decision(class_logits: Array, expert_correct_prob: Array) -> Decision:
-    """Decision by comparing confidences: the surer of classifier and expert answers.
+def confidence_decision(class_probs: Array, expert_correct_prob: Array) -> Decision:
+    """Decision by comparing confidences: the surest of classifier and experts answers.
 
-    Defers where ``expert_correct_prob`` exceeds the classifier's greatest class
-    probability. The released code of Mozannar and Sontag defers on equality too; here a
-    tie keeps the input, as in every rule of this module.
+    Defers where the greatest ``expert_correct_prob`` exceeds the classifier's greatest
+    class probability. The released code of Mozannar and Sontag defers on equality too;
+    here a tie keeps the input, as in every rule of this module.
 
     Args:
-      class_logits: scores of the classes, float ``[B, K]``.
-      expert_correct_prob: estimated probability that the expert is right, float
-        ``[B]``, in [0, 1].
+      class_probs: probability of each class, float ``[B, K]``.
+      expert_correct_prob: estimated probability that each expert is right, float
+        ``[B, M]``, in [0, 1].
 
     Returns:
       The decision; ``defer_score`` is the difference of the two probabilities, in
       [-1, 1].
 
     Raises:
-      ValueError: if ``class_logits`` is not a matrix with K >= 1, or
-        ``expert_correct_prob`` is not of shape ``[B]``.
+      ValueError: if an argument is not a matrix, or the two differ in length.
 
     References:
       Raghu et al., "The Algorithmic Automation Problem", 2019; the "confidence"
       baseline of Mozannar and Sontag, 2020.
     """
-    require_matrix("class_logits", class_logits, "[B, K]", 1)
-    num_examples = jnp.shape(class_logits)[0]
-    require_exact_shape(
-        "expert_correct_prob", expert_correct_prob, (num_examples,), "[B]"
-    )
-    class_probs = jax.nn.softmax(jnp.asarray(class_logits), axis=1)
-    expert_correct_prob = jnp.asarray(expert_correct_prob)
-    defer_score = expert_correct_prob - jnp.max(class_probs, axis=1)
-    return Decision(
-        prediction=jnp.argmax(jnp.asarray(class_logits), axis=1),
-        defer=defer_score > 0,
-        defer_score=defer_score,
-        class_probs=class_probs,
-        expert_correct_prob=expert_correct_prob,
+    require_matrix("class_probs", class_probs, "[B, K]", 1)
+    require_matrix("expert_correct_prob", expert_correct_prob, "[B, M]", 1)
+    _require_examples("expert_correct_prob", expert_correct_prob, class_probs)
+    surest = jnp.max(jnp.asarray(class_probs), axis=1, keepdims=True)
+    return decide(
+        class_probs, jnp.asarray(expert_correct_prob) - surest, expert_correct_prob
     )
 
 
-def classifier_decision(class_logits: Array) -> Decision:
+def classifier_decision(class_probs: Array, num_experts: int = 1) -> Decision:
     """Decision of a classifier alone: it never defers.
 
     Args:
-      class_logits: scores of the classes, float ``[B, K]``.
+      class_probs: probability of each class, float ``[B, K]``.
+      num_experts: M, static, >= 1.
 
     Returns:
       The decision; ``defer_score`` is minus the greatest class probability, in
@@ -123,45 +260,85 @@ def classifier_decision(class_logits: Array) -> Decision:
       first (selective prediction). ``expert_correct_prob`` is NaN: no estimate.
 
     Raises:
-      ValueError: if ``class_logits`` is not a matrix with K >= 1.
+      ValueError: if ``class_probs`` is not a matrix with K >= 1, or M < 1.
     """
-    require_matrix("class_logits", class_logits, "[B, K]", 1)
-    class_probs = jax.nn.softmax(jnp.asarray(class_logits), axis=1)
-    defer_score = -jnp.max(class_probs, axis=1)
-    return Decision(
-        prediction=jnp.argmax(jnp.asarray(class_logits), axis=1),
-        defer=jnp.zeros(defer_score.shape, bool),
-        defer_score=defer_score,
-        class_probs=class_probs,
-        expert_correct_prob=jnp.full_like(defer_score, jnp.nan),
-    )
+    require_matrix("class_probs", class_probs, "[B, K]", 1)
+    unsure = -jnp.max(jnp.asarray(class_probs), axis=1, keepdims=True)
+    return decide(class_probs, jnp.repeat(unsure, _require_experts(num_experts), 1))
 
 
-def expert_decision(num_examples: int, num_classes: int) -> Decision:
-    """Decision of an expert alone: every input is deferred.
+def expert_decision(
+    num_examples: int, num_classes: int, num_experts: int = 1, expert: Array | int = 0
+) -> Decision:
+    """Decision of one expert alone: every input is deferred to them.
 
     Args:
       num_examples: B, static, >= 0.
       num_classes: K, static, >= 1.
+      num_experts: M, static, >= 1.
+      expert: who answers, int ``[]``, in [0, M); traced.
 
     Returns:
-      The decision; ``defer_score`` is 1, ``prediction`` 0 and ``class_probs`` uniform,
-      for there is no classifier; ``expert_correct_prob`` is NaN: no estimate.
+      The decision; the expert's ``defer_score`` is 1 and the others' -1;
+      ``class_probs`` are NaN, for there is no classifier, and so is
+      ``expert_correct_prob``: no estimate.
 
     Raises:
       ValueError: if a size is out of range.
     """
     if num_examples < 0:
         raise ValueError(f"num_examples must be at least 0, got {num_examples}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    return Decision(
-        prediction=jnp.zeros(num_examples, int),
-        defer=jnp.ones(num_examples, bool),
-        defer_score=jnp.ones(num_examples),
-        class_probs=jnp.full((num_examples, num_classes), 1 / num_classes),
-        expert_correct_prob=jnp.full(num_examples, jnp.nan),
+    mine = jnp.arange(_require_experts(num_experts)) == expert
+    score = jnp.where(mine, 1.0, -1.0)
+    return decide(
+        _nobody(num_examples, num_classes), jnp.tile(score, (num_examples, 1))
     )
+
+
+def majority_decision(
+    num_examples: int, num_classes: int, num_experts: int
+) -> Decision:
+    """Decision in which all experts vote alike and there is no classifier.
+
+    Args:
+      num_examples: B, static, >= 0.
+      num_classes: K, static, >= 1.
+      num_experts: M, static, >= 1.
+
+    Raises:
+      ValueError: if a size is out of range.
+    """
+    everybody = expert_decision(num_examples, num_classes, num_experts)
+    shares = jnp.full((num_examples, num_experts), 1.0 / num_experts)
+    return everybody._replace(
+        defer_score=jnp.ones_like(shares),
+        allocation=jnp.pad(shares, ((0, 0), (0, 1))),
+    )
+
+
+def oracle_decision(
+    class_probs: Array, labels: Array, expert_labels: Array
+) -> Decision:
+    """Decision of a router that knows who is right: the bound of every rejector.
+
+    Keeps where the classifier is right, else asks the first expert who is.
+
+    Args:
+      class_probs: probability of each class, float ``[B, K]``.
+      labels: class of each example, int ``[B]``.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
+
+    Returns:
+      The decision; ``defer_score`` is whether the expert is right less whether the
+      classifier is.
+    """
+    require_matrix("class_probs", class_probs, "[B, K]", 1)
+    require_matrix("expert_labels", expert_labels, "[B, M]", 1)
+    _require_examples("expert_labels", expert_labels, class_probs)
+    right = jnp.argmax(jnp.asarray(class_probs), axis=1) == jnp.asarray(labels)
+    expert_right = jnp.asarray(expert_labels) == jnp.asarray(labels)[:, None]
+    score = expert_right.astype(float) - right[:, None]
+    return decide(class_probs, score, expert_right.astype(float))
 
 
 def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array:
@@ -173,7 +350,8 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
     validation data and use it unchanged on test data.
 
     Args:
-      defer_score: inclination to defer, float ``[B]``, finite, B >= 1.
+      defer_score: inclination to defer, float ``[B]``, finite, B >= 1; with several
+        experts that of the greatest.
       coverage: fraction to keep, float ``[]``, in [0, 1]; traced.
 
     Returns:
@@ -198,19 +376,43 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
 
 
 def apply_threshold(decision: Decision, threshold: Array | float) -> Decision:
-    """Defers where the defer score exceeds a threshold instead of 0.
+    """Defers where the greatest defer score exceeds a threshold instead of 0.
 
     Args:
       decision: decision with any rule, arrays over ``[B]``.
       threshold: threshold, float ``[]``, in units of ``decision.defer_score``.
 
     Returns:
-      The decision with ``defer_score`` less the threshold, so that it again defers
-      where its score is > 0; the rest is unchanged.
+      The decision by the rule of this module, with ``defer_score`` less the threshold,
+      so that it again defers where the score is > 0; the rest is unchanged.
 
     Raises:
       ValueError: if ``threshold`` is not a scalar.
     """
     require_exact_shape("threshold", jnp.asarray(threshold), (), "[]")
-    defer_score = jnp.asarray(decision.defer_score) - threshold
-    return decision._replace(defer=defer_score > 0, defer_score=defer_score)
+    defer_score = jnp.asarray(decision.defer_score)
+    return decision._replace(
+        defer_score=defer_score - threshold,
+        # Of the scores themselves: a difference may round to 0.
+        allocation=allocate(defer_score, threshold),
+    )
+
+
+def _nobody(num_examples: int, num_classes: int) -> jax.Array:
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    return jnp.full((num_examples, num_classes), jnp.nan)
+
+
+def _require_experts(num_experts: int) -> int:
+    if num_experts < 1:
+        raise ValueError(f"num_experts must be at least 1, got {num_experts}")
+    return num_experts
+
+
+def _require_examples(name: str, array: Array, class_probs: Array) -> None:
+    if jnp.shape(array)[0] != jnp.shape(class_probs)[0]:
+        raise ValueError(
+            f"{name} must have the {jnp.shape(class_probs)[0]} examples of class_probs,"
+            f" got {jnp.shape(array)[0]}"
+        )

@@ -286,6 +286,37 @@ def allocation_log_loss(
     return poison_unless((label == 0) | (label == 1), nll)
 
 
+def vote_log_loss(votes: ArrayLike, label: ArrayLike) -> jax.Array:
+    r"""Log loss of a weighted vote on K classes, in nats.
+
+    .. math:: -\log \frac{e^{q_y}}{\sum_k e^{q_k}}
+
+    with :math:`q_k` the share of the vote for class k. For two classes this is
+    `allocation_log_loss` of the vote for label 1, centered.
+
+    Args:
+      votes: share of the vote of each class, float ``[K]``, in [0, 1], sums to 1.
+      label: class of the example, int ``[]``, in [0, K).
+
+    Returns:
+      The loss, float ``[]``, from :math:`\log(1 + (K - 1)/e)` for a vote that is right
+      and united to :math:`\log(e + K - 1)`. NaN, and so is its gradient, where a
+      traced ``label`` is outside [0, K).
+
+    Raises:
+      TypeError: ``label`` is not an integer.
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Keswani, Lease and Kenthapadi, "Towards Unbiased and Accurate Deferral to Multiple
+      Experts", 2021, the loss L_D, for a label that is 0 or 1; more classes are ours.
+    """
+    require_shape("votes", votes, "[K]", min_size=2)
+    require_label(label, jnp.shape(votes)[0], "K")
+    require_probability("votes", votes)
+    return -_log_prob_of_class(jax.nn.log_softmax(jnp.asarray(votes)), label)
+
+
 def agreement_nll(
     logits: ArrayLike,
     expert_labels: ArrayLike,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax import decisions
 from l2d_jax._checks import require_vectors
 from l2d_jax.types import Array, Decision
 
@@ -51,59 +52,66 @@ def accuracy(predictions: Array, labels: Array, weights: Array | None = None) ->
     return _weighted_mean(correct, _batch_weights(weights, labels))
 
 
-def coverage(defer: Array, weights: Array | None = None) -> Array:
-    """Fraction of the weight that the classifier keeps: 1 - deferral rate.
+def coverage(decision: Decision, weights: Array | None = None) -> Array:
+    """Share of the weight that the classifier keeps: 1 - deferral rate.
 
     Args:
-      defer: whether the expert decides, bool ``[B]``.
+      decision: over ``[B]``; of an answer that is voted on, the classifier's share of
+        the vote counts.
       weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
 
     Returns:
       The coverage, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
-
-    Raises:
-      ValueError: if an argument is not a vector of one shared length.
     """
-    require_vectors("B", defer, defer=defer)
-    return _weighted_mean(~jnp.asarray(defer, bool), _batch_weights(weights, defer))
+    kept = jnp.asarray(decision.allocation)[:, -1]
+    return _weighted_mean(kept, _batch_weights(weights, kept))
+
+
+def deferral_rate(decision: Decision, weights: Array | None = None) -> Array:
+    """Share of the weight that experts decide: 1 - `coverage`, never below 0.
+
+    Args:
+      decision: as for `coverage`.
+      weights: as for `coverage`.
+
+    Returns:
+      The rate, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+    """
+    deferred = jnp.sum(jnp.asarray(decision.allocation)[:, :-1], axis=1)
+    return _weighted_mean(deferred, _batch_weights(weights, deferred))
 
 
 def system_accuracy(
-    defer: Array,
-    prediction: Array,
+    decision: Decision,
     labels: Array,
     expert_labels: Array,
     weights: Array | None = None,
 ) -> Array:
-    """Accuracy of the team: the classifier where kept, the expert where deferred.
+    """Accuracy of the team: of whoever answers, or of the vote.
+
+    An example that was left to somebody who was not asked has no answer and no part in
+    the mean.
 
     Args:
-      defer: whether the expert decides, bool ``[B]``.
-      prediction: class the classifier chooses, int ``[B]``.
+      decision: over ``[B]`` and M experts.
       labels: class of each example, int ``[B]``.
-      expert_labels: class the expert chooses, int ``[B]``.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
       weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
 
     Returns:
-      The accuracy, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+      The accuracy, float ``[]``, in [0, 1]; NaN where no weight has an answer.
 
     Raises:
-      ValueError: if an argument is not a vector of one shared length.
+      ValueError: if the shapes do not match.
 
     References:
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020.
     """
-    require_vectors(
-        "B",
-        labels,
-        labels=labels,
-        defer=defer,
-        prediction=prediction,
-        expert_labels=expert_labels,
-    )
-    answers = jnp.where(jnp.asarray(defer, bool), expert_labels, prediction)
-    return accuracy(answers, labels, weights)
+    answers = decisions.answer(decision, expert_labels)
+    require_vectors("B", answers, labels=labels)
+    weights = _batch_weights(weights, labels)
+    return accuracy(answers, labels, jnp.where(answers >= 0, weights, 0))
 
 
 def subgroup_accuracy(
@@ -245,59 +253,107 @@ def team_metrics(
 ) -> dict[str, Array]:
     """The measures of one system on one batch, by the names that tables carry.
 
+    An answer of -1 (not asked) counts nowhere. Where several vote, keeping and
+    deferring are shares of the vote.
+
     Args:
-      decision: what the system does with each input, arrays over ``[B]``.
+      decision: what the system does with each input, over ``[B]`` and M experts.
       labels: class of each example, int ``[B]``.
-      expert_labels: class the expert chooses, int ``[B]``.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
       weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
 
     Returns:
       Scalars, float ``[]``, in [0, 1]. Each is NaN where nothing defines it:
 
-      * ``system_accuracy``: classifier where kept, expert where deferred.
-      * ``coverage``, ``deferral_rate``: fraction kept, and the rest.
+      * ``system_accuracy``: of whoever answers, or of the vote.
+      * ``coverage``, ``deferral_rate``: share kept, and the rest.
       * ``classifier_accuracy``, ``classifier_accuracy_kept``: of the classifier on all
         examples and on those it keeps.
-      * ``expert_accuracy``, ``expert_accuracy_deferred``: of the expert on all examples
-        and on those deferred.
-      * ``expert_calibration_error``: of ``decision.expert_correct_prob``, in 15 bins;
-        NaN for a system that does not estimate it.
+      * ``expert_accuracy``, ``expert_accuracy_deferred``: of all answers that experts
+        gave, each alike, and of those that the system asked for.
+      * ``expert_calibration_error``: of ``decision.expert_correct_prob``, in 15 bins,
+        over all answers given; NaN for a system that does not estimate it.
 
     Raises:
-      ValueError: if an argument is not a vector of one shared length.
+      ValueError: if the shapes do not match.
     """
-    require_vectors(
-        "B",
-        labels,
-        labels=labels,
-        expert_labels=expert_labels,
-        **{
-            "decision.defer": decision.defer,
-            "decision.prediction": decision.prediction,
-            "decision.expert_correct_prob": decision.expert_correct_prob,
-        },
-    )
+    accuracy_of_team = system_accuracy(decision, labels, expert_labels, weights)
     weights = _batch_weights(weights, labels)
-    defer = jnp.asarray(decision.defer, bool)
-    kept_weights = jnp.where(defer, 0, weights)
-    deferred_weights = jnp.where(defer, weights, 0)
+    labels, answers = jnp.asarray(labels), jnp.asarray(expert_labels)
+    allocation = jnp.asarray(decision.allocation)
+    predicted = decisions.prediction(decision)
+    right = predicted == labels
+    # Without a classifier nothing of it is defined.
+    predicts = jnp.where(predicted >= 0, weights, 0)
+    expert_right = (answers == labels[:, None]).ravel()
+    asked = jnp.where(answers >= 0, weights[:, None], 0)
     return {
-        "system_accuracy": system_accuracy(
-            defer, decision.prediction, labels, expert_labels, weights
-        ),
-        "coverage": coverage(defer, weights),
+        "system_accuracy": accuracy_of_team,
+        "coverage": coverage(decision, weights),
         # Not 1 - coverage, which the compiler may round to just below 0.
-        "deferral_rate": coverage(~defer, weights),
-        "classifier_accuracy": accuracy(decision.prediction, labels, weights),
-        "classifier_accuracy_kept": accuracy(decision.prediction, labels, kept_weights),
-        "expert_accuracy": accuracy(expert_labels, labels, weights),
-        "expert_accuracy_deferred": accuracy(expert_labels, labels, deferred_weights),
+        "deferral_rate": deferral_rate(decision, weights),
+        "classifier_accuracy": _weighted_mean(right, predicts),
+        "classifier_accuracy_kept": _weighted_mean(right, predicts * allocation[:, -1]),
+        "expert_accuracy": _weighted_mean(expert_right, asked.ravel()),
+        "expert_accuracy_deferred": _weighted_mean(
+            expert_right, (asked * allocation[:, :-1]).ravel()
+        ),
         "expert_calibration_error": calibration_error(
-            decision.expert_correct_prob,
-            jnp.asarray(expert_labels) == jnp.asarray(labels),
-            weights=weights,
+            jnp.asarray(decision.expert_correct_prob).ravel(),
+            expert_right,
+            weights=asked.ravel(),
         ),
     }
+
+
+def deferral_curves(
+    decision: Decision,
+    labels: Array,
+    expert_labels: Array,
+    coverages: Array,
+    weights: Array | None = None,
+) -> tuple[Array, Array]:
+    """System accuracy at each coverage, of this rejector and of the best possible one.
+
+    Whoever of those who were asked has the greatest score answers what is deferred; the
+    best rejector asks somebody who is right. An example about which nobody was asked
+    counts for nothing.
+
+    Args:
+      decision: over ``[B]`` and M experts; its scores are read, its allocation is not.
+      labels: class of each example, int ``[B]``.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
+      coverages: fractions to keep, float ``[P]``, in [0, 1].
+      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+
+    Returns:
+      Both curves, float ``[P]``; see `coverage_accuracy_curve` and
+      `best_coverage_accuracy_curve`.
+    """
+    labels, answers = jnp.asarray(labels), jnp.asarray(expert_labels)
+    asked = answers >= 0
+    score = jnp.where(asked, jnp.asarray(decision.defer_score), -jnp.inf)
+    first = jnp.argmax(score, axis=1)[:, None]
+    expert_right = answers == labels[:, None]
+    chosen_right = jnp.take_along_axis(expert_right, first, axis=1)[:, 0]
+    some = asked.any(axis=1)
+    weights = jnp.where(some, _batch_weights(weights, labels), 0)
+    predicted = decisions.prediction(decision)
+    # Without a classifier there is no curve.
+    right = jnp.where(predicted >= 0, (predicted == labels).astype(float), jnp.nan)
+    return (
+        coverage_accuracy_curve(
+            # What counts for nothing must have a score all the same.
+            jnp.where(some, jnp.max(score, axis=1), 0.0),
+            right,
+            chosen_right,
+            coverages,
+            weights,
+        ),
+        best_coverage_accuracy_curve(
+            right, expert_right.any(axis=1), coverages, weights
+        ),
+    )
 
 
 def coverage_accuracy_curve(

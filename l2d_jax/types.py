@@ -18,19 +18,22 @@ HParams: TypeAlias = Mapping[str, jax.Array]
 class Dataset(NamedTuple):
     """Examples, their labels and what the experts said; a batch has the same form.
 
+    An example of weight 0 counts for nothing, whatever its row holds.
+
     Attributes:
       inputs: features or images, ``[B, ...]``.
       labels: class of each example, int ``[B]``, in [0, K).
-      expert_labels: answers of the experts, int ``[B, M]``, or their probabilities
-          of each class, float ``[B, M, K]``.
+      expert_labels: answers of the experts, int ``[B, M]``, in [0, K); -1 where an
+        expert was not asked, which has no part in any loss, vote, mean or metric.
       groups: sensitive group of each example, int ``[B]``.
-      weights: weight of each example, float ``[B]``; 0 for padding and for examples
-          that nobody annotated.
-      expert_correct: whether each expert is right, or the imputed probability of it,
-          float ``[B, M]``, in [0, 1]; for methods that need no more than that, where
-          answers are unknown.
-      costs: cost of each action to the team, float ``[B, A]``, in the caller's unit;
-          lower is better.
+      weights: weight of each example, float ``[B]``; 0 for padding.
+      expert_correct: imputed probability that each expert is right, float ``[B, M]``,
+        in [0, 1]; NaN where it is not known. Where it is given, methods that need no
+        more than that read it in place of answers.
+      costs: cost of each action to the team, float ``[B, A]``, the classes first and
+        then the experts, in the caller's unit; lower is better.
+      expert_probs: the experts' own probabilities of each class, float ``[B, M, K]``,
+        rows sum to 1.
     """
 
     inputs: Array
@@ -40,30 +43,33 @@ class Dataset(NamedTuple):
     weights: Array | None = None
     expert_correct: Array | None = None
     costs: Array | None = None
+    expert_probs: Array | None = None
 
 
 Batch: TypeAlias = Dataset
 
 
 class Decision(NamedTuple):
-    """What a system does with each input.
+    """What a system does with each input; every offline method ends in one.
+
+    Experts stand in their order; in an allocation the classifier is last.
 
     Attributes:
-      prediction: class the classifier chooses, int ``[B]``.
-      defer: whether the expert decides instead, bool ``[B]``.
-      defer_score: inclination to defer, float ``[B]``; the system's own rule defers
-          where it is > 0.
       class_probs: probability of each class under the classifier, float ``[B, K]``,
-          rows sum to 1.
-      expert_correct_prob: estimated probability that the expert is right, float
-          ``[B]``, in [0, 1]; NaN where a method makes no estimate.
+        rows sum to 1.
+      expert_correct_prob: estimated probability that each expert is right, float
+        ``[B, M]``, in [0, 1]; NaN where a method makes no estimate.
+      defer_score: inclination to ask each expert, float ``[B, M]``; the method's own
+        rule asks the expert of the greatest score where that is > 0.
+      allocation: weight of each expert and of the classifier in the answer, float
+        ``[B, M + 1]``, in [0, 1], rows sum to 1: one-hot where one answers, soft where
+        several vote.
     """
 
-    prediction: Array
-    defer: Array
-    defer_score: Array
     class_probs: Array
     expert_correct_prob: Array
+    defer_score: Array
+    allocation: Array
 
 
 class Variables(NamedTuple):

@@ -2,7 +2,7 @@
 
   python tests/golden.py freeze BEFORE            # in the old checkout
   python tests/golden.py freeze AFTER             # in the new one
-  python tests/golden.py compare BEFORE AFTER [--rename dataset=problem,alpha=fairness]
+  python tests/golden.py compare BEFORE AFTER [--rename dataset=problem] [--methods deferral=mixture]
 
 ``freeze`` runs every program at its ``:smoke`` scale (``--configs=digits,compas`` for
 some) and prints the checksum of each table; ``compare`` prints, for each table, whether
@@ -73,7 +73,7 @@ def differences(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
         table = table.copy()
         for name in keys:
             # The same number however it is written; text stays text.
-            as_number = pd.to_numeric(table[name], errors="coerce")
+            as_number = pd.to_numeric(table[name], errors="coerce").astype(float)
             table[name] = as_number.astype(str).where(as_number.notna(), table[name])
             table[name] = table[name].fillna("")
         table["_row"] = table.groupby(keys, sort=False).cumcount()
@@ -99,20 +99,27 @@ def differences(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
     return lines
 
 
-def compare(before: pathlib.Path, after: pathlib.Path, rename: dict[str, str]) -> bool:
-    """Print what differs between two folders of `freeze`; whether nothing does."""
+def compare(
+    before: pathlib.Path,
+    after: pathlib.Path,
+    rename: dict[str, str],
+    values: dict[str, dict[str, str]],
+) -> bool:
+    """Print what differs between two folders of `freeze`; whether nothing does.
+
+    Columns, and values of a column, that have a new name are renamed in ``before``.
+    """
     same = True
     for path in sorted(before.glob("*/*.csv")):
         name = path.relative_to(before)
+        if not (after / name.parent).exists():
+            continue
         if not (after / name).exists():
             print(f"{name}: missing")
             same = False
             continue
-        tables = [
-            pd.read_csv(folder / name, dtype=str).rename(columns=rename)
-            for folder in (before, after)
-        ]
-        lines = differences(*tables)
+        old, new = (pd.read_csv(folder / name, dtype=str) for folder in (before, after))
+        lines = differences(old.rename(columns=rename).replace(values), new)
         print(f"{name}: {'the same' if not lines else ''}")
         for line in lines:
             print(f"  {line}")
@@ -131,12 +138,17 @@ def main() -> None:
     comparing.add_argument("before", type=pathlib.Path)
     comparing.add_argument("after", type=pathlib.Path)
     comparing.add_argument("--rename", default="")
+    comparing.add_argument("--methods", default="")
     given = parser.parse_args()
     if given.command == "freeze":
         freeze(given.folder, given.configs.split(","))
         return
-    rename = dict(pair.split("=") for pair in given.rename.split(",") if pair)
-    sys.exit(0 if compare(given.before, given.after, rename) else 1)
+    rename, methods = (
+        dict(pair.split("=") for pair in text.split(",") if pair)
+        for text in (given.rename, given.methods)
+    )
+    same = compare(given.before, given.after, rename, {"method": methods})
+    sys.exit(0 if same else 1)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ MAY_IMPORT = {
     "_checks": set(),
     **{name: {*BASE, name} for name in KERNEL},
     "fairness": {*BASE, "losses"},
+    "metrics": {*BASE, "decisions"},
     "data": {*BASE, "data", "simulate"},
     **{name: {*BASE, *KERNEL, name} for name in METHODS},
     "people": {*BASE, *KERNEL, "learners", "people"},
-    "policies": {*BASE, *KERNEL, "learners", "policies"},
-    "learners": {*BASE, *KERNEL, "crowds", "learners"},
+    "policies": {*BASE, *KERNEL, "crowds", "learners", "policies"},
     "simulate": {*BASE, "crowds", "simulate"},
     "engine": {*BASE, *KERNEL, "learners", "engine"},
 }

@@ -27,7 +27,7 @@ from experiments.configs import digits
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     """Settings at a scale: ``smoke``, default (2 CPU cores), ``paper`` (a GPU)."""
     config = digits.get_config(scale)
-    config.dataset = "cifar10"
+    config.problem = config.images = "cifar10"
     config.num_seeds = 2
     config.valid_fraction = 0.1
     config.num_perfect = (0, 2, 5, 8, 10)

@@ -26,22 +26,26 @@ from experiments.configs import synthetic
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     """Settings at a scale: ``smoke`` (seconds), default, ``paper`` (1,040 settings)."""
     config = synthetic.get_config(scale)
-    config.dataset = "compas"
+    config.problem = "compas"
+    # The law of real data is not known.
+    config.methods = config.methods[:-1]
     config.data_dir = ""  # The default: L2D_DATA_DIR, or a folder in the user's cache.
     if scale != "smoke":
         config.num_seeds = 5
         config.num_epochs = 1000
         config.epochs_per_dispatch = 50
     if scale == "default":
-        config.grid = {
-            # The smaller ones for deferring, the greater ones for rejecting.
-            "cost": (
-                *(0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2),
-                *(0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8),
-            ),
-            "alpha": (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
-        }
+        config.grid.update(
+            {
+                # The smaller ones for deferring, the greater ones for rejecting.
+                "cost": (
+                    *(0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2),
+                    *(0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8),
+                ),
+                "fairness": (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+            }
+        )
     if scale == "paper":
         config.scenarios = ("inconsistent",)
-        config.methods = ("classifier", "rejection", "deferral", "decision_maker")
+        config.methods = ("classifier", "rejection", "mixture", "expert")
     return config

@@ -26,14 +26,18 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale not in ("smoke", "default", "paper"):
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
-    config.dataset = "digits"
+    config.experiment = "cifar"
+    config.problem = "digits"
+    config.images = "digits"
     config.data_dir = ""  # Not used: the images come with scikit-learn.
     config.seed = 0  # Of the whole sweep; the seeds of the runs are 0..num_seeds-1.
     config.num_seeds = 10
     config.valid_fraction = 0.2  # Of what is not in the test set; drawn for each seed.
     config.methods = ("deferral", "classifier", "expert", "confidence")
-    config.expert = "specialist"  # Perfect on the first k classes, a guess elsewhere.
-    config.num_perfect = tuple(range(11))  # k.
+    config.choose = "per_seed"
+    config.reference = "classifier"  # Whom the methods are compared with, paired.
+    # k: the expert is perfect on the first k classes and guesses elsewhere.
+    config.num_perfect = tuple(range(11))
     config.grid = {
         "alpha": (1.0, 0.5, 0.0),
         "learning_rate": (0.1,),
@@ -46,6 +50,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.batch_size = 128
     config.num_epochs = 60
     config.expert_model_epochs = 60
+    config.best_epoch = "accuracy"  # Of a classifier; or loss.
     config.patience = 0  # Epochs without a better validation score; 0 never stops.
     config.crop_padding = 0  # Pixels of random shift, with flips; 0 does neither.
     config.placement = "auto"  # Or vmap, shard, unroll, loop.

@@ -21,9 +21,13 @@ from experiments.configs import synthetic
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     """Settings at a scale: ``smoke`` (seconds), default, ``paper`` (1,040 settings)."""
     config = synthetic.get_config(scale)
-    config.dataset = "health"
+    config.problem = "health"
+    # The law of real data is not known.
+    config.methods = config.methods[:-1]
     config.data_dir = ""  # The default: L2D_DATA_DIR, or a folder in the user's cache.
-    config.hidden = 20
+    config.model.hidden = 20
+    config.expert_model.hidden = (20,)
+    config.bayesian.model.hidden = (20,)
     if scale == "smoke":
         config.batch_size = 1024
         config.num_epochs = 2
@@ -33,12 +37,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.bayesian.num_samples = 10
         config.num_epochs = 200
         config.epochs_per_dispatch = 10
-        config.grid = {
-            "cost": (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7),
-            "alpha": (0.0, 0.1, 0.3, 1.0),
-        }
+        config.grid.update(
+            {
+                "cost": (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7),
+                "fairness": (0.0, 0.1, 0.3, 1.0),
+            }
+        )
     if scale == "paper":
         config.epochs_per_dispatch = 10
         config.scenarios = ("inconsistent",)
-        config.methods = ("classifier", "rejection", "deferral", "decision_maker")
+        config.methods = ("classifier", "rejection", "mixture", "expert")
     return config

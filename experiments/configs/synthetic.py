@@ -12,7 +12,7 @@ To expect of the default, on the test part: deferring is within a point of the b
 on the same examples, which is right on 95 % with the accurate decision-maker and on
 90 % with the others; the classifier alone is right on 85 %.
 
-What the paper leaves open, and these fields decide: the grids of costs and alphas; the
+What the paper leaves open, and these fields decide: the grids of costs and weights of fairness; the
 prior and the number of samples of the Bayesian network; the greatest number of epochs.
 The decision to pass is in the loss in closed form, as the authors' code has it;
 ``sampled`` samples it, as their text has it.
@@ -26,7 +26,8 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale not in ("smoke", "default", "paper"):
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
-    config.dataset = "synthetic"
+    config.experiment = "tabular"
+    config.problem = "synthetic"
     config.num_examples = 8000  # Of the synthetic set; a real one has its own number.
     config.data_dir = ""  # Not used: the examples are drawn.
     config.seed = 0  # Of everything; the seeds of the runs are 0..num_seeds-1.
@@ -34,33 +35,45 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.scenarios = ("accurate", "biased", "inconsistent")
     # Decision-makers that come with the data, or trained ones; auto prefers the former.
     config.decision_maker = "auto"
-    config.biased_alpha = -0.1  # Of a trained one that is to be unfair.
+    config.biased_fairness = -0.1  # Of a trained one that is to be unfair.
     config.flip_rate = 0.3  # Of a trained one that is to be inconsistent.
     config.methods = (
         "classifier",
         "bayesian",
         "rejection",
-        "deferral",
-        "deferral_oracle",
+        "mixture",
+        "mixture_oracle",
         "rejection_thresholds",
         "deferral_thresholds",
         "rejection_bayesian",
         "deferral_bayesian",
-        "decision_maker",
+        "expert",
         "informed",
+        "best_rule",
     )
+    config.choose = "over_seeds"  # One price for all seeds; all are reported, too.
+    config.reference = "rejection"  # Whom the methods are compared with, paired.
     config.grid = {
         "cost": (0.0, 0.1, 0.4),  # gamma, nats a deferral or rejection.
-        "alpha": (0.0, 0.1, 0.5),  # Weight of equalized odds.
+        "fairness": (0.0, 0.1, 0.5),  # Weight of equalized odds.
+        "learning_rate": (0.01,),
     }
-    config.hidden = 5  # Sigmoid units of each of the two networks.
+    # Two networks of so many sigmoid units each; what has other outputs has one.
+    config.model = {"name": "gated_pair", "hidden": 5}
+    config.expert_model = {"name": "mlp", "hidden": (5,), "activation": "sigmoid"}
     config.sampled = False  # Sample the gate in the loss too, as the paper's text has.
     config.temperature = 0.5  # Of the Concrete relaxation.
-    config.bayesian = {"prior_deviation": 1.0, "num_samples": 20}  # J.
+    config.bayesian = {
+        "model": {"name": "mlp", "hidden": (5,), "activation": "sigmoid"},
+        "prior_deviation": 1.0,
+        "num_samples": 20,  # J.
+    }
     config.threshold_draws = 1000
-    config.learning_rate = 0.01  # Adam.
+    config.optimizer = "adam"
     config.batch_size = 64
     config.num_epochs = 400
+    config.expert_model_epochs = 400
+    config.best_epoch = "loss"  # Of a classifier; or accuracy.
     config.patience = 50  # Epochs without a lower validation loss; 0 never stops.
     config.valid_fraction = 0.2  # Of what is not in the test part; drawn for each seed.
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
@@ -71,16 +84,19 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale == "smoke":
         config.num_examples = 400
         config.num_seeds = 2
-        config.grid = {"cost": (0.0, 0.2), "alpha": (0.0, 0.5)}
+        config.grid.update({"cost": (0.0, 0.2), "fairness": (0.0, 0.5)})
         config.bayesian.num_samples = 5
         config.threshold_draws = 50
         config.num_epochs = 6
+        config.expert_model_epochs = 6
         config.patience = 3
         config.epochs_per_dispatch = 3
     if scale == "paper":
         config.num_seeds = 5
-        config.grid = {
-            "cost": tuple(round(0.025 * i, 3) for i in range(40)),
-            "alpha": tuple(round(0.04 * i, 2) for i in range(26)),
-        }
+        config.grid.update(
+            {
+                "cost": tuple(round(0.025 * i, 3) for i in range(40)),
+                "fairness": tuple(round(0.04 * i, 2) for i in range(26)),
+            }
+        )
     return config

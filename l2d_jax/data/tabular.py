@@ -17,10 +17,11 @@ class Tabular(NamedTuple):
     """A table with a sensitive group, split in three, B examples a part.
 
     The parts' inputs are float32 ``[B, D]``, their labels int32 ``[B]`` in {0, 1},
-    their groups int32 ``[B]`` in {0, 1}; ``expert_labels`` are the decision-maker's
-    probabilities of the two classes, float32 ``[B, 1, 2]``, or None where no
-    decision-maker comes with the data. The group is not among the inputs: a caller
-    whose model is to see it, as in the paper, appends it.
+    their groups int32 ``[B]`` in {0, 1}; ``expert_probs`` are the decision-maker's
+    probabilities of the two classes, float32 ``[B, 1, 2]``, and ``expert_labels`` the
+    likelier of them, int32 ``[B, 1]``; None where no decision-maker comes with the
+    data. The group is not among the inputs: a caller whose model is to see it, as in
+    the paper, appends it.
 
     Attributes:
       train: examples to learn from, NumPy arrays.
@@ -83,6 +84,12 @@ def make_tabular(
       ValueError: the columns differ in length, or ``rows`` holds a row twice or one
         that does not exist.
     """
+    # By position, whatever index a column of pandas carries.
+    inputs, labels, groups, extra, unreliable = map(
+        np.asarray, (inputs, labels, groups, extra, unreliable)
+    )
+    if expert_probs is not None:
+        expert_probs = np.asarray(expert_probs)
     size, num_features = np.shape(inputs)
     columns = {"labels": labels, "groups": groups, "unreliable": unreliable}
     if expert_probs is not None:
@@ -123,24 +130,18 @@ def make_tabular(
     if chosen.min() < 0 or chosen.max() >= size:
         raise ValueError(f"{name}: rows must be in [0, {size})")
 
-    expert_labels = (
-        None
-        if expert_probs is None
-        else np.stack([1 - expert_probs, expert_probs], axis=-1)[:, np.newaxis]
-    )
-    train, valid, test = (
-        Dataset(
+    def part_of(part: np.ndarray) -> Dataset:
+        dataset = Dataset(
             inputs=inputs[part].astype(np.float32),
             labels=labels[part].astype(np.int32),
             groups=groups[part].astype(np.int32),
-            expert_labels=(
-                None
-                if expert_labels is None
-                else expert_labels[part].astype(np.float32)
-            ),
         )
-        for part in rows
-    )
+        if expert_probs is None:
+            return dataset
+        probs = np.stack([1 - expert_probs, expert_probs], axis=-1)[part]
+        return with_decisions(dataset, probs[:, np.newaxis].astype(np.float32))
+
+    train, valid, test = map(part_of, rows)
     in_train, in_valid, in_test = rows
     extra, unreliable = extra.astype(np.float32), unreliable.astype(bool)
     return Tabular(
@@ -152,6 +153,18 @@ def make_tabular(
         feature_names=tuple(feature_names),
         group_name=group_name,
         name=name,
+    )
+
+
+def with_decisions(dataset: Dataset, probs: np.ndarray) -> Dataset:
+    """The examples with decision-makers' probabilities, and what they decide.
+
+    Args:
+      dataset: B examples.
+      probs: of each decision-maker, float ``[B, S, K]``; a tie is the lowest label.
+    """
+    return dataset._replace(
+        expert_probs=probs, expert_labels=np.argmax(probs, axis=-1).astype(np.int32)
     )
 
 

@@ -21,14 +21,13 @@ import numpy as np
 
 from l2d_jax.engine import (
     checkpoints,
-    chunks,
     orders,
     placement,
     processes,
     training,
 )
 from l2d_jax.engine.chunks import Interrupted, Progress
-from l2d_jax.types import Array, Dataset, HParams, PyTree, Sweep, Variables
+from l2d_jax.types import Dataset, PyTree, Sweep, Variables
 
 # A block of runs of one seed shares its minibatches, so that the first layer is one
 # matrix product for all of them; below this many runs it is not worth the padding.
@@ -123,7 +122,7 @@ def run_sweep(
     pool: Dataset,
     *,
     root_seed: int,
-    valid_fraction: float,
+    split: Callable[[int], orders.Fold],
     batch_size: int,
     where: placement.Placement,
     epochs_per_dispatch: int = 1,
@@ -139,7 +138,8 @@ def run_sweep(
       sweep: seeds and hyperparameters of the runs.
       pool: training and validation examples, NumPy arrays ``[N, ...]``.
       root_seed: seed of the sweep's key; a run's own seed is folded into it.
-      valid_fraction: share of the pool to validate on, in (0, 1).
+      split: the examples that a seed trains and validates on, such as
+        `l2d_jax.engine.orders.split_pool` of the pool's size and a fraction.
       batch_size: examples of a minibatch.
       where: placement of the runs.
       epochs_per_dispatch: epochs a compiled call runs, at most.
@@ -153,10 +153,8 @@ def run_sweep(
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
       ValueError: an argument does not fit the data.
     """
-    folds = {
-        int(seed): orders.split_pool(int(seed), len(pool.labels), valid_fraction)
-        for seed in np.unique(sweep.seeds)
-    }
+    folds = {int(seed): split(int(seed)) for seed in np.unique(sweep.seeds)}
+    _check_pool(pool, folds)
     for fold in folds.values():
         # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
@@ -205,6 +203,30 @@ def run_sweep(
         done += len(runs) * program.num_epochs
         report(Progress(done, total))
     return SweepResult(**finished)
+
+
+def _check_pool(pool: Dataset, folds: dict[int, orders.Fold]) -> None:
+    """What a gather would fill in silently, or read past the end, is an error.
+
+    Raises:
+      ValueError: columns of the pool differ in length, or a fold has other rows.
+    """
+    size = np.shape(pool.labels)[0]
+    for name, column in pool._asdict().items():
+        if column is not None and np.shape(column)[0] != size:
+            raise ValueError(
+                f"pool.{name} has {np.shape(column)[0]} rows and pool.labels {size};"
+                " give every column a row for each example"
+            )
+    for seed, fold in folds.items():
+        for name, rows in fold._asdict().items():
+            if not len(rows):
+                raise ValueError(f"split: seed {seed} has no example in {name}")
+            if np.min(rows) < 0 or np.max(rows) >= size:
+                raise ValueError(
+                    f"split: {name} of seed {seed} has row {np.max(rows)}, and the pool"
+                    f" has {size} rows"
+                )
 
 
 def _plan_tiles(program: training.Program, width: int) -> placement.Tiles | None:
@@ -462,72 +484,6 @@ def _resized(tree: PyTree, length: int) -> PyTree:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((length, *leaf.shape[1:]), leaf.dtype), tree
     )
-
-
-def predict_runs(
-    program: training.Program,
-    sweep: Sweep,
-    variables: Variables,
-    inputs: Array,
-    index: np.ndarray,
-    *,
-    where: placement.Placement,
-) -> PyTree:
-    """Predictions of every run, pytree of NumPy arrays ``[R, B, ...]``.
-
-    Args:
-      program: what all runs share.
-      sweep: the runs.
-      variables: of each run, pytree of ``[R, ...]``.
-      inputs: all inputs, ``[N, ...]``.
-      index: which of them each run predicts, int ``[R, B]``.
-      where: placement of the runs.
-    """
-
-    def predict(run: tuple[Variables, HParams, Array], inputs: Array) -> PyTree:
-        variables, hparams, index = run
-        return training.predict(program, variables, hparams, inputs, index)
-
-    return chunks.map_runs(
-        predict, (variables, sweep.hparams, index), inputs, where=where
-    )
-
-
-def annotate_runs(
-    annotate: Callable[[jax.Array, HParams, Dataset], Dataset],
-    sweep: Sweep,
-    dataset: Dataset,
-    index: np.ndarray,
-    root_seed: int,
-    *,
-    where: placement.Placement,
-) -> np.ndarray:
-    """Expert labels that each run's own expert gives, NumPy int ``[R, B, M]``.
-
-    Args:
-      annotate: as in `l2d_jax.engine.training.Program`, but of the run's own key: apply
-          `l2d_jax.engine.training.annotate_pool` or ``annotate_test`` to it first.
-      sweep: the runs.
-      dataset: all examples, ``[N, ...]``.
-      index: which of them, for each run, int ``[R, B]``.
-      root_seed: as in `run_sweep`.
-      where: placement of the runs.
-    """
-
-    def labels_of(
-        run: tuple[Array, HParams, Array], shared: tuple[jax.Array, Dataset]
-    ) -> Array:
-        seed, hparams, index = run
-        root, dataset = shared
-        answers = annotate(training.run_key(root, seed), hparams, dataset).expert_labels
-        if answers is None:
-            raise ValueError("annotate gave no expert_labels")
-        return jnp.take(answers, index, axis=0)
-
-    # The inputs have no part in it and need not travel.
-    shared = jax.random.key(root_seed), dataset._replace(inputs=dataset.labels)
-    runs = (sweep.seeds, sweep.hparams, index)
-    return chunks.map_runs(labels_of, runs, shared, where=where)
 
 
 def select(sweep: Sweep, runs: Any) -> Sweep:

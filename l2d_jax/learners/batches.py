@@ -1,4 +1,4 @@
-"""What learners read of a batch: its rows, its weighted mean, who is right."""
+"""What learners read of a batch: its rows, its mean, and how right its experts are."""
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,42 @@ def take(dataset: Dataset, index: Array) -> Dataset:
 
 
 def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
-    """Mean of ``values [B]`` under ``weights [B]``; 0 where all weights are 0."""
+    """Mean of ``values [B]`` under ``weights [B]``; 0 where all weights are 0.
+
+    A value of weight 0 counts for nothing, NaN included.
+    """
     if weights is None:
         return jnp.mean(values)
     total = jnp.sum(weights)
-    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1.0)
+    weighted = jnp.where(jnp.asarray(weights) > 0, values * weights, 0.0)
+    return jnp.sum(weighted) / jnp.where(total > 0, total, 1.0)
 
 
-def expert_correct(batch: Batch, dtype: DTypeLike) -> jax.Array:
-    """Whether the first expert is right, or the probability of it.
+def blank_unweighted(batch: Batch) -> Batch:
+    """The batch with rows of weight 0 filled with zeros and answers of -1.
+
+    What such a row holds (NaN, a label out of range) then reaches no activation and no
+    gradient. A batch without weights is returned as it is.
+    """
+    if batch.weights is None:
+        return batch
+    counts = jnp.asarray(batch.weights) > 0
+
+    def blank(leaf: Array | None, fill: float = 0) -> Array | None:
+        if leaf is None:
+            return None
+        rows = counts.reshape(-1, *(1,) * (jnp.ndim(leaf) - 1))
+        return jnp.where(rows, leaf, jnp.asarray(fill, jnp.asarray(leaf).dtype))
+
+    blanked = jax.tree.map(blank, batch)
+    return blanked._replace(expert_labels=blank(batch.expert_labels, -1))
+
+
+def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    """Whether each expert is right, or the probability of it, and whether it is known.
+
+    Losses that are linear in whether an expert is right take an imputed probability as
+    well as an answer.
 
     Args:
       batch: ``expert_correct`` ``[B, M]``, which is used where it is given; else
@@ -29,26 +56,84 @@ def expert_correct(batch: Batch, dtype: DTypeLike) -> jax.Array:
       dtype: float type of the result.
 
     Returns:
-      Whether the expert is right, float ``[B]``, in [0, 1].
+      Whether each is right, float ``[B, M]``, in [0, 1], 0 where it is not known; and
+      whether it is known, bool ``[B, M]``: an answer of -1 and a NaN are not.
 
     Raises:
       ValueError: the batch has neither field, or the one it has is not ``[B, M]``.
     """
     if batch.expert_correct is not None:
-        name, values = "expert_correct", batch.expert_correct
-    elif batch.expert_labels is not None:
-        name, values = "expert_labels", batch.expert_labels
-    else:
+        values = jnp.asarray(batch.expert_correct, dtype)
+        _require_columns("expert_correct", values)
+        known = ~jnp.isnan(values)
+        return jnp.where(known, values, 0), known
+    if batch.expert_labels is None:
         raise ValueError(
             "batch.expert_labels is None and so is batch.expert_correct; give an "
             "expert's answers or the probability that they are right"
         )
-    if jnp.ndim(values) != 2:
+    answers = jnp.asarray(batch.expert_labels)
+    _require_columns("expert_labels", answers)
+    right = answers == jnp.asarray(batch.labels)[:, None]
+    return right.astype(dtype), answers >= 0
+
+
+def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    """As `experts_correct`, of the one expert there is: ``[B]``, and weights ``[B]``.
+
+    The weights are those of the batch, 0 where nothing is known of the expert.
+
+    Raises:
+      ValueError: there is not one expert.
+    """
+    correct, known = experts_correct(batch, dtype)
+    if correct.shape[1] != 1:
         raise ValueError(
-            f"batch.{name} must have shape [B, M], got {jnp.shape(values)}; give a "
+            f"the batch has {correct.shape[1]} experts and this method takes one;"
+            " choose a column, or a method of several experts"
+        )
+    weights = known[:, 0].astype(dtype)
+    if batch.weights is not None:
+        weights = weights * batch.weights
+    return correct[:, 0], weights
+
+
+def one_expert_label_prob(
+    batch: Batch, num_classes: int, smoothing: Array | float = 0.0
+) -> tuple[jax.Array, Array | None]:
+    r"""Probability that the one expert gives to the label, and weights, ``[B]``.
+
+    Args:
+      batch: the expert's own ``expert_probs``, float ``[B, 1, K]``, where given. Else
+        what `one_expert_correct` reads: an answer stands for the distribution that has
+        :math:`1 - s` on it and the rest spread evenly over the other classes, so that
+        a wrong answer costs :math:`-\log(s / (K - 1))` and not infinitely much; an
+        imputed probability of being right is mixed likewise.
+      num_classes: K, >= 2.
+      smoothing: s, float ``[]``, in (0, 1); not read where there are ``expert_probs``.
+
+    Raises:
+      ValueError: there is not one expert, or its probabilities are not ``[B, 1, K]``.
+    """
+    if batch.expert_probs is None:
+        correct, weights = one_expert_correct(batch, jnp.float32)
+        wrong = smoothing / (num_classes - 1)
+        return correct * (1.0 - smoothing) + (1.0 - correct) * wrong, weights
+    shape = jnp.shape(batch.expert_probs)
+    if len(shape) != 3 or shape[1:] != (1, num_classes):
+        raise ValueError(
+            "batch.expert_probs must be one expert's probabilities of the classes, "
+            f"[B, 1, K] with K = {num_classes}, got shape {shape}"
+        )
+    probs = jnp.asarray(batch.expert_probs)[:, 0]
+    # A masked sum: the gradient of indexing is a scatter.
+    is_label = jnp.arange(num_classes) == jnp.asarray(batch.labels)[:, None]
+    return jnp.sum(jnp.where(is_label, probs, 0.0), axis=1), batch.weights
+
+
+def _require_columns(name: str, values: jax.Array) -> None:
+    if values.ndim != 2:
+        raise ValueError(
+            f"batch.{name} must have shape [B, M], got {values.shape}; give a "
             "column to each expert"
         )
-    first = values[:, 0]
-    return jnp.asarray(
-        first if name == "expert_correct" else first == batch.labels, dtype
-    )

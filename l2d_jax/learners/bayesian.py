@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from l2d_jax.learners import mixture
+from l2d_jax import decisions
+from l2d_jax.learners import classifier
+from l2d_jax.learners.batches import blank_unweighted
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import (
     Array,
@@ -99,13 +101,7 @@ def decide(logits: jax.Array) -> Decision:
     signal = jnp.abs(class_probs[:, 1] - 0.5)
     tiny = jnp.finfo(noise.dtype).tiny
     defer_score = jnp.log(jnp.maximum(noise, tiny)) - jnp.log(jnp.maximum(signal, tiny))
-    return Decision(
-        prediction=(class_probs[:, 1] > class_probs[:, 0]).astype(jnp.int32),
-        defer=defer_score > 0,
-        defer_score=defer_score,
-        class_probs=class_probs,
-        expert_correct_prob=jnp.full(logits.shape[1], jnp.nan),
-    )
+    return decisions.decide(class_probs, defer_score[:, None])
 
 
 def make_learner(
@@ -121,8 +117,8 @@ def make_learner(
 
     An update descends, with one sample of the weights, the mean negative log-likelihood
     of the batch plus :math:`KL(q \| prior) / N`, in nats, plus, if regularized,
-    ``hparams["alpha"]`` times the soft disparity of the sampled classifier's error
-    rates; see `l2d_jax.learners.mixture.make_batch_loss`.
+    ``hparams["fairness"]`` times the soft disparity of the sampled classifier's error
+    rates; see `l2d_jax.learners.classifier.make_batch_loss`.
 
     The paper says neither what the prior is nor how many samples predict. Here the
     prior is normal, and the samples are the same at every prediction, for all inputs
@@ -140,8 +136,7 @@ def make_learner(
 
     Returns:
       The learner; its ``predict`` gives the `l2d_jax.types.Decision` of `decide`. Its
-      validation loss, as `l2d_jax.learners.mixture.loss_score` of ``classify``, is that
-      of the mean prediction, without the prior.
+      validation loss is that of the mean prediction, without the prior.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -157,7 +152,7 @@ def make_learner(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if not prior_deviation > 0:
         raise ValueError(f"prior_deviation must be > 0, got {prior_deviation}")
-    data_loss = mixture.make_batch_loss("classify", regularized=regularized)
+    data_loss = classifier.make_batch_loss(regularized=regularized)
 
     def outputs_of(
         params: PyTree, noise: jax.Array, inputs: Array, train: bool
@@ -165,7 +160,7 @@ def make_learner(
         mean, unravel = ravel_pytree(params["mean"])
         raw_deviation, _ = ravel_pytree(params["raw_deviation"])
         weights = unravel(mean + jax.nn.softplus(raw_deviation) * noise)
-        return model.apply(weights, {}, inputs, train)[0]
+        return model.apply(weights, {}, inputs, train)[0][:, :1]
 
     def init(key: jax.Array, hparams: HParams, batch: Batch) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -189,6 +184,7 @@ def make_learner(
     def update(
         state: TrainState, hparams: HParams, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        batch = blank_unweighted(batch)
         key = jax.random.fold_in(state.key, state.step)
         noise = jax.random.normal(key, (_num_weights(state.variables.params),))
 

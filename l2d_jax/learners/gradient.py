@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from l2d_jax.learners.batches import blank_unweighted
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import (
     Array,
@@ -67,6 +68,7 @@ def make_gradient_learner(
     def update(
         state: TrainState, hparams: HParams, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
+        batch = blank_unweighted(batch)
         inputs = batch.inputs
         if augment is not None:
             inputs = augment(jax.random.fold_in(state.key, state.step), inputs)

@@ -1,0 +1,85 @@
+"""What a method is: what it needs, what it trains, and how it decides."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from experiments.problem import Problem, Traits
+from l2d_jax.types import Array, Batch, Decision, HParams
+
+
+class Case(NamedTuple):
+    """What a method decides upon: examples of one run.
+
+    Attributes:
+      predictions: of each of its trainings, on the examples.
+      batch: the examples, without inputs, as the run's experts have them. What is not
+        known before somebody is asked (labels, answers) is there for the references
+        that are told it.
+      inputs: gives the inputs, ``[B, ...]``.
+      problem: whose examples they are.
+    """
+
+    predictions: tuple[Any, ...]
+    batch: Batch
+    inputs: Callable[[], Array]
+    problem: Problem
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers of examples, classes and experts."""
+        traits = self.problem.traits
+        return len(self.batch.labels), traits.num_classes, traits.num_experts
+
+
+class Need(NamedTuple):
+    """What a method needs of a problem.
+
+    Attributes:
+      holds: whether a problem has it.
+      why: what to say where it does not.
+    """
+
+    holds: Callable[[Traits], bool]
+    why: str
+
+
+class Policy(NamedTuple):
+    """What is decided after training, on validation examples.
+
+    Attributes:
+      fit: ``(key, hparams, decision, batch) -> what is chosen``, on the validation
+        examples of a run.
+      apply: ``(key, chosen, decision, batch) -> Decision``, on any.
+    """
+
+    fit: Callable[[jax.Array, HParams, Decision, Batch], Any]
+    apply: Callable[[jax.Array, Any, Decision, Batch], Decision]
+
+
+class Method(NamedTuple):
+    """A method.
+
+    Attributes:
+      label: as in figures.
+      needs: what a problem must have.
+      trainings: names of what it trains. The runs of the first are the method's; of the
+        others each takes the best, by its own validation score, of the same seed and
+        team.
+      decide: ``(case, hparams) -> Decision``.
+      hparams: of the grid, what it reads beside its trainings.
+      policy: makes what is decided after training, from the config; None is nothing.
+    """
+
+    label: str
+    needs: tuple[Need, ...]
+    trainings: tuple[str, ...]
+    decide: Callable[[Case, HParams], Decision]
+    hparams: tuple[str, ...] = ()
+    policy: Callable[[Any], Policy] | None = None
+
+
+def unmet(method: Method, traits: Traits) -> str:
+    """Why a method cannot be had on a problem; empty where it can."""
+    return "; ".join(need.why for need in method.needs if not need.holds(traits))

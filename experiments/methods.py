@@ -1,0 +1,318 @@
+"""The methods that are compared, by name.
+
+  python -m experiments.methods
+
+prints which of them can be had on which problem, and why not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.method import Case, Method, Need, Policy, unmet
+from l2d_jax import decisions
+from l2d_jax.learners import mixture
+from l2d_jax.learners.batches import experts_correct
+from l2d_jax.policies import committees, thresholds
+from l2d_jax.types import Batch, Decision, HParams
+
+ONE_EXPERT = Need(lambda traits: traits.num_experts == 1, "takes one expert")
+SEVERAL_EXPERTS = Need(lambda traits: traits.num_experts > 1, "takes several experts")
+CLASSES = Need(lambda traits: traits.num_classes > 1, "needs classes")
+TWO_CLASSES = Need(lambda traits: traits.num_classes == 2, "needs two classes")
+TWO_GROUPS = Need(lambda traits: traits.num_groups == 2, "needs two groups")
+GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
+ANSWERS = Need(
+    lambda traits: not traits.people, "needs answers to what it trains on, not a model"
+)
+HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
+LAW = Need(lambda traits: traits.law, "needs a law that is known")
+
+# Thresholds on uncertainty that are tried: quantiles of that of the examples.
+_NUM_UNCERTAINTIES = 101
+
+
+def _first(case: Case, hparams: HParams) -> Decision:
+    """The training is a whole system."""
+    del hparams
+    return case.predictions[0]
+
+
+def _alone(case: Case, hparams: HParams) -> Decision:
+    """A classifier that keeps everything."""
+    del hparams
+    return decisions.classifier_decision(case.predictions[0], case.sizes[2])
+
+
+def _bayesian_alone(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    decision = case.predictions[0]
+    keeps = jnp.zeros_like(decision.allocation).at[:, -1].set(1.0)
+    return decision._replace(allocation=keeps)
+
+
+def _confidence(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    return decisions.confidence_decision(*case.predictions)
+
+
+def _experts(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    return decisions.expert_decision(*case.sizes)
+
+
+def _majority(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    return decisions.majority_decision(*case.sizes)
+
+
+def _oracle(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    answers = case.batch.expert_labels
+    assert answers is not None
+    return decisions.oracle_decision(case.predictions[0], case.batch.labels, answers)
+
+
+def _law(case: Case, hparams: HParams) -> Decision:
+    assert case.problem.law is not None
+    return case.problem.law(case.inputs(), hparams)
+
+
+# What is decided after training.
+
+
+def _label_one(batch: Batch) -> jax.Array:
+    """The one expert's probability of label 1 of two."""
+    if batch.expert_probs is not None:
+        return jnp.asarray(batch.expert_probs)[:, 0, 1]
+    assert batch.expert_labels is not None
+    return (jnp.asarray(batch.expert_labels)[:, 0] == 1).astype(jnp.float32)
+
+
+def _two_thresholds(objective: str) -> Callable[[Any], Policy]:
+    """Two thresholds on a classifier's probability for each group."""
+
+    def make(config: Any) -> Policy:
+        def fit(
+            key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+        ) -> thresholds.Thresholds:
+            probs = decision.class_probs[:, 1]
+            assert batch.groups is not None
+            return thresholds.search(
+                key,
+                probs,
+                batch.groups,
+                probs,
+                batch.labels,
+                batch.groups,
+                _label_one(batch) if objective == "defer" else None,
+                hparams["cost"],
+                hparams["fairness"],
+                config.threshold_draws,
+            )
+
+        def apply(
+            key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+        ) -> Decision:
+            del key
+            assert batch.groups is not None
+            passed = thresholds.apply_thresholds(
+                chosen, decision.class_probs[:, 1], batch.groups
+            ).astype(jnp.float32)
+            allocation = jnp.stack([passed, 1.0 - passed], axis=1)
+            return decision._replace(allocation=allocation)
+
+        return Policy(fit, apply)
+
+    return make
+
+
+def _uncertainty_threshold(objective: str) -> Callable[[Any], Policy]:
+    """One threshold on a classifier's own score of passing, of least loss."""
+
+    def make(config: Any) -> Policy:
+        del config
+        score = mixture.loss_score(objective, regularized=True)
+
+        def fit(
+            key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+        ) -> jax.Array:
+            del key
+            seen = decision.defer_score[:, 0]
+            candidates = jnp.quantile(seen, jnp.linspace(0.0, 1.0, _NUM_UNCERTAINTIES))
+
+            def score_of(candidate: jax.Array) -> jax.Array:
+                # So far from 0 that the gate is 0 or 1.
+                gate = jnp.where(decision.defer_score > candidate, 1e4, -1e4)
+                return score(decision._replace(defer_score=gate), batch, hparams)
+
+            return candidates[jnp.argmax(jax.lax.map(score_of, candidates))]
+
+        def apply(
+            key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+        ) -> Decision:
+            del key, batch
+            return decisions.apply_threshold(decision, chosen)
+
+        return Policy(fit, apply)
+
+    return make
+
+
+def _best_experts(config: Any) -> Policy:
+    """Ask the most accurate; the others stand by in the order of their accuracy."""
+    del config
+
+    def fit(
+        key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+    ) -> jax.Array:
+        del key, hparams, decision
+        correct, known = experts_correct(batch, jnp.float32)
+        # With one right and one wrong answer more, so that two do not beat a hundred.
+        return (jnp.sum(correct * known, axis=0) + 1.0) / (jnp.sum(known, axis=0) + 2.0)
+
+    def apply(
+        key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+    ) -> Decision:
+        del key, batch
+        score = jnp.broadcast_to(chosen, decision.defer_score.shape)
+        return decisions.decide(decision.class_probs, score)
+
+    return Policy(fit, apply)
+
+
+def _committee(config: Any) -> Policy:
+    """A few seats drawn by the weights of the vote, of those who can be asked."""
+
+    def fit(*args: Any) -> tuple[()]:
+        return ()
+
+    def apply(
+        key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+    ) -> Decision:
+        del chosen
+        assert batch.expert_labels is not None
+        available = jnp.asarray(batch.expert_labels) >= 0
+        return committees.draw_committee(
+            key, decisions.among(decision, available), config.committee_size
+        )
+
+    return Policy(fit, apply)
+
+
+METHODS = {
+    "deferral": Method(
+        "deferral cross-entropy", (CLASSES, ONE_EXPERT), ("deferral",), _first
+    ),
+    "cost_sensitive": Method(
+        "cost-sensitive", (CLASSES, ONE_EXPERT), ("cost_sensitive",), _first
+    ),
+    "confidence": Method(
+        "defer by confidence", (CLASSES,), ("classifier", "expert_model"), _confidence
+    ),
+    "mixture": Method("mixture", (CLASSES, ONE_EXPERT), ("mixture",), _first),
+    "mixture_oracle": Method(
+        "mixture, trained with an oracle",
+        (CLASSES, ONE_EXPERT),
+        ("mixture_oracle",),
+        _first,
+    ),
+    "rejection": Method("rejection", (CLASSES, ONE_EXPERT), ("rejection",), _first),
+    "rejection_thresholds": Method(
+        "reject by thresholds",
+        (TWO_CLASSES, TWO_GROUPS, ONE_EXPERT),
+        ("classifier",),
+        _alone,
+        ("cost",),
+        _two_thresholds("reject"),
+    ),
+    "deferral_thresholds": Method(
+        "defer by thresholds",
+        (TWO_CLASSES, TWO_GROUPS, ONE_EXPERT, ANSWERS),
+        ("classifier",),
+        _alone,
+        ("cost",),
+        _two_thresholds("defer"),
+    ),
+    "bayesian": Method(
+        "Bayesian classifier",
+        (TWO_CLASSES, ONE_EXPERT),
+        ("bayesian",),
+        _bayesian_alone,
+    ),
+    "rejection_bayesian": Method(
+        "reject, Bayesian",
+        (TWO_CLASSES, TWO_GROUPS, ONE_EXPERT),
+        ("bayesian",),
+        _first,
+        ("cost",),
+        _uncertainty_threshold("reject"),
+    ),
+    "deferral_bayesian": Method(
+        "defer, Bayesian",
+        (TWO_CLASSES, TWO_GROUPS, ONE_EXPERT, ANSWERS),
+        ("bayesian",),
+        _first,
+        ("cost", "smoothing"),
+        _uncertainty_threshold("defer"),
+    ),
+    "joint": Method("joint", (CLASSES, SEVERAL_EXPERTS), ("joint",), _first),
+    "joint_balanced": Method(
+        "joint, balanced",
+        (CLASSES, SEVERAL_EXPERTS, GROUPS),
+        ("joint_balanced",),
+        _first,
+    ),
+    "joint_minimax": Method(
+        "joint, minimax", (CLASSES, SEVERAL_EXPERTS, GROUPS), ("joint_minimax",), _first
+    ),
+    "joint_committee": Method(
+        "joint, a committee",
+        (CLASSES, SEVERAL_EXPERTS),
+        ("joint",),
+        _first,
+        (),
+        _committee,
+    ),
+    "classifier": Method("classifier alone", (CLASSES,), ("classifier",), _alone),
+    "informed": Method(
+        "classifier with the experts' inputs",
+        (CLASSES, HIDDEN),
+        ("informed",),
+        _alone,
+    ),
+    "expert": Method("best expert alone", (CLASSES,), (), _experts, (), _best_experts),
+    "majority": Method("majority", (CLASSES, SEVERAL_EXPERTS), (), _majority),
+    "random_committee": Method(
+        "random committee", (CLASSES, SEVERAL_EXPERTS), (), _majority, (), _committee
+    ),
+    "oracle": Method("oracle router", (CLASSES,), ("classifier",), _oracle),
+    "best_rule": Method("best rule", (LAW,), (), _law),
+}
+"""Methods by name, those that learn to defer first and references last."""
+
+
+def matrix() -> str:
+    """Which method can be had on which problem, as text, with the reasons."""
+    from experiments.problems import PROBLEMS
+
+    width = max(map(len, METHODS))
+    lines = [" " * width + "  " + "  ".join(PROBLEMS)]
+    reasons: dict[str, int] = {}
+    for name, method in METHODS.items():
+        cells = []
+        for problem, row in PROBLEMS.items():
+            why = unmet(method, row.traits)
+            mark = "yes"
+            if why:
+                mark = f"({reasons.setdefault(why, len(reasons) + 1)})"
+            cells.append(mark.ljust(len(problem)))
+        lines.append(f"{name.ljust(width)}  " + "  ".join(cells).rstrip())
+    notes = [f"({number}) {why}" for why, number in reasons.items()]
+    return "\n".join([*lines, "", *notes])
+
+
+if __name__ == "__main__":
+    print(matrix())

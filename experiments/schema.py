@@ -1,0 +1,308 @@
+"""Every config field once: its type, its bounds and what it means.
+
+`check` is the one check of all programs. A message is one line that names the field,
+what it may be, and what it is.
+"""
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from experiments.program import ConfigError
+from l2d_jax.engine import placement
+
+Check = Callable[[str, Any], None]
+"""``(field, value)``; raises `ConfigError`."""
+
+
+class Field(NamedTuple):
+    """A config field.
+
+    Attributes:
+      check: of its value.
+      meaning: what it is, with its unit.
+    """
+
+    check: Check
+    meaning: str
+
+
+# Checks of single values.
+
+
+def one_of(known: Iterable[Any]) -> Check:
+    """One of the known names."""
+    known = tuple(known)
+
+    def check(field: str, value: Any) -> None:
+        if value not in known:
+            names = ", ".join(map(str, known))
+            near = difflib.get_close_matches(str(value), map(str, known), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"{field} must be one of {names}, got {value!r}{hint}")
+
+    return check
+
+
+def whole(low: int, high: float = math.inf) -> Check:
+    """A whole number from low to high."""
+
+    def check(field: str, value: Any) -> None:
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not is_whole or not low <= value <= high:
+            limit = f">= {low}" if high == math.inf else f"in {low}..{high}"
+            raise ConfigError(f"{field} must be a whole number {limit}, got {value!r}")
+
+    return check
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Check:
+    """A finite number from low to high, or above low."""
+
+    def check(field: str, value: Any) -> None:
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        inside = is_number and math.isfinite(value) and low <= value <= high
+        if not inside or (above and value == low):
+            limit = f"in [{low:g}, {high:g}]"
+            if high == math.inf:
+                limit = f"> {low:g}" if above else f">= {low:g}"
+            elif above:
+                limit = f"in ({low:g}, {high:g}]"
+            raise ConfigError(f"{field} must be a finite number {limit}, got {value!r}")
+
+    return check
+
+
+def flag(field: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field} must be True or False, got {value!r}")
+
+
+def text(field: str, value: Any) -> None:
+    """Any text."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{field} must be text, got {value!r}")
+
+
+def many(
+    check: Check, *, least: int = 1, rising: bool = False, distinct: bool = True
+) -> Check:
+    """A list or tuple of values that each pass a check."""
+
+    def check_all(field: str, values: Any) -> None:
+        if not isinstance(values, list | tuple) or len(values) < least:
+            some = "at least one value" if least == 1 else f"at least {least} values"
+            if least == 0:
+                some = "a list of values"
+            raise ConfigError(f"{field} must hold {some}, got {values!r}")
+        for value in values:
+            check(field, value)
+        if rising and list(values) != sorted(set(values)):
+            raise ConfigError(
+                f"{field} must increase, without repeats, got {tuple(values)}"
+            )
+        if distinct and len({*map(str, values)}) < len(values):
+            raise ConfigError(f"{field} must not repeat a value, got {tuple(values)}")
+
+    return check_all
+
+
+def group(*required: str) -> Check:
+    """A group of fields, each of which has its own entry below."""
+
+    def check(field: str, value: Any) -> None:
+        if not isinstance(value, ml_collections.ConfigDict):
+            raise ConfigError(
+                f"{field} must be a group of fields, got {value!r}; set one of them,"
+                f" as --config.{field}.NAME=VALUE"
+            )
+        for name in required:
+            if name not in value:
+                raise ConfigError(f"{field}.{name} is missing; add it to the config")
+
+    return check
+
+
+_FRACTION = number(0.0, 1.0)
+_SIZE, _COUNT = whole(1), whole(0)
+_SEED = whole(0, 2**31 - 1)
+_POSITIVE = number(0.0, above=True)
+_NOT_NEGATIVE = number(0.0)
+
+FIELDS: dict[str, Field] = {
+    "experiment": Field(text, "Name of the experiment, as in tables."),
+    "problem": Field(text, "What is learned; one of experiments.problems."),
+    "methods": Field(
+        many(text), "Names of experiments.methods, or all of those to be had."
+    ),
+    "data_dir": Field(text, "Where data lives; empty: L2D_DATA_DIR, or a cache."),
+    "seed": Field(_SEED, "Of the whole experiment; those of runs are 0, 1, ..."),
+    "num_seeds": Field(_SIZE, "Runs of each setting."),
+    "choose": Field(
+        one_of(("per_seed", "over_seeds")),
+        "Whether each seed chooses its hyperparameters on its validation part, or all"
+        " choose together; then every setting is reported on the test part too.",
+    ),
+    "reference": Field(text, "Method that the others are compared with."),
+    # Hyperparameters.
+    "grid": Field(group("learning_rate"), "Values of each hyperparameter."),
+    "grid.learning_rate": Field(many(_POSITIVE), "Of the optimizer."),
+    "grid.weight_decay": Field(many(_NOT_NEGATIVE), "Added to the gradient."),
+    "grid.alpha": Field(
+        many(_NOT_NEGATIVE), "Weight of the label where the expert is right."
+    ),
+    "grid.cost": Field(many(number(0.0, 1e4), rising=True), "Price of passing, nats."),
+    "grid.price": Field(many(_NOT_NEGATIVE), "Price of asking, errors."),
+    "grid.fairness": Field(
+        many(number(0.0, 1e4), rising=True), "Weight of equalized odds."
+    ),
+    "grid.smoothing": Field(
+        many(number(0.0, 0.5, above=True)),
+        "Probability that a hard answer leaves to the other classes.",
+    ),
+    "grid.dropout": Field(many(_FRACTION), "Share of answers dropped in training."),
+    "grid.cost_weight": Field(many(_NOT_NEGATIVE), "Of experts' share of the vote."),
+    "grid.step_exponent": Field(
+        many(_POSITIVE), "c: the vote's loss counts 1 - t^-c at step t."
+    ),
+    # Training.
+    "optimizer": Field(
+        one_of(("sgd", "plain_sgd", "adam")),
+        "sgd has Nesterov momentum and cosine decay.",
+    ),
+    "momentum": Field(_FRACTION, "Of sgd."),
+    "batch_size": Field(_SIZE, "Examples of a minibatch."),
+    "num_epochs": Field(_SIZE, "At most."),
+    "expert_model_epochs": Field(_SIZE, "The same of models of experts."),
+    "patience": Field(
+        _SEED, "Epochs without a better validation score; 0 never stops."
+    ),
+    "best_epoch": Field(
+        one_of(("accuracy", "loss")),
+        "By which validation score a classifier's best epoch is chosen.",
+    ),
+    "valid_fraction": Field(_FRACTION, "Share of the pool to validate on."),
+    "crop_padding": Field(
+        _COUNT, "Pixels of random shift, with flips; 0 does neither."
+    ),
+    "sampled": Field(flag, "Sample the gate of the mixture in the loss too."),
+    "temperature": Field(number(1e-6), "Of the Concrete relaxation."),
+    "threshold_draws": Field(_SIZE, "Thresholds that are tried."),
+    "committee_size": Field(_SIZE, "Seats of a committee; odd leaves no tie of two."),
+    "bayesian": Field(group("model"), "The Bayesian network."),
+    "bayesian.num_samples": Field(whole(2), "J, samples of the weights."),
+    "bayesian.prior_deviation": Field(number(1e-6), "Of each weight."),
+    "joint": Field(group("deferrer", "minimax_rounds"), "Joint deferral to many."),
+    "joint.minimax_rounds": Field(_SIZE, "Pairs that are trained in turn."),
+    # Running.
+    "placement": Field(
+        one_of(("auto", *placement.KINDS)), "How runs lie on the devices."
+    ),
+    "runs_per_device": Field(_SEED, "0 chooses by backend and model."),
+    "epochs_per_dispatch": Field(_SIZE, "Epochs of a compiled call."),
+    "eval_batch_size": Field(_SIZE, "Examples that a prediction holds at once."),
+    "checkpoint_seconds": Field(_NOT_NEGATIVE, "Least time between checkpoints."),
+    # Problems.
+    "images": Field(one_of(("digits", "cifar10")), "Data set of the images."),
+    "num_perfect": Field(
+        many(whole(0, 10), rising=True), "k: classes a specialist is perfect on."
+    ),
+    "panel": Field(
+        many(many(whole(0)), least=2, distinct=False), "Classes each expert knows."
+    ),
+    "num_examples": Field(whole(10), "Of the synthetic set."),
+    "scenarios": Field(
+        many(one_of(("accurate", "biased", "inconsistent"))), "Decision-makers."
+    ),
+    "decision_maker": Field(
+        one_of(("auto", "given", "trained")), "Where decision-makers come from."
+    ),
+    "biased_fairness": Field(number(-1e4, -1e-9), "Of a trained one that is unfair."),
+    "flip_rate": Field(_FRACTION, "Of a trained one that is inconsistent."),
+    "answers": Field(
+        one_of(("all", "one")), "Everybody who answered, or one of them, drawn."
+    ),
+    "features": Field(one_of(("tfidf", "hashing", "embedding")), "Of texts."),
+    "num_features": Field(_SIZE, "Of texts."),
+    "num_folds": Field(whole(2), "Of repeated cross-validation."),
+}
+"""Fields by path. A field that is not here is an error of the config file."""
+
+NETWORKS = {
+    "mlp": ("hidden",),
+    "wide_resnet": ("depth", "width", "stem_stride", "dtype"),
+    "gated_pair": ("hidden",),
+}
+"""Sizes that each network needs."""
+_NETWORK_FIELDS = (
+    "model",
+    "expert_model",
+    "human_model",
+    "system_model",
+    "bayesian.model",
+    "joint.deferrer",
+)
+
+
+def check_network(field: str, config: Any) -> None:
+    """Check the description of a network.
+
+    Raises:
+      ConfigError: a value cannot be used.
+    """
+    group("name")(field, config)
+    one_of(NETWORKS)(f"{field}.name", config.name)
+    for part in NETWORKS[config.name]:
+        if part not in config:
+            raise ConfigError(
+                f"{field}.{part} is missing, which {config.name} needs; add it to the"
+                " config file"
+            )
+    if config.name == "wide_resnet":
+        whole(10)(f"{field}.depth", config.depth)
+        if config.depth % 6 != 4:
+            raise ConfigError(f"{field}.depth must be 6n + 4, got {config.depth}")
+        whole(1)(f"{field}.width", config.width)
+        whole(1)(f"{field}.stem_stride", config.stem_stride)
+        one_of(("float32", "bfloat16"))(f"{field}.dtype", config.dtype)
+    elif config.name == "gated_pair":
+        whole(1)(f"{field}.hidden", config.hidden)
+    else:
+        many(whole(1), least=0, distinct=False)(f"{field}.hidden", config.hidden)
+        if "activation" in config:
+            one_of(("relu", "sigmoid", "tanh"))(
+                f"{field}.activation", config.activation
+            )
+
+
+def check(
+    config: ml_collections.ConfigDict, fields: Mapping[str, Field] = FIELDS
+) -> None:
+    """Check every field of a config.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    _check(config, "", fields)
+
+
+def _check(
+    config: ml_collections.ConfigDict, above: str, fields: Mapping[str, Field]
+) -> None:
+    for name in config:
+        path, value = f"{above}{name}", config[name]
+        if path in _NETWORK_FIELDS:
+            check_network(path, value)
+            continue
+        if path not in fields:
+            raise ConfigError(
+                f"{path}: no program knows this field; experiments/schema.py lists them"
+            )
+        fields[path].check(path, value)
+        if isinstance(value, ml_collections.ConfigDict):
+            _check(value, f"{path}.", fields)

@@ -1,0 +1,469 @@
+"""What is trained, by name: a learner, how its epochs are chosen, and its runs.
+
+Two methods that need the same training share it.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import networks, program
+from experiments.problem import Problem, annotate_with_nobody
+from l2d_jax import decisions, metrics, optimizers
+from l2d_jax.engine import sweeps, training
+from l2d_jax.learners import (
+    bayesian,
+    classifier,
+    cost_sensitive,
+    deferral,
+    expert_model,
+    joint,
+    mixture,
+)
+from l2d_jax.learners.batches import experts_correct, weighted_mean
+from l2d_jax.learners.disparity import disparity, team_prob
+from l2d_jax.types import Array, Batch, Decision, HParams, Learner, Sweep, Variables
+
+TUNED = ("learning_rate", "weight_decay")
+"""Hyperparameters of every training: those of the optimizer."""
+DEFAULTS = {
+    "alpha": 1.0,
+    "cost": 0.0,
+    "fairness": 0.0,
+    "price": 0.0,
+    "smoothing": 0.1,
+    "dropout": 0.2,
+    "cost_weight": 0.0,
+    "step_exponent": 0.5,
+    "weight_decay": 0.0,
+}
+"""Value of a hyperparameter that a config's grid does not list."""
+
+
+class Setting(NamedTuple):
+    """What a training is made for.
+
+    Attributes:
+      config: of the experiment.
+      problem: what it learns.
+      num_train: training examples of a seed.
+      values: of each hyperparameter of its grid.
+    """
+
+    config: ml_collections.ConfigDict
+    problem: Problem
+    num_train: int
+    values: dict[str, tuple]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.problem.traits.num_classes
+
+    @property
+    def num_experts(self) -> int:
+        """M."""
+        return self.problem.traits.num_experts
+
+    @property
+    def regularized(self) -> bool:
+        """Whether any run weighs fairness."""
+        return any(self.values.get("fairness", ()))
+
+    def model(self, name: str, *outputs: int) -> Any:
+        """The network of a config field, with outputs of classes and others."""
+        return networks.make_model(self.config[name], (outputs[0], outputs[1]))
+
+    def optimizer(self, num_epochs: int) -> optimizers.OptimizerFn:
+        """The config's optimizer."""
+        return networks.make_optimizer(self.config, num_epochs, self.num_train)
+
+    def inputs(self) -> dict[str, Any]:
+        """How the problem's inputs are augmented and standardized."""
+        problem = self.problem
+        given = {"augment": problem.augment, "preprocess": problem.preprocess}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class Training(NamedTuple):
+    """A training.
+
+    Attributes:
+      make: its learner and the score by which its best epoch is chosen, higher is
+        better.
+      hparams: what it reads of the grid beside `TUNED`.
+      knows_expert: whether it learns from the experts: its runs are then one for each
+        team, and else one for each seed.
+      hidden: whether it sees the inputs that the experts see.
+      epochs: the field of the config that has its number of epochs.
+      model: the field that has its network, by whose kind its runs are placed.
+      grid: values of its own in place of the grid's, from the config.
+    """
+
+    make: Callable[[Setting], tuple[Learner, training.Score]]
+    hparams: tuple[str, ...] = ()
+    knows_expert: bool = True
+    hidden: bool = False
+    epochs: str = "num_epochs"
+    model: str = "model"
+    grid: Callable[[ml_collections.ConfigDict], dict[str, tuple[float, ...]]] = (
+        lambda config: {}
+    )
+
+
+# Scores.
+
+
+def team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
+    """System accuracy, in [0, 1].
+
+    Where the probability of the experts' being right is imputed, that which is to be
+    expected if it is right.
+    """
+    del hparams
+    if batch.expert_correct is None:
+        assert batch.expert_labels is not None
+        asked = jnp.asarray(batch.expert_labels) >= 0
+        return metrics.system_accuracy(
+            decisions.among(decision, asked),
+            batch.labels,
+            batch.expert_labels,
+            batch.weights,
+        )
+    correct, known = experts_correct(batch, jnp.float32)
+    decision = decisions.among(decision, known)
+    right = decisions.prediction(decision) == batch.labels
+    allocation = jnp.asarray(decision.allocation)
+    expected = jnp.sum(allocation[:, :-1] * correct, axis=1) + allocation[:, -1] * right
+    return weighted_mean(expected, batch.weights)
+
+
+def fair_team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
+    """The same, less the disparity of the system's decisions at its price."""
+    deferred = 1.0 - jnp.asarray(decision.allocation)[:, -1]
+    decided = (decisions.prediction(decision) == 1).astype(jnp.float32)
+    probs = team_prob(decided, deferred, batch)
+    return team_score(decision, batch, hparams) - disparity(probs, batch, hparams)
+
+
+def accuracy_score(probs: jax.Array, batch: Batch, hparams: HParams) -> Array:
+    """Accuracy of class probabilities, in [0, 1]."""
+    del hparams
+    right = jnp.argmax(probs, axis=-1) == batch.labels
+    return weighted_mean(right.astype(jnp.float32), batch.weights)
+
+
+def expert_score(prob: jax.Array, batch: Batch, hparams: HParams) -> Array:
+    """Mean log-likelihood of the experts' being right or wrong, in nats, <= 0.
+
+    Probabilities are kept 1e-7 away from 0, so that one sure mistake in float32 does
+    not make the score -inf.
+    """
+    del hparams
+    correct, known = experts_correct(batch, jnp.float32)
+    weights = known.astype(jnp.float32)
+    if batch.weights is not None:
+        weights = weights * jnp.asarray(batch.weights)[:, None]
+    right = jnp.log(jnp.maximum(prob, 1e-7))
+    wrong = jnp.log(jnp.maximum(1.0 - prob, 1e-7))
+    values = correct * right + (1.0 - correct) * wrong
+    return weighted_mean(values.ravel(), weights.ravel())
+
+
+def _team_score(setting: Setting) -> training.Score:
+    return fair_team_score if setting.regularized else team_score
+
+
+# Trainings.
+
+
+def _deferral(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = deferral.make_learner(
+        setting.model("model", setting.num_classes, 1),
+        setting.optimizer(setting.config.num_epochs),
+        regularized=setting.regularized,
+        **setting.inputs(),
+    )
+    return learner, _team_score(setting)
+
+
+def _cost_sensitive(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = cost_sensitive.make_learner(
+        setting.model("model", setting.num_classes, 1),
+        setting.optimizer(setting.config.num_epochs),
+        **setting.inputs(),
+    )
+    return learner, team_score
+
+
+def _classifier(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = classifier.make_learner(
+        setting.model("model", networks.class_outputs(setting.num_classes), 0),
+        setting.optimizer(setting.config.num_epochs),
+        regularized=setting.regularized,
+        **setting.inputs(),
+    )
+    score = classifier.loss_score(regularized=setting.regularized)
+    by_accuracy = setting.config.best_epoch == "accuracy"
+    return learner, accuracy_score if by_accuracy else score
+
+
+def _expert_model(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = expert_model.make_learner(
+        setting.model("expert_model", 0, setting.num_experts),
+        setting.optimizer(setting.config.expert_model_epochs),
+        **setting.inputs(),
+    )
+    return learner, expert_score
+
+
+def _mixture(
+    objective: str, *, truth: bool = False
+) -> Callable[[Setting], tuple[Learner, training.Score]]:
+    def make(setting: Setting) -> tuple[Learner, training.Score]:
+        config = setting.config
+        learner = mixture.make_learner(
+            setting.model("model", networks.class_outputs(setting.num_classes), 1),
+            setting.optimizer(config.num_epochs),
+            objective=objective,
+            regularized=setting.regularized,
+            sampled=config.sampled,
+            temperature=config.temperature,
+            **setting.inputs(),
+        )
+        score = mixture.loss_score(objective, regularized=setting.regularized)
+        if not truth:
+            return learner, score
+
+        def told(batch: Batch) -> Batch:
+            probs = jax.nn.one_hot(batch.labels, setting.num_classes)
+            return batch._replace(expert_probs=probs[:, None], expert_labels=None)
+
+        learner = learner._replace(
+            update=lambda state, hparams, batch, update=learner.update: update(
+                state, hparams, told(batch)
+            )
+        )
+        return learner, lambda decision, batch, hparams: score(
+            decision, told(batch), hparams
+        )
+
+    return make
+
+
+def _bayesian(setting: Setting) -> tuple[Learner, training.Score]:
+    config = setting.config
+    learner = bayesian.make_learner(
+        networks.make_model(config.bayesian.model, (1, 0)),
+        setting.optimizer(config.num_epochs),
+        num_examples=setting.num_train,
+        num_samples=config.bayesian.num_samples,
+        prior_deviation=config.bayesian.prior_deviation,
+        regularized=setting.regularized,
+    )
+    score = classifier.loss_score(regularized=setting.regularized)
+    return learner, lambda decision, batch, hparams: score(
+        jnp.asarray(decision.class_probs), batch, hparams
+    )
+
+
+def _joint(objective: str) -> Callable[[Setting], tuple[Learner, training.Score]]:
+    def make(setting: Setting) -> tuple[Learner, training.Score]:
+        config = setting.config
+        parts: tuple[Any, ...] = (
+            networks.make_model(config.joint.deferrer, (0, setting.num_experts + 1)),
+            setting.model("model", networks.class_outputs(setting.num_classes), 0),
+            setting.optimizer(config.num_epochs),
+            max(setting.problem.traits.num_groups, 1),
+        )
+        if objective != "minimax":
+            return joint.make_learner(*parts, objective=objective), team_score
+        rounds = config.joint.minimax_rounds
+        steps = config.num_epochs * (setting.num_train // config.batch_size)
+        learner = joint.make_minimax_learner(
+            *parts, num_rounds=rounds, steps_per_round=max(2, steps // rounds)
+        )
+        return learner, team_score
+
+    return make
+
+
+_JOINT = ("dropout", "cost_weight", "step_exponent")
+TRAININGS = {
+    "deferral": Training(_deferral, ("alpha", "fairness")),
+    "cost_sensitive": Training(_cost_sensitive, ("price",)),
+    "classifier": Training(_classifier, ("fairness",), knows_expert=False),
+    "expert_model": Training(
+        _expert_model, epochs="expert_model_epochs", model="expert_model"
+    ),
+    "mixture": Training(_mixture("defer"), ("smoothing", "cost", "fairness")),
+    "mixture_oracle": Training(
+        _mixture("defer", truth=True), ("cost", "fairness"), knows_expert=False
+    ),
+    "rejection": Training(_mixture("reject"), ("cost", "fairness"), knows_expert=False),
+    "bayesian": Training(_bayesian, ("fairness",), knows_expert=False),
+    "informed": Training(
+        _classifier,
+        ("fairness",),
+        knows_expert=False,
+        hidden=True,
+        grid=lambda config: {"fairness": (config.biased_fairness, 0.0)},
+    ),
+    "joint": Training(_joint("joint"), _JOINT),
+    "joint_balanced": Training(_joint("balanced"), _JOINT),
+    "joint_minimax": Training(_joint("minimax"), _JOINT),
+}
+"""Trainings by name."""
+
+
+class Trained(NamedTuple):
+    """A training, done.
+
+    Attributes:
+      program: what its runs share.
+      sweep: its runs.
+      teams: number of the team of each run, int ``[R]``; -1 where it knows of none.
+      result: what is left of them.
+    """
+
+    program: training.Program
+    sweep: Sweep
+    teams: np.ndarray
+    result: sweeps.SweepResult
+
+
+def values_of(
+    config: ml_collections.ConfigDict, names: tuple[str, ...]
+) -> dict[str, tuple]:
+    """Values of hyperparameters, in the order of the config, and then by default.
+
+    The order decides among equals.
+    """
+    listed = {key: tuple(config.grid[key]) for key in config.grid if key in names}
+    return listed | {
+        key: (DEFAULTS[key],) for key in names if key not in listed and key in DEFAULTS
+    }
+
+
+def grid_of(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple]:
+    """Values of each hyperparameter of a training."""
+    row = TRAININGS[name]
+    return values_of(config, (*row.hparams, *TUNED)) | row.grid(config)
+
+
+def make_sweep(
+    config: ml_collections.ConfigDict, problem: Problem, name: str
+) -> tuple[Sweep, np.ndarray]:
+    """The runs of a training, and the team of each."""
+    values = grid_of(config, name)
+    if not TRAININGS[name].knows_expert:
+        seeds = range(config.num_seeds)
+        sweep = sweeps.grid(seeds, values)
+        teams = np.full(len(sweep.seeds), -1)
+    else:
+        all_teams = problem.teams(config.num_seeds)
+        size = len(all_teams.seeds)
+        numbers = sweeps.grid(range(size), values)
+        # Where a grid has a seed there is a team here, in whose place comes its own.
+        teams = numbers.seeds
+        sweep = Sweep(
+            all_teams.seeds[teams],
+            {
+                **{key: value[teams] for key, value in all_teams.hparams.items()},
+                **numbers.hparams,
+            },
+        )
+    if problem.inputs_by_seed:
+        sweep.hparams["seed"] = sweep.seeds.astype(np.int32)
+    return sweep, teams
+
+
+def make_program(
+    config: ml_collections.ConfigDict, problem: Problem, name: str, num_train: int
+) -> training.Program:
+    """What the runs of a training share.
+
+    Args:
+      config: of the experiment.
+      problem: what is learned.
+      name: of the training.
+      num_train: training examples of a seed.
+    """
+    row = TRAININGS[name]
+    setting = Setting(config, problem, num_train, grid_of(config, name))
+    learner, score = row.make(setting)
+
+    def own_inputs(inputs: Array, hparams: HParams) -> Array:
+        return inputs[:, hparams["seed"]] if problem.inputs_by_seed else inputs
+
+    def own(batch: Batch, hparams: HParams) -> Batch:
+        if row.knows_expert:
+            batch = problem.view(batch, hparams)
+        return batch._replace(inputs=own_inputs(batch.inputs, hparams))
+
+    def predict(variables: Variables, hparams: HParams, inputs: Array) -> Any:
+        return learner.predict(variables, hparams, own_inputs(inputs, hparams))
+
+    return training.Program(
+        learner=Learner(
+            init=lambda key, hparams, batch: learner.init(
+                key, hparams, own(batch, hparams)
+            ),
+            update=lambda state, hparams, batch: learner.update(
+                state, hparams, own(batch, hparams)
+            ),
+            predict=predict,
+        ),
+        annotate=problem.annotate if row.knows_expert else annotate_with_nobody,
+        score=lambda outputs, batch, hparams: score(
+            outputs, own(batch, hparams), hparams
+        ),
+        num_epochs=config[row.epochs],
+        patience=config.patience or None,
+        eval_batch_size=config.eval_batch_size,
+    )
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    problem: Problem,
+    name: str,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool],
+) -> Trained:
+    """Run a training, or take it from the checkpoints that it has left.
+
+    Raises:
+      Interrupted: ``stop`` said so.
+    """
+    row = TRAININGS[name]
+    sweep, teams = make_sweep(config, problem, name)
+    pool = problem.pool
+    if row.hidden:
+        assert problem.hidden is not None
+        pool = pool._replace(inputs=problem.hidden[0])
+    if not row.knows_expert:
+        # What is not read need not be gathered at every step.
+        pool = pool._replace(expert_labels=None, expert_correct=None, expert_probs=None)
+    fold = problem.split(int(sweep.seeds[0]))
+    shared = make_program(config, problem, name, len(fold.train))
+    result = sweeps.run_sweep(
+        shared,
+        sweep,
+        pool,
+        root_seed=config.seed,
+        split=problem.split,
+        batch_size=config.batch_size,
+        where=networks.make_placement(config, config[row.model]),
+        epochs_per_dispatch=config.epochs_per_dispatch,
+        checkpoint_dir=workdir / "checkpoints" / problem.folder / name,
+        checkpoint_seconds=config.checkpoint_seconds,
+        report=program.ProgressBar(name),
+        should_stop=stop,
+    )
+    return Trained(shared, sweep, teams, result)
