@@ -272,7 +272,7 @@ def make_decide(
                 looked[split] = batch, decision
         return {
             split: decisions.among(
-                looked[split][1], jnp.asarray(looked[split][0].expert_labels) >= 0
+                looked[split][1], measure.available(looked[split][0])
             )
             for split in splits
         }

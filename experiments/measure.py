@@ -7,10 +7,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax import decisions, fairness, metrics
+from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.types import Array, Batch, Decision
 
 COVERAGES = np.linspace(0.0, 1.0, 21)
 """Coverages of the curves."""
+
+
+def available(batch: Batch) -> jax.Array:
+    """Who can be asked about each example, bool ``[B, M]``: who was."""
+    if batch.expert_labels is not None:
+        return jnp.asarray(batch.expert_labels) >= 0
+    return experts_correct(batch, jnp.float32)[1]
+
+
+def expected(decision: Decision, batch: Batch) -> dict[str, jax.Array]:
+    """What is to be expected if imputed probabilities of being right are right.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      batch: labels and imputed probabilities, perhaps weights.
+    """
+    labels = jnp.asarray(batch.labels)
+    weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
+    correct, _ = experts_correct(batch, jnp.float32)
+    allocation = jnp.asarray(decision.allocation)
+    right = decisions.prediction(decision) == labels
+    team = jnp.sum(allocation[:, :-1] * correct, axis=1) + allocation[:, -1] * right
+    return {
+        "system_accuracy": weighted_mean(team, weights),
+        "coverage": jnp.asarray(metrics.coverage(decision, weights)),
+        "deferral_rate": jnp.asarray(metrics.deferral_rate(decision, weights)),
+        "classifier_accuracy": weighted_mean(right.astype(jnp.float32), weights),
+    }
 
 
 def scalars(
@@ -22,12 +51,14 @@ def scalars(
 ) -> dict[str, jax.Array]:
     """Every measure that is one number, float ``[]``, by the names that tables carry.
 
+    Where nobody has answered, those of `expected`.
+
     Beside those of `l2d_jax.metrics.team_metrics`: ``system_error``; the error rates of
     two groups and their disparity ``di``, of two classes; ``system_accuracy_NAME`` and
     ``deferral_rate_NAME`` of each slice; ``min_subgroup_accuracy``, and
     ``subgroup_gap`` to the greatest; of several experts ``top_share``, the greatest
     share of all answers that one has; and, where the experts' being right was imputed,
-    how well: ``expert_model_accuracy`` and ``expert_model_nll``, in nats.
+    how well: ``human_model_accuracy`` and ``human_model_nll``, in nats.
 
     Args:
       decision: over ``[B]`` and M experts.
@@ -36,7 +67,8 @@ def scalars(
       subgroup: int ``[B]``.
       num_subgroups: of these.
     """
-    assert batch.expert_labels is not None
+    if batch.expert_labels is None:
+        return expected(decision, batch)
     labels = jnp.asarray(batch.labels)
     weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
     found = metrics.team_metrics(decision, labels, batch.expert_labels, weights)
@@ -69,11 +101,11 @@ def scalars(
         likelihood = jnp.where(expert_right, prob, 1.0 - prob)
         # Kept from 0, so that one sure mistake in float32 is not the loss of everybody.
         nll = -jnp.log(jnp.maximum(likelihood, 1e-7))
-        found["expert_model_accuracy"] = metrics.accuracy(
+        found["human_model_accuracy"] = metrics.accuracy(
             prob >= 0.5, expert_right, given
         )
         total = jnp.sum(given)
-        found["expert_model_nll"] = jnp.where(
+        found["human_model_nll"] = jnp.where(
             total > 0,
             jnp.sum(jnp.where(given > 0, given * nll, 0.0)) / jnp.maximum(total, 1e-9),
             jnp.nan,
@@ -82,8 +114,12 @@ def scalars(
 
 
 def curves(decision: Decision, batch: Batch) -> dict[str, jax.Array]:
-    """The system's curve over `COVERAGES` and the best rejector's, and both areas."""
-    assert batch.expert_labels is not None
+    """The system's curve over `COVERAGES` and the best rejector's, and both areas.
+
+    Nothing where nobody has answered.
+    """
+    if batch.expert_labels is None:
+        return {}
     curve, best = metrics.deferral_curves(
         decision, batch.labels, batch.expert_labels, COVERAGES, batch.weights
     )

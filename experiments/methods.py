@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments import measure
 from experiments.method import Case, Method, Need, Policy, unmet
 from l2d_jax import decisions
 from l2d_jax.learners import mixture
@@ -193,8 +194,7 @@ def _committee(config: Any) -> Policy:
         key: jax.Array, chosen: Any, decision: Decision, batch: Batch
     ) -> Decision:
         del chosen
-        assert batch.expert_labels is not None
-        available = jnp.asarray(batch.expert_labels) >= 0
+        available = measure.available(batch)
         return committees.draw_committee(
             key, decisions.among(decision, available), config.committee_size
         )
@@ -288,7 +288,7 @@ METHODS = {
     "random_committee": Method(
         "random committee", (CLASSES, SEVERAL_EXPERTS), (), _majority, (), _committee
     ),
-    "oracle": Method("oracle router", (CLASSES,), ("classifier",), _oracle),
+    "oracle": Method("oracle router", (CLASSES, ANSWERS), ("classifier",), _oracle),
     "best_rule": Method("best rule", (LAW,), (), _law),
 }
 """Methods by name, those that learn to defer first and references last."""

@@ -1,4 +1,4 @@
-"""People who answered some images: whom a model is to be fitted to, and a crowd.
+"""People who answered some examples: whom a model is to be fitted to, and a crowd.
 
 A source gives people (synthetic or real), what each answered, and the crowd: what
 others answered, from which the aggregate model learns. Half of a person's answers tune
@@ -99,11 +99,8 @@ class Images(NamedTuple):
 
 
 def load_images(config: ml_collections.ConfigDict) -> Images:
-    """The images of the data set that ``config.dataset`` names."""
-    if config.dataset == "digits":
-        splits = data.load_digits(test_fraction=config.people.human_fraction)
-    else:
-        splits = data.load_cifar10(config.data_dir or None)
+    """The images, or texts, of the data set that ``config.images`` names."""
+    splits = LOADERS[config.images](config)
     size = len(splits.train.labels)
     if config.people.reserved >= size:
         raise ConfigError(
@@ -121,6 +118,40 @@ def load_images(config: ml_collections.ConfigDict) -> Images:
         num_classes=splits.num_classes,
         name=splits.name,
     )
+
+
+def _load_texts(config: ml_collections.ConfigDict) -> data.Splits:
+    """Texts of known label; people's answers to a part of them are not used.
+
+    The answers to the rest come along as ``expert_labels``, -1 of who was not asked.
+    """
+    annotated = data.load_keswani_mturk(config.data_dir or None)
+    known = np.flatnonzero(annotated.labels >= 0)
+    order = np.random.default_rng([config.seed, 7]).permutation(known)
+    num_human = round(config.people.human_fraction * len(known))
+    human, unlabelled = np.sort(order[:num_human]), np.sort(order[num_human:])
+    fitted = data.fit_text_features(
+        [annotated.texts[row] for row in unlabelled], config.num_features
+    )
+    features = fitted(annotated.texts).astype(np.float32)
+
+    def part(rows: np.ndarray) -> Dataset:
+        return Dataset(features[rows], annotated.labels[rows], annotated.answers[rows])
+
+    return data.Splits(
+        part(unlabelled)._replace(expert_labels=None), part(human), 2, "keswani_mturk"
+    )
+
+
+LOADERS: dict[str, Callable[[ml_collections.ConfigDict], data.Splits]] = {
+    "digits": lambda config: data.load_digits(
+        test_fraction=config.people.human_fraction
+    ),
+    "cifar10": lambda config: data.load_cifar10(config.data_dir or None),
+    "keswani_mturk": _load_texts,
+}
+"""Examples by name: the training part is what answers are imputed on, and the test part
+what people answer."""
 
 
 def _rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
@@ -361,13 +392,35 @@ def _cifar10n(config: ml_collections.ConfigDict, images: Images) -> People:
     return real_people("cifar10n", config, answers, images.reserved)
 
 
+def _keswani_mturk(config: ml_collections.ConfigDict, images: Images) -> People:
+    """Who answered about tweets; the texts come with their answers."""
+    matrix = np.asarray(images.human.expert_labels)
+    annotators, examples = np.nonzero(matrix.T >= 0)
+    names, annotators = np.unique(annotators, return_inverse=True)
+    answers = data.Answers(
+        annotators=annotators,
+        examples=examples,
+        labels=matrix[examples, names[annotators]],
+        names=tuple(map(str, names)),
+        num_repeats=0,
+    )
+    return real_people("keswani_mturk", config, answers, images.human)
+
+
 SOURCES: dict[str, Callable[[ml_collections.ConfigDict, Images], People]] = {
     "specialist": specialists,
     "cifar10h": typical_people,
     "cifar10s": _cifar10s,
     "cifar10h_raw": _cifar10h_raw,
     "cifar10n": _cifar10n,
+    "keswani_mturk": _keswani_mturk,
 }
 """People by name of their source."""
 SIMULATED = ("specialist", "cifar10h")
 """Sources whose people are drawn anew at every seed."""
+OF_IMAGES = {
+    "digits": ("specialist",),
+    "cifar10": ("specialist", "cifar10h", "cifar10s", "cifar10h_raw", "cifar10n"),
+    "keswani_mturk": ("keswani_mturk",),
+}
+"""Sources that answered the examples of each data set."""

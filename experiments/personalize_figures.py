@@ -45,7 +45,7 @@ def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
         for method, (label, color, line) in STYLES.items():
-            part = rows[(rows.method == method) & (rows.metric == metric)]
+            part = rows[(rows.imputer == method) & (rows.metric == metric)]
             part = part.sort_values("num_perfect")
             if part.empty:
                 continue
@@ -57,7 +57,7 @@ def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
     panels[0].legend()
-    name, seeds = rows.dataset.iloc[0], rows.n.max()
+    name, seeds = rows.problem.iloc[0], rows.n.max()
     figure.suptitle(f"{name}: mean and 95 % interval over {seeds} seeds")
     return figure
 
@@ -70,8 +70,8 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
     method there is.
     """
     results = results[results.split == "test"]
-    means = results.groupby(["person", "method"])[[*PANELS]].mean().reset_index()
-    base, *methods = [m for m in STYLES if m in means.method.unique()]
+    means = results.groupby(["person", "imputer"])[[*PANELS]].mean().reset_index()
+    base, *methods = [m for m in STYLES if m in means.imputer.unique()]
     shown = [m for m in ("finetune", "population") if m in methods] or methods[:1]
     shown = shown or [base]
     figure, panels = plt.subplots(
@@ -83,11 +83,11 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
         squeeze=False,
         layout="constrained",
     )
-    first = means[means.method == base].set_index("person")
+    first = means[means.imputer == base].set_index("person")
     order = first.sort_values([*PANELS]).index
     place = np.arange(len(order))
     for column, method in zip(panels.T, shown, strict=True):
-        after_all = means[means.method == method].set_index("person").loc[order]
+        after_all = means[means.imputer == method].set_index("person").loc[order]
         for axes, (metric, title) in zip(column, PANELS.items(), strict=True):
             before = 100 * first.loc[order][metric].to_numpy()
             after = 100 * after_all[metric].to_numpy()
@@ -109,6 +109,6 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
                 axes.set_ylabel(title)
         column[0].set_title(STYLES[method][0])
         column[-1].set_xlabel(f"person, by the accuracy of their model ({base})")
-    source, dataset = results.people.iloc[0], results.dataset.iloc[0]
+    source, dataset = results.people.iloc[0], results.problem.iloc[0]
     figure.suptitle(f"{dataset}, {source}: {len(order)} people, on their test answers")
     return figure

@@ -84,6 +84,7 @@ class Problem(NamedTuple):
       preprocess: likewise.
       columns: what tables say of the whole problem, by name.
       folder: of its checkpoints, below those of the experiment.
+      num_cases: test cases of a run, where they are not the rows of the test part.
       unit_columns: columns of a team that tell repetitions apart and not settings,
         such as who the person is.
       sampled: what the intervals of means are over: ``seeds and cases``; ``seeds``,
@@ -110,6 +111,7 @@ class Problem(NamedTuple):
     preprocess: Callable[..., Any] | None = None
     columns: Mapping[str, Any] = {}
     folder: str = ""
+    num_cases: int | None = None
     unit_columns: tuple[str, ...] = ()
     sampled: str = "seeds and cases"
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments import decision_makers, images
+from experiments import annotated_texts, decision_makers, images, persons
 from experiments.problem import Problem, Traits
 
 
@@ -31,6 +31,8 @@ class Row(NamedTuple):
 
 _IMAGES = Traits(num_classes=10)
 _TABLE = Traits(num_classes=2, num_groups=2, hidden=True)
+_TEXTS = Traits(num_classes=2)
+_PEOPLE = Traits(num_classes=10, people=True)
 PROBLEMS = {
     "digits": Row(_IMAGES, images.load, images.specialist),
     "digits_panel": Row(_IMAGES._replace(num_experts=3), images.load, images.panel),
@@ -40,5 +42,34 @@ PROBLEMS = {
     ),
     "compas": Row(_TABLE, decision_makers.load, decision_makers.make),
     "health": Row(_TABLE, decision_makers.load, decision_makers.make),
+    **{
+        name: Row(
+            _TEXTS._replace(num_experts=many, num_groups=groups),
+            annotated_texts.load,
+            annotated_texts.make,
+        )
+        for name, many, groups in (
+            ("keswani_mturk", 170, 2),
+            ("annwithattitudes", 184, 3),
+            ("hs_brexit", 6, 1),
+        )
+    },
+    **{
+        f"{name}_one": Row(
+            _TEXTS._replace(num_groups=groups),
+            annotated_texts.load,
+            annotated_texts.make,
+        )
+        for name, groups in (
+            ("keswani_mturk", 2),
+            ("annwithattitudes", 3),
+            ("hs_brexit", 1),
+        )
+    },
+    "digits_people": Row(_PEOPLE, persons.prepare, persons.make),
+    "cifar10_people": Row(_PEOPLE, persons.prepare, persons.make),
+    "keswani_mturk_people": Row(
+        _PEOPLE._replace(num_classes=2), persons.prepare, persons.make
+    ),
 }
 """Problems by name."""

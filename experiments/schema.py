@@ -112,6 +112,18 @@ def many(
     return check_all
 
 
+def pair(check: Check) -> Check:
+    """Two values that each pass a check."""
+    both = many(check, least=2, distinct=False)
+
+    def check_pair(field: str, values: Any) -> None:
+        both(field, values)
+        if len(values) != 2:
+            raise ConfigError(f"{field} must hold two values, got {values!r}")
+
+    return check_pair
+
+
 def group(*required: str) -> Check:
     """A group of fields, each of which has its own entry below."""
 
@@ -208,7 +220,9 @@ FIELDS: dict[str, Field] = {
     "eval_batch_size": Field(_SIZE, "Examples that a prediction holds at once."),
     "checkpoint_seconds": Field(_NOT_NEGATIVE, "Least time between checkpoints."),
     # Problems.
-    "images": Field(one_of(("digits", "cifar10")), "Data set of the images."),
+    "images": Field(
+        one_of(("digits", "cifar10", "keswani_mturk")), "Examples that people answer."
+    ),
     "num_perfect": Field(
         many(whole(0, 10), rising=True), "k: classes a specialist is perfect on."
     ),
@@ -224,12 +238,60 @@ FIELDS: dict[str, Field] = {
     ),
     "biased_fairness": Field(number(-1e4, -1e-9), "Of a trained one that is unfair."),
     "flip_rate": Field(_FRACTION, "Of a trained one that is inconsistent."),
+    "texts": Field(
+        one_of(("keswani_mturk", "annwithattitudes", "hs_brexit")), "Texts."
+    ),
     "answers": Field(
         one_of(("all", "one")), "Everybody who answered, or one of them, drawn."
     ),
     "features": Field(one_of(("tfidf", "hashing", "embedding")), "Of texts."),
     "num_features": Field(_SIZE, "Of texts."),
     "num_folds": Field(whole(2), "Of repeated cross-validation."),
+    # Particular persons.
+    "imputers": Field(many(text), "Names of experiments.imputers."),
+    "tune": Field(
+        one_of(("head", "network")), "Whether heads on features are fitted, or all."
+    ),
+    "people": Field(group("sources"), "Whose answers there are."),
+    "people.sources": Field(many(text), "Names of experiments.people."),
+    "people.budget": Field(whole(1), "Answers of a synthetic person, half to tune."),
+    "people.real_budget": Field(whole(2), "The same of a real one, at most."),
+    "people.human_fraction": Field(
+        number(0.01, 0.99), "Share of the examples that people answer."
+    ),
+    "people.reserved": Field(_COUNT, "Training images for people who answered those."),
+    "people.unlabelled": Field(_COUNT, "Examples to impute answers on; 0 takes all."),
+    "people.crowd": Field(one_of(("simulated", "cifar10h")), "Who else answers."),
+    "people.crowd_images": Field(_SIZE, "Which the crowd answers, and nobody else."),
+    "people.crowd_people": Field(_SIZE, "Of a simulated crowd."),
+    "people.crowd_answers": Field(_SIZE, "Of each."),
+    "people.crowd_skill": Field(
+        pair(_POSITIVE), "Beta: chance of being right, by person and class."
+    ),
+    "people.folds": Field(whole(2), "A person's crowd is who is in other folds."),
+    "people.max_people": Field(_COUNT, "Of a source, drawn at random; 0 takes all."),
+    "people.raw_file": Field(text, "Your cifar10h-raw.zip."),
+    "base": Field(group("model", "learning_rate"), "The network that gives features."),
+    "base.num_epochs": Field(_SIZE, "At most."),
+    "base.batch_size": Field(_SIZE, "Examples of a minibatch."),
+    "base.learning_rate": Field(_POSITIVE, "Of the optimizer."),
+    "base.weight_decay": Field(_NOT_NEGATIVE, "Added to the gradient."),
+    "human_model_epochs": Field(_SIZE, "n, of the model of a person."),
+    "human_model_batch_size": Field(_SIZE, "Examples of a minibatch."),
+    "human_model_learning_rate": Field(_POSITIVE, "Of Adam, on others."),
+    "finetune_learning_rate": Field(_POSITIVE, "Of Adam, on the person."),
+    "finetune_ratio": Field(_POSITIVE, "lambda: epochs on the person, over n."),
+    "class_weights": Field(flag, "Whether right and wrong answers weigh the same."),
+    "self_training_threshold": Field(_FRACTION, "Least probability of a pseudo-label."),
+    "propagation": Field(group("num_neighbors"), "Along a graph of similar examples."),
+    "propagation.num_neighbors": Field(_SIZE, "Of each example."),
+    "propagation.num_steps": Field(_COUNT, "Of the iteration."),
+    "propagation.retention": Field(number(0.0, 0.9999), "Share passed on a step."),
+    "propagation.prior_answers": Field(_POSITIVE, "Worth of the aggregate model."),
+    "population": Field(group("overall", "by_class"), "The prior of people."),
+    "population.overall": Field(many(_POSITIVE), "Scales of skill, log-odds."),
+    "population.by_class": Field(many(_POSITIVE), "The same of single classes."),
+    "population.image_scales": Field(many(_POSITIVE), "Scales of difficulty."),
 }
 """Fields by path. A field that is not here is an error of the config file."""
 
@@ -241,9 +303,9 @@ NETWORKS = {
 """Sizes that each network needs."""
 _NETWORK_FIELDS = (
     "model",
+    "base.model",
     "expert_model",
     "human_model",
-    "system_model",
     "bayesian.model",
     "joint.deferrer",
 )

@@ -15,7 +15,7 @@ PREFERENCES = ("fairness",)
 and systems are compared at the same."""
 PARTIES = ("classifier", "expert")
 """Those who may answer alone: a team is compared with the better of them first."""
-COMPARED = ("system_accuracy", "di", "expert_model_accuracy", "expert_model_nll")
+COMPARED = ("system_accuracy", "di", "human_model_accuracy", "human_model_nll")
 """Metrics in which methods are compared."""
 
 
@@ -24,8 +24,8 @@ class Summary(NamedTuple):
 
     Attributes:
       summary: a row for each setting, split and metric: ``n`` runs that count,
-        ``cases`` of the split, ``diverged`` runs that do not, ``mean``, ``ci_low``, ``ci_high``
-        and what the interval is ``over``.
+        ``cases`` of the split, ``diverged`` runs that do not, ``mean``, ``ci_low``,
+        ``ci_high`` and what the interval is ``over``.
       comparison: a row for each setting, method, other method and metric, on the test
         part: the ``mean`` difference, paired by seed and case, its interval, its
         ``p_value`` and ``p_holm``, corrected for the number of methods compared.
@@ -111,12 +111,12 @@ def _settings(problem: Problem, table: pd.DataFrame) -> list[str]:
 
 
 def _cases(problem: Problem, split: str) -> int:
-    part = problem.pool if split == "valid" else problem.test
     if split == "valid":
         return len(problem.split(0).valid)
-    if problem.test_rows is not None:
-        return len(problem.test_rows(0))
-    return len(part.labels)
+    if problem.num_cases is not None:
+        return problem.num_cases
+    rows = problem.test_rows(0) if problem.test_rows else problem.test.labels
+    return len(rows)
 
 
 def _people(problem: Problem, rows: pd.DataFrame) -> np.ndarray | None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import networks, program
+from experiments import measure, networks, program
 from experiments.problem import Problem, annotate_with_nobody
 from l2d_jax import decisions, metrics, optimizers
 from l2d_jax.engine import sweeps, training
@@ -135,12 +135,8 @@ def team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
             batch.expert_labels,
             batch.weights,
         )
-    correct, known = experts_correct(batch, jnp.float32)
-    decision = decisions.among(decision, known)
-    right = decisions.prediction(decision) == batch.labels
-    allocation = jnp.asarray(decision.allocation)
-    expected = jnp.sum(allocation[:, :-1] * correct, axis=1) + allocation[:, -1] * right
-    return weighted_mean(expected, batch.weights)
+    _, known = experts_correct(batch, jnp.float32)
+    return measure.expected(decisions.among(decision, known), batch)["system_accuracy"]
 
 
 def fair_team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:

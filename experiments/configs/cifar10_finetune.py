@@ -35,7 +35,8 @@ from experiments.configs import digits_finetune
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     """Settings at a scale: ``smoke``, default (2 CPU cores), ``paper`` (a GPU)."""
     config = digits_finetune.get_config(scale)
-    config.dataset = "cifar10"
+    config.problem = "cifar10_people"
+    config.images = "cifar10"
     config.num_seeds = 5
     config.people.update(
         {
@@ -48,12 +49,12 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     )
     network = {"name": "wide_resnet", "depth": 10, "width": 1}
     # A strided stem is a quarter of the work at every layer.
-    config.model = {**network, "stem_stride": 2, "dtype": "float32"}
-    config.num_epochs = 10
+    config.base.model = {**network, "stem_stride": 2, "dtype": "float32"}
+    config.base.num_epochs = 10
     config.valid_fraction = 0.05
     config.crop_padding = 4
-    config.system_epochs = 5
-    config.system_batch_size = 256
+    config.num_epochs = config.expert_model_epochs = 5
+    config.batch_size = 256
     config.epochs_per_dispatch = 1
     config.eval_batch_size = 500
     if scale == "smoke":
@@ -61,14 +62,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.people.sources = ("specialist", "cifar10s")
         config.people.unlabelled = 1000
         config.people.max_people = 8
-        config.num_epochs = 1
-        config.system_epochs = 1
+        config.base.num_epochs = 1
+        config.num_epochs = config.expert_model_epochs = 1
     if scale == "paper":
-        config.model.update({"depth": 28, "width": 4, "stem_stride": 1})
+        config.base.model.update({"depth": 28, "width": 4, "stem_stride": 1})
+        config.model = config.expert_model = config.base.model
         config.people.unlabelled = 0
-        config.num_epochs = 200
-        config.system_epochs = 200
-        config.batch_size = 128
-        config.system_batch_size = 128
+        config.base.num_epochs = 200
+        config.num_epochs = config.expert_model_epochs = 200
+        config.base.batch_size = config.batch_size = 128
         config.epochs_per_dispatch = 1
     return config

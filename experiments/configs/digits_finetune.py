@@ -30,11 +30,16 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale not in ("smoke", "default", "paper"):
         raise ValueError(f"scale must be smoke or paper or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
-    config.dataset = "digits"
+    config.experiment = "personalize"
+    config.problem = "digits_people"
+    config.images = "digits"
     config.data_dir = ""  # Not used: the images come with scikit-learn.
     config.seed = 0  # Of the whole experiment.
     config.num_seeds = 10  # Each draws a person's answers, and who is tuned on which.
-    config.methods = (
+    config.methods = ("deferral",)
+    config.choose = "per_seed"
+    config.reference = "classifier"  # Whom the methods are compared with, paired.
+    config.imputers = (
         "none",
         "finetune",
         "self_training",
@@ -59,14 +64,16 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "max_people": 0,  # Real people of a source, drawn at random; 0 takes all.
         "raw_file": "",  # Your cifar10h-raw.zip, for the source cifar10h_raw.
     }
-    # The feature network: a classifier of the images nobody answers.
-    config.model = {"name": "mlp", "hidden": (128,)}
+    # The network that gives features: a classifier of the images nobody answers.
+    config.base = {
+        "model": {"name": "mlp", "hidden": (128,)},
+        "num_epochs": 60,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "weight_decay": 5e-4,
+    }
     config.optimizer = "sgd"  # With Nesterov momentum and cosine decay; or "adam".
-    config.learning_rate = 0.1
     config.momentum = 0.9
-    config.weight_decay = 5e-4
-    config.batch_size = 64
-    config.num_epochs = 60
     config.patience = 0
     config.valid_fraction = 0.1
     config.crop_padding = 0
@@ -93,12 +100,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "by_class": (0.1, 0.3, 1.0, 3.0),
         "image_scales": (0.05, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0),
     }
-    # The system: classifier and rejector, trained on imputed answers.
-    config.system_model = {"name": "mlp", "hidden": (64,)}
-    config.alpha = 1.0
-    config.system_epochs = 30
-    config.system_batch_size = 64
-    config.system_learning_rate = 0.1
+    # The systems: classifier and rejector, trained on imputed answers.
+    config.grid = {"alpha": (1.0,), "learning_rate": (0.1,), "weight_decay": (5e-4,)}
+    config.model = {"name": "mlp", "hidden": (64,)}
+    config.expert_model = {"name": "mlp", "hidden": (64,)}
+    config.num_epochs = 30
+    config.expert_model_epochs = 30
+    config.best_epoch = "accuracy"  # Of a classifier; or loss.
+    config.batch_size = 64
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
     config.runs_per_device = 0  # 0 chooses by backend and model.
     config.epochs_per_dispatch = 10
@@ -107,13 +116,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale == "smoke":
         config.num_seeds = 2
         config.num_perfect = (0, 5, 10)
-        config.num_epochs = 3
+        config.base.num_epochs = 3
         config.human_model_epochs = 2
-        config.system_epochs = 2
+        config.num_epochs = config.expert_model_epochs = 2
         config.epochs_per_dispatch = 3
     if scale == "paper":
         network = {"name": "wide_resnet", "depth": 10, "width": 2}
-        config.model = {**network, "stem_stride": 1, "dtype": "float32"}
+        config.base.model = {**network, "stem_stride": 1, "dtype": "float32"}
+        config.model = config.expert_model = config.base.model
         config.tune = "network"
         config.epochs_per_dispatch = 1
     return config

@@ -12,8 +12,9 @@ To expect of the default, on the test part: deferring is within a point of the b
 on the same examples, which is right on 95 % with the accurate decision-maker and on
 90 % with the others; the classifier alone is right on 85 %.
 
-What the paper leaves open, and these fields decide: the grids of costs and weights of fairness; the
-prior and the number of samples of the Bayesian network; the greatest number of epochs.
+What the paper leaves open, and these fields decide: the grids of costs and weights of
+fairness; the prior and the number of samples of the Bayesian network; the greatest
+number of epochs.
 The decision to pass is in the loss in closed form, as the authors' code has it;
 ``sampled`` samples it, as their text has it.
 """

@@ -1,10 +1,12 @@
-"""Models of whether a person is right, fitted to many people at once, by method.
+"""Imputers: models of whether a person is right, fitted to many people at once.
 
-A method is a function of one person, mapped over all of them. It gives the probability
-that the person is right on every image of a *bank*: first the images that nobody
-answered, whose answers are imputed, then those that people answered.
+An imputer is a function of one person, mapped over all of them. It gives the
+probability that the person is right on every example of a *bank*: first those that
+nobody answered, on which a method then learns to defer to them, and then those that
+people answered.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,20 +16,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import images, program
+from experiments import networks, program
 from experiments.people import Answered, People
 from l2d_jax.engine import chunks, orders, training
 from l2d_jax.people import finetuning, population, propagation
 from l2d_jax.types import Array, Dataset, PyTree
-
-METHODS = (
-    "none",
-    "finetune",
-    "self_training",
-    "propagation",
-    "crowd",
-    "population",
-)
 
 
 class Bank(NamedTuple):
@@ -67,14 +60,14 @@ def fit_all(
     workdir: pathlib.Path,
     stop: Callable[[], bool],
 ) -> dict[str, Imputed]:
-    """The models of every person by every method of the config.
+    """The models of every person by every imputer of the config.
 
     Args:
       config: of the experiment.
       people: whom to fit to.
       bank: the images.
       learner_program: the performance model's learner; see
-        `l2d_jax.learners.confidence.make_expert_model`.
+        `l2d_jax.learners.expert_model.make_learner`.
       workdir: gets the checkpoints.
       stop: whether to stop; asked after every chunk.
 
@@ -82,8 +75,8 @@ def fit_all(
       sweeps.Interrupted: it said so.
     """
     fitting = _Fitting(config, people, bank, learner_program)
-    where = images.make_placement(
-        config, config.human_model if config.tune == "head" else config.model
+    where = networks.make_placement(
+        config, config.human_model if config.tune == "head" else config.base.model
     )
 
     def compute(name: str, function: Any, runs: PyTree, shared: PyTree) -> PyTree:
@@ -100,20 +93,16 @@ def fit_all(
     folds = {"fold": np.arange(people.folds.max() + 1, dtype=np.int32)}
     shared = fitting.shared()
     shared["aggregate"] = compute("aggregate", fitting.aggregate, folds, shared)
-    if {"crowd", "population"} & set(config.methods):
+    if any(IMPUTERS[name].reads_prior for name in config.imputers):
         shared["prior"] = compute("prior", fitting.prior, folds, shared)
-    functions = {
-        "none": fitting.none,
-        "finetune": fitting.finetune,
-        "self_training": fitting.self_training,
-        "propagation": fitting.propagation,
-        "crowd": fitting.crowd,
-        "population": fitting.population,
-    }
     runs = fitting.runs()
     return {
-        name: Imputed(**compute(name, functions[name], runs, shared))
-        for name in config.methods
+        name: Imputed(
+            **compute(
+                name, functools.partial(IMPUTERS[name].fit, fitting), runs, shared
+            )
+        )
+        for name in config.imputers
     }
 
 
@@ -176,11 +165,11 @@ class _Fitting:
                 "joined": order(3, num_tune + unlabelled, epochs),
             },
         }
-        if "propagation" in config.methods:
+        if any(IMPUTERS[name].reads_graph for name in config.imputers):
             shared["graph"] = propagation.nearest_neighbors(
                 bank.features, config.propagation.num_neighbors
             )
-        if {"crowd", "population"} & set(config.methods):
+        if any(IMPUTERS[name].reads_prior for name in config.imputers):
             shared["description"] = population.describe(bank.class_probs)
             shared["of_image"] = _groups(crowd.images, len(people.labels))
             known = max(crowd.persons.max() + 1, 0)
@@ -210,9 +199,10 @@ class _Fitting:
 
     def _probs(self, variables: PyTree, shared: PyTree) -> jax.Array:
         index = jnp.arange(self._size)
-        return training.predict(
+        probs = training.predict(
             self._program, variables, self._hparams, shared["bank"], index
         )
+        return probs[:, 0]
 
     def _of(self, fitted: finetuning.Fitted, shared: PyTree) -> PyTree:
         prob = self._probs(fitted.variables, shared)
@@ -316,6 +306,7 @@ class _Fitting:
         ones = jnp.ones(len(rows))
 
         def imitate(prob: jax.Array, unlabelled: Dataset) -> tuple[Dataset, Array]:
+            prob = prob[:, 0]
             right = (prob >= 0.5).astype(jnp.float32)
             pseudo = unlabelled._replace(expert_correct=right[:, None])
             return pseudo, jnp.maximum(prob, 1.0 - prob)
@@ -368,6 +359,33 @@ class _Fitting:
         proportions = shared["prior"]["proportions"][run["fold"]]
         prob = population.correct_prob(person, proportions, base, description)
         return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+
+class Imputer(NamedTuple):
+    """An imputer.
+
+    Attributes:
+      label: as in figures.
+      fit: ``(fitting, run, shared) -> {"prob", "num_selected"}`` of one person.
+      reads_prior: whether it needs what the crowd says of people and images.
+      reads_graph: whether it needs the graph of similar examples.
+    """
+
+    label: str
+    fit: Callable[[_Fitting, PyTree, PyTree], PyTree]
+    reads_prior: bool = False
+    reads_graph: bool = False
+
+
+IMPUTERS = {
+    "none": Imputer("no fine-tuning", _Fitting.none),
+    "finetune": Imputer("fine-tuning", _Fitting.finetune),
+    "self_training": Imputer("self-training", _Fitting.self_training),
+    "propagation": Imputer("label propagation", _Fitting.propagation, reads_graph=True),
+    "crowd": Imputer("crowd, without the person", _Fitting.crowd, reads_prior=True),
+    "population": Imputer("population (ours)", _Fitting.population, reads_prior=True),
+}
+"""Imputers by name."""
 
 
 def _dataset(rows: Array, correct: Array, weights: Array) -> Dataset:
