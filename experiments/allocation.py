@@ -27,12 +27,13 @@ from experiments import (
     clusters,
     fields,
     joint,
-    program,
     tables,
     texts,
 )
 from experiments.allocation_methods import METHODS
-from experiments.program import ConfigError
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 from l2d_jax.crowds import allocation, closed_loop
 from l2d_jax.crowds.allocation import Committee
 from l2d_jax.engine import placement, processes
@@ -152,9 +153,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
     sources = texts.load(config) if config.task == "texts" else {}
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     where = make_placement(config)
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         if config.task == "bias":
             results, curves = bias.run(config, where, workdir, stop)
         else:
@@ -184,8 +185,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(curves, workdir / "curves.csv")
     tables.write_csv(summary, workdir / "summary.csv")
     processes.from_first(lambda: allocation_figures.draw(workdir, config.task))
-    program.say(describe(config.task, summary))
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    progress.say(describe(config.task, summary))
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.DataFrame:
@@ -270,4 +271,4 @@ def describe_texts(rows: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

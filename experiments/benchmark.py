@@ -33,7 +33,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import benchmark_streams, images, program, tables
+from experiments import benchmark_streams, images, tables
+from experiments.runtime import cli
+from experiments.runtime.devices import num_cores
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data, models, optimizers
 from l2d_jax.engine import (
     chunks,
@@ -661,7 +664,7 @@ def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
     what they gain.
     """
     sizes = config.scaling
-    cores = program.num_cores()
+    cores = num_cores()
     layouts = [(1, 1, 1), (1, cores, cores), (cores, 1, cores)]
     layouts.append((1, sizes.simulated_devices, cores))
 
@@ -722,7 +725,7 @@ def wide_resnet_flops(depth: int, width: int) -> float:
 
 def thread_counts() -> list[int]:
     """One thread, and all."""
-    return sorted({1, program.num_cores()})
+    return sorted({1, num_cores()})
 
 
 def peak_memory_mib() -> float:
@@ -822,7 +825,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     try:
         import torch
     except ImportError as error:
-        raise program.ConfigError(
+        raise ConfigError(
             "the benchmark needs PyTorch; pip install 'l2d-jax[bench]'"
         ) from error
     if jax.default_backend() == "gpu" and torch.cuda.is_available():
@@ -841,7 +844,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     for name in config.workloads:
         if name not in made:
             known = ", ".join(made)
-            raise program.ConfigError(f"workloads must be among {known}, got {name!r}")
+            raise ConfigError(f"workloads must be among {known}, got {name!r}")
     names = list(config.workloads)
     if jax.default_backend() == "gpu":
         names.append("large_wide_resnet")
@@ -855,4 +858,4 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    program.run(main, "experiments/configs/benchmark.py")
+    cli.run(main, "experiments/configs/benchmark.py")

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import ml_collections
 
-from experiments import benchmark, images, program
+from experiments import benchmark, images
+from experiments.runtime import cli
+from experiments.runtime.workdir import write_text
 from l2d_jax.engine import (
     placement,
     processes,
@@ -49,10 +51,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     timing = dataclasses.replace(timing, memory_mib=most)
     text = json.dumps(dataclasses.asdict(timing))
-    processes.from_first(
-        lambda: program.write_text(workdir / "timing.json", text + "\n")
-    )
+    processes.from_first(lambda: write_text(workdir / "timing.json", text + "\n"))
 
 
 if __name__ == "__main__":
-    program.run(main, "experiments/configs/benchmark_scaling.py")
+    cli.run(main, "experiments/configs/benchmark_scaling.py")

@@ -15,8 +15,9 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, program, tables
-from experiments.program import ConfigError
+from experiments import fields, tables
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from l2d_jax.crowds import allocation, reward_penalty, streams
 from l2d_jax.crowds.allocation import Arrivals, Committee
 from l2d_jax.engine import chunks, placement, training
@@ -152,7 +153,7 @@ def run(
             {"seed": np.int32(config.seed)},
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{method}_{size}",
-            report=program.ProgressBar(f"bias, {method}, k = {size}", unit="run"),
+            report=progress.ProgressBar(f"bias, {method}, k = {size}", unit="run"),
             should_stop=stop,
         )
         for place in range(accuracies.shape[1]):

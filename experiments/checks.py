@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 
 from experiments import fields, human_models, images, people
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 
 METHODS = ("deferral", "classifier", "expert", "confidence")

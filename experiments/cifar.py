@@ -23,15 +23,9 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import (
-    checks,
-    cifar_figures,
-    evaluation,
-    images,
-    personalize,
-    program,
-    tables,
-)
+from experiments import checks, cifar_figures, evaluation, images, personalize, tables
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.workdir import claim_workdir
 from l2d_jax import data, decisions
 from l2d_jax.engine import (
     orders,
@@ -97,7 +91,7 @@ def train(
     """Every training that the config's methods need, by name."""
     programs = images.make_programs(config, splits)
     trained = {}
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         for name, sweep in make_sweeps(config).items():
             model = config.expert_model if name == "expert_model" else config.model
             result = sweeps.run_sweep(
@@ -111,7 +105,7 @@ def train(
                 epochs_per_dispatch=config.epochs_per_dispatch,
                 checkpoint_dir=workdir / "checkpoints" / name,
                 checkpoint_seconds=config.checkpoint_seconds,
-                report=program.ProgressBar(name),
+                report=progress.ProgressBar(name),
                 should_stop=stop,
             )
             trained[name] = Trained(
@@ -254,7 +248,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     size = len(splits.train.labels)
     num_valid = round(config.valid_fraction * size)
     checks.check_batch(config, size - num_valid, num_valid)
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     trained = train(config, splits, workdir)
 
     seeds = range(config.num_seeds)
@@ -281,9 +275,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     processes.from_first(lambda: cifar_figures.draw(workdir))
-    program.say(tables.pivot(summary, "num_perfect", "system_accuracy"))
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    progress.say(tables.pivot(summary, "num_perfect", "system_accuracy"))
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

@@ -23,12 +23,14 @@ from experiments import (
     claims_deferral,
     claims_finetuning,
     claims_responsible,
-    program,
     tables,
     tabular,
     trips,
 )
 from experiments.claim import CannotMeasure, Claim
+from experiments.runtime import cli, progress
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 
 
 class Source(NamedTuple):
@@ -169,13 +171,13 @@ def find_results(
     """The results of an experiment, run here if need be; or why there are none.
 
     Raises:
-      program.ConfigError: a folder that was named holds no results, or others.
+      ConfigError: a folder that was named holds no results, or others.
     """
     given = config.results[source]
     folder = pathlib.Path(given) if given else workdir / source
     if given:
         if not (folder / "results.csv").exists():
-            raise program.ConfigError(
+            raise ConfigError(
                 f"results.{source}: there is no {folder / 'results.csv'}; name the work"
                 " folder of a finished experiment"
             )
@@ -183,7 +185,7 @@ def find_results(
         module = importlib.import_module(f"experiments.configs.{source}")
         source_config = module.get_config(config.scale)
         folder.mkdir(exist_ok=True)
-        program.claim_workdir(source_config, folder)
+        claim_workdir(source_config, folder)
         if not (folder / "results.csv").exists():
             SOURCES[source].main(source_config, folder)
     elif not (folder / "results.csv").exists():
@@ -199,21 +201,21 @@ def read_results(source: str, path: pathlib.Path) -> pd.DataFrame:
     """The results table of a data set.
 
     Raises:
-      program.ConfigError: the file holds no such table.
+      ConfigError: the file holds no such table.
     """
     try:
         results = pd.read_csv(path)
         columns = ["dataset", *SOURCES[source].columns]
         found = list(results[columns].dataset.unique())
     except (KeyError, TypeError, ValueError) as error:
-        raise program.ConfigError(
+        raise ConfigError(
             f"results.{source}: {path} is not a results table ({error}); name the work"
             " folder of a finished experiment, or delete the file to run it again"
         ) from error
     expected = SOURCES[source].datasets
     if not set(found) & set(expected):
         held = ", ".join(map(str, found)) or "nothing"
-        raise program.ConfigError(
+        raise ConfigError(
             f"results.{source}: {path} holds results of {held}, not of"
             f" {' or '.join(expected)}; name another folder"
         )
@@ -224,15 +226,15 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Judge every claim; the ledger goes to ``workdir``."""
     if config.scale not in SCALES:
         known = ", ".join(SCALES)
-        raise program.ConfigError(f"scale must be one of {known}, got {config.scale!r}")
+        raise ConfigError(f"scale must be one of {known}, got {config.scale!r}")
     if not 0.0 <= config.tolerance <= 1.0:
-        raise program.ConfigError(
+        raise ConfigError(
             f"tolerance must be a number in [0, 1], got {config.tolerance}"
         )
     for source in config.run:
         if source not in config.results:
             known = ", ".join(config.results)
-            raise program.ConfigError(f"run must be among {known}, got {source!r}")
+            raise ConfigError(f"run must be among {known}, got {source!r}")
     # Folders that are named come first: one that is wrong is found before any work.
     named_first = sorted(config.results, key=lambda name: not config.results[name])
     found = {name: find_results(config, name, workdir) for name in named_first}
@@ -241,9 +243,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     )
     tables.write_csv(ledger, workdir / "claims.csv")
     with pd.option_context("display.width", 200, "display.max_colwidth", 60):
-        program.say(ledger.drop(columns=["paper"]).to_string(index=False))
-    program.say(f"\nThe ledger: {workdir / 'claims.csv'}")
+        progress.say(ledger.drop(columns=["paper"]).to_string(index=False))
+    progress.say(f"\nThe ledger: {workdir / 'claims.csv'}")
 
 
 if __name__ == "__main__":
-    program.run(main, "experiments/configs/claims.py")
+    cli.run(main, "experiments/configs/claims.py")

@@ -14,9 +14,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation_methods, allocation_tables, fields, program
+from experiments import allocation_methods, allocation_tables, fields
 from experiments.allocation_methods import METHODS, Sizes
-from experiments.program import ConfigError
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from l2d_jax.crowds import allocation
 from l2d_jax.engine import chunks, placement, training
 from l2d_jax.simulate import clusters
@@ -184,7 +185,7 @@ def run(
             {"seed": np.int32(seed), "drawn": drawn},
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
-            report=program.ProgressBar(f"{name}, {kind}", unit="run"),
+            report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )
         names = tuple(f"cluster_{number}" for number in range(NUM_CLUSTERS))

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import program
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.engine import sweeps
 from l2d_jax.types import Dataset, Learner
@@ -59,7 +59,7 @@ def load(config: ml_collections.ConfigDict) -> Cases:
     if source == "auto":
         source = "given" if _comes_with_decision_makers(config) else "trained"
     if source == "given" and config.dataset == "health":
-        raise program.ConfigError(
+        raise ConfigError(
             "decision_maker given: none comes with health; choose trained"
         )
     by_scenario = [_load_table(config, source, name) for name in config.scenarios]
@@ -155,7 +155,7 @@ def decide(
     for name, is_biased in (("accurate", False), ("biased", True)):
         (run,) = np.flatnonzero(first & ((sweep.hparams["alpha"] < 0) == is_biased))
         if result.diverged[run]:
-            raise program.ConfigError(
+            raise ConfigError(
                 f"learning_rate: the {name} decision-maker diverged; lower it"
             )
         variables = jax.tree.map(lambda leaf, run=run: leaf[run], result.variables)

@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from experiments import program
+from experiments.runtime.workdir import replacing
 
 
 def save(figure: plt.Figure, path: pathlib.Path) -> None:
@@ -17,6 +17,6 @@ def save(figure: plt.Figure, path: pathlib.Path) -> None:
     Raises:
       OSError: it cannot be written; it names ``path``.
     """
-    with program.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     plt.close(figure)

@@ -19,7 +19,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, program
+from experiments import fields
+from experiments.runtime.errors import ConfigError
 from l2d_jax import metrics, models, optimizers
 from l2d_jax.data.annotated import Annotated
 from l2d_jax.engine import (
@@ -98,7 +99,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in ("committee_size", "minimax_rounds"):
         fields.whole(f"joint.{name}", config[name], 1)
         if config[name] % 2 == 0:
-            raise program.ConfigError(
+            raise ConfigError(
                 f"joint.{name} must be odd, so that there is no tie, got {config[name]}"
             )
     for name in ("learning_rate", "step_exponent"):
@@ -391,7 +392,7 @@ def _check_splits(
 ) -> None:
     for number, (train, test) in enumerate(splits):
         if len(train) < config.batch_size:
-            raise program.ConfigError(
+            raise ConfigError(
                 f"joint.batch_size {config.batch_size} is larger than the {len(train)}"
                 f" labelled training rows of split {number}; choose one of at most"
                 f" {len(train)}"

@@ -28,11 +28,13 @@ from experiments import (
     images,
     people,
     personalize_figures,
-    program,
     tables,
 )
 from experiments.human_models import Bank, Imputed
 from experiments.people import Images, People
+from experiments.runtime import progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 from l2d_jax import data, metrics, optimizers
 from l2d_jax.engine import processes, sweeps, training
 from l2d_jax.learners import confidence, deferral
@@ -86,13 +88,11 @@ def train_features(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / "features",
         checkpoint_seconds=config.checkpoint_seconds,
-        report=program.ProgressBar("features"),
+        report=progress.ProgressBar("features"),
         should_stop=stop,
     )
     if result.diverged[0]:
-        raise program.ConfigError(
-            "learning_rate: the feature network diverged; lower it"
-        )
+        raise ConfigError("learning_rate: the feature network diverged; lower it")
     return trained, jax.tree.map(lambda leaf: leaf[0], result.variables)
 
 
@@ -265,7 +265,7 @@ def train_systems(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / group.source / "systems",
         checkpoint_seconds=config.checkpoint_seconds,
-        report=program.ProgressBar(f"{group.source} systems"),
+        report=progress.ProgressBar(f"{group.source} systems"),
         should_stop=stop,
     )
     test = bank.num_unlabelled + np.tile(group.test.images, (len(imputed), 1))
@@ -440,9 +440,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     for group in groups:
         num_tuned = len(np.unique(group.tune.images[group.tune.weights > 0]))
         checks.check_systems(config, len(unlabelled(config, shown).labels), num_tuned)
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     results = []
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         trained, variables = train_features(config, shown, workdir, stop)
         for group in groups:
             bank = make_bank(config, shown, group, trained, variables)
@@ -469,10 +469,10 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(comparison, workdir / "comparison.csv")
     processes.from_first(lambda: personalize_figures.draw(workdir))
-    program.say(show(summary, comparison))
+    progress.say(show(summary, comparison))
     fell_back = table.groupby("people").fell_back.sum()
     for source, count in fell_back[fell_back > 0].items():
-        program.say(
+        progress.say(
             f"{source}: nothing was sure enough to self-train for {count} people"
         )
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")

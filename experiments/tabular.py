@@ -29,11 +29,13 @@ from experiments import (
     evaluation,
     fields,
     fronts,
-    program,
     tables,
     tabular_figures,
 )
 from experiments.decision_makers import Cases
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 from l2d_jax import (
     fairness,
     metrics,
@@ -145,23 +147,23 @@ def check(config: ml_collections.ConfigDict) -> None:
         for value in config[name]:
             fields.one_of(name, value, known)
         if len(set(config[name])) < len(config[name]):
-            raise program.ConfigError(f"{name} must not repeat, got {config[name]}")
+            raise ConfigError(f"{name} must not repeat, got {config[name]}")
     for name in ("cost", "alpha"):
         field = f"grid.{name}"
         fields.values(field, config.grid[name])
         for value in config.grid[name]:
             fields.number(field, value, 0.0, 1e4)
         if list(config.grid[name]) != sorted(set(config.grid[name])):
-            raise program.ConfigError(
+            raise ConfigError(
                 f"{field} must increase, without repeats, got {config.grid[name]}"
             )
     if config.grid.alpha[0] != 0.0:
-        raise program.ConfigError(
+        raise ConfigError(
             f"grid.alpha must begin with 0, the baseline, got {config.grid.alpha}"
         )
     fields.number("biased_alpha", config.biased_alpha, -1e4, 0.0)
     if config.biased_alpha == 0.0:
-        raise program.ConfigError("biased_alpha must be < 0 to be unfair, got 0.0")
+        raise ConfigError("biased_alpha must be < 0 to be unfair, got 0.0")
     fields.number("flip_rate", config.flip_rate, 0.0, 1.0)
     for name in ("seed", "patience", "runs_per_device"):
         fields.whole(name, config[name], 0, 2**31 - 1)
@@ -193,12 +195,12 @@ def check_size(config: ml_collections.ConfigDict, size: int) -> None:
     """
     num_valid = round(config.valid_fraction * size)
     if not 0 < num_valid < size:
-        raise program.ConfigError(
+        raise ConfigError(
             f"valid_fraction {config.valid_fraction} leaves {size - num_valid} examples"
             f" to train on and {num_valid} to validate on; both must be positive"
         )
     if config.batch_size > size - num_valid:
-        raise program.ConfigError(
+        raise ConfigError(
             f"batch_size {config.batch_size} is larger than the {size - num_valid}"
             f" training examples; choose one of at most {size - num_valid}"
         )
@@ -339,7 +341,7 @@ def train(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=folder / name,
         checkpoint_seconds=config.checkpoint_seconds,
-        report=program.ProgressBar(name),
+        report=progress.ProgressBar(name),
         should_stop=stop,
     )
     return Trained(shared, sweep, result)
@@ -714,7 +716,7 @@ def measure_all(
             )
         elif name == "bayesian":
             part = part._replace(program=_keep_all(part.program))
-        bar = program.ProgressBar(f"{method} measured", unit="run")
+        bar = progress.ProgressBar(f"{method} measured", unit="run")
         measured = measure_runs(part, shown, config.seed, pass_where, bar, stop)
         fields_of_result = ("best_epoch", "epochs", "diverged")
         info = {field: getattr(part.result, field) for field in fields_of_result}
@@ -886,8 +888,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     check(config)
     cases = decision_makers.load(config)
     check_size(config, len(cases.pool.labels))
-    program.claim_workdir(config, workdir)
-    with program.StopSignal() as stop:
+    claim_workdir(config, workdir)
+    with signals.StopSignal() as stop:
         cases, trained = train_all(config, cases, workdir, stop)
         results = measure_all(config, cases, trained, stop)
     results.insert(results.columns.get_loc("split") + 1, "chosen", choose(results))
@@ -895,9 +897,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(summarize(results), workdir / "summary.csv")
     tables.write_csv(fronts.make_fronts(results), workdir / "fronts.csv")
     processes.from_first(lambda: tabular_figures.draw(workdir))
-    program.say(describe(config, results))
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    progress.say(describe(config, results))
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

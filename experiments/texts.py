@@ -15,16 +15,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import (
-    allocation_methods,
-    allocation_tables,
-    fields,
-    joint,
-    program,
-    tables,
-)
+from experiments import allocation_methods, allocation_tables, fields, joint, tables
 from experiments.allocation_methods import METHODS, Sizes
-from experiments.program import ConfigError
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Arrivals
@@ -280,7 +274,7 @@ def run(
     unsuited = allocation.check_similarity(annotated.similarity)
     if unsuited and config.prior == "similarity":
         names = ", ".join(annotated.category_names[place] for place in unsuited)
-        program.say(f"{name}: the prior suits nobody to {names}; there it is uniform")
+        progress.say(f"{name}: the prior suits nobody to {names}; there it is uniform")
     sizes = Sizes(
         annotated.answers.shape[1],
         len(annotated.category_names),
@@ -312,7 +306,7 @@ def run(
             shared,
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
-            report=program.ProgressBar(f"{name}, {kind}", unit="run"),
+            report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )
         parts.append(
@@ -358,7 +352,7 @@ def run_joint(
         features,
         config.joint,
         workdir,
-        program.ProgressBar(f"{name}, joint", unit="run"),
+        progress.ProgressBar(f"{name}, joint", unit="run"),
         stop,
         where,
         seed=config.seed,

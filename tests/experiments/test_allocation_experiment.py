@@ -19,12 +19,13 @@ from experiments import (
     allocation_tables,
     bias,
     joint,
-    program,
     texts,
 )
 from experiments.configs import bias as bias_config
 from experiments.configs import clusters as clusters_config
 from experiments.configs import toxicity as toxicity_config
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from l2d_jax.data import Annotated, DataError
 from l2d_jax.engine import sweeps
 from l2d_jax.simulate import biased_groups
@@ -353,7 +354,7 @@ def copy_tables(workdir):
 def test_stopped_it_goes_on_and_ends_with_the_same_tables(
     whole, task, tmp_path, monkeypatch
 ):
-    class Stopping(program.ProgressBar):
+    class Stopping(progress.ProgressBar):
         def __call__(self, progress):
             super().__call__(progress)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -362,7 +363,7 @@ def test_stopped_it_goes_on_and_ends_with_the_same_tables(
     monkeypatch.setattr(allocation_figures, "draw", lambda workdir, task: None)
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
-        patch.setattr(program, "ProgressBar", Stopping)
+        patch.setattr(progress, "ProgressBar", Stopping)
         with pytest.raises(sweeps.Interrupted):
             run_main(make_config(task), tmp_path)
     assert not (tmp_path / "results.csv").exists()
@@ -506,7 +507,7 @@ MTURK = "datasets__keswani_mturk__"
 def test_bad_config(task, changes, message):
     if task == "texts":
         changes = {"run": ("keswani_mturk", "hs_brexit")} | changes
-    with pytest.raises(program.ConfigError, match=f"^{message}") as raised:
+    with pytest.raises(ConfigError, match=f"^{message}") as raised:
         allocation.main(make_config(task, **changes), pathlib.Path("never-made"))
     assert "\n" not in str(raised.value)
     assert not pathlib.Path("never-made").exists()
@@ -524,7 +525,7 @@ def test_a_missing_file_is_named(tmp_path, monkeypatch):
 def test_a_work_folder_of_another_config(whole):
     workdir = whole("bias")[0]
     before = copy_tables(workdir)
-    with pytest.raises(program.ConfigError, match="rate differs"):
+    with pytest.raises(ConfigError, match="rate differs"):
         run_main(make_config("bias", rate=0.5), workdir)
     assert copy_tables(workdir) == before
 

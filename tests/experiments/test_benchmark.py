@@ -10,7 +10,9 @@ from experiments.configs import benchmark as benchmark_config
 
 pytest.importorskip("torch", reason="PyTorch is the extra `bench`")
 
-from experiments import benchmark, program
+from experiments import benchmark
+from experiments.runtime.devices import num_cores
+from experiments.runtime.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +71,7 @@ def test_scaling(tmp_path):
     check(table)
     strong, weak = (rows for _, rows in table.groupby("workload"))
     assert list(strong.width) == [4] * 4
-    cores = program.num_cores()
+    cores = num_cores()
     assert list(weak.width) == [2, 2 * cores, 2 * cores, 6]
     for rows in (strong, weak):
         assert rows.variant.iloc[0] == benchmark.ONE_CORE
@@ -80,7 +82,7 @@ def test_scaling(tmp_path):
 def test_unknown_workload(tmp_path):
     config = benchmark_config.get_config("smoke")
     config.workloads = ("nonsense",)
-    with pytest.raises(program.ConfigError, match="workloads must be among small"):
+    with pytest.raises(ConfigError, match="workloads must be among small"):
         benchmark.main(config, tmp_path)
 
 

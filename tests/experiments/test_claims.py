@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, claims, personalize, program
+from experiments import cifar, claims, personalize
 from experiments.configs import claims as claims_config
+from experiments.runtime.errors import ConfigError
 
 COLUMNS = (
     "id",
@@ -360,7 +361,7 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     # Results of another scale are not taken for those that are asked for.
     default = claims_config.get_config("default")
     default.run = ("digits",)
-    with pytest.raises(program.ConfigError, match="another config") as caught:
+    with pytest.raises(ConfigError, match="another config") as caught:
         claims.main(default, workdir)
     assert str(workdir / "digits") in str(caught.value)
 
@@ -383,7 +384,7 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     ],
 )
 def test_config_errors(workdir, no_training, changes, message):
-    with pytest.raises(program.ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         claims.main(make_config(**changes), workdir)
     assert "\n" not in str(caught.value)
     assert not (workdir / "claims.csv").exists()
@@ -394,12 +395,12 @@ def test_damaged_results_are_named(ready, workdir, no_training, text):
     path = ready / "digits" / "results.csv"
     path.write_text(text)
     config = make_config(results={"digits": str(path.parent), "cifar10": ""})
-    with pytest.raises(program.ConfigError, match="is not a results table") as caught:
+    with pytest.raises(ConfigError, match="is not a results table") as caught:
         claims.main(config, workdir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_results_of_other_data_are_refused(ready, workdir, no_training):
     config = make_config(results={"digits": str(ready / "cifar10"), "cifar10": ""})
-    with pytest.raises(program.ConfigError, match="holds results of cifar10, not of"):
+    with pytest.raises(ConfigError, match="holds results of cifar10, not of"):
         claims.main(config, workdir)
