@@ -21,7 +21,6 @@ import ml_collections
 import pandas as pd
 
 from experiments import (
-    allocation_figures,
     allocation_tables,
     bias,
     clusters,
@@ -31,6 +30,7 @@ from experiments import (
     texts,
 )
 from experiments.allocation_methods import METHODS
+from experiments.figures import streams as stream_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
@@ -184,7 +184,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     tables.write_csv(summary, workdir / "summary.csv")
-    processes.from_first(lambda: allocation_figures.draw(workdir, config.task))
+    processes.from_first(lambda: stream_figures.draw(workdir, config.task))
     progress.say(describe(config.task, summary))
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
 

@@ -23,7 +23,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import checks, cifar_figures, evaluation, images, personalize, tables
+from experiments import checks, evaluation, images, personalize, tables
+from experiments.figures import images as cifar_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.workdir import claim_workdir
 from l2d_jax import data, decisions

@@ -27,9 +27,9 @@ from experiments import (
     human_models,
     images,
     people,
-    personalize_figures,
     tables,
 )
+from experiments.figures import people as personalize_figures
 from experiments.human_models import Bank, Imputed
 from experiments.people import Images, People
 from experiments.runtime import progress, signals

@@ -28,11 +28,11 @@ from experiments import (
     decision_makers,
     evaluation,
     fields,
-    fronts,
     tables,
-    tabular_figures,
 )
 from experiments.decision_makers import Cases
+from experiments.figures import fronts
+from experiments.figures import tables as tabular_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir

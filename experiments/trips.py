@@ -22,7 +22,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, tables, trips_figures
+from experiments import fields, tables
+from experiments.figures import trips as trips_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir

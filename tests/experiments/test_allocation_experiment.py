@@ -14,7 +14,6 @@ import pytest
 
 from experiments import (
     allocation,
-    allocation_figures,
     allocation_methods,
     allocation_tables,
     bias,
@@ -24,6 +23,7 @@ from experiments import (
 from experiments.configs import bias as bias_config
 from experiments.configs import clusters as clusters_config
 from experiments.configs import toxicity as toxicity_config
+from experiments.figures import streams as stream_figures
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from l2d_jax.data import Annotated, DataError
@@ -360,7 +360,7 @@ def test_stopped_it_goes_on_and_ends_with_the_same_tables(
             os.kill(os.getpid(), signal.SIGTERM)
 
     whole(task)
-    monkeypatch.setattr(allocation_figures, "draw", lambda workdir, task: None)
+    monkeypatch.setattr(stream_figures, "draw", lambda workdir, task: None)
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
         patch.setattr(progress, "ProgressBar", Stopping)
@@ -545,7 +545,7 @@ def test_figures_of_one_seed_without_a_warning(whole, task, tmp_path):
         table.to_csv(tmp_path / name, index=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        allocation_figures.draw(tmp_path, task)
+        stream_figures.draw(tmp_path, task)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == FIGURES[task]
 
 
@@ -557,7 +557,7 @@ def test_what_the_tables_lack_is_not_drawn(whole, tmp_path):
     ):
         table = pd.read_csv(whole("clusters")[0] / name).query(query)
         table.to_csv(tmp_path / name, index=False)
-    allocation_figures.draw(tmp_path, "clusters")
+    stream_figures.draw(tmp_path, "clusters")
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     # There are levels of methods without a prior, but no stream at a strength.
     assert drawn == {"accuracy_by_strength.png"}

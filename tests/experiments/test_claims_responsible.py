@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import claims, claims_responsible, fronts
+from experiments import claims, claims_responsible
+from experiments.figures import fronts
 from experiments.tabular import METRICS
 
 OFFSETS = (-0.002, 0.0, 0.001)

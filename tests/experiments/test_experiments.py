@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, cifar_figures, evaluation, images
+from experiments import cifar, evaluation, images
 from experiments.configs import cifar10 as cifar10_config
 from experiments.configs import digits as digits_config
+from experiments.figures import images as cifar_figures
 from experiments.runtime import progress, signals
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
@@ -358,7 +359,8 @@ def child_environment():
 _SERVER = """
 import json, os, runpy, sys, traceback
 import sklearn.datasets
-from experiments import cifar_figures, checks, evaluation, tables
+from experiments import checks, evaluation, tables
+from experiments.figures import images
 from experiments.runtime import cli
 print(flush=True)
 for line in sys.stdin:

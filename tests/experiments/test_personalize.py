@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, human_models, people, personalize, personalize_figures
+from experiments import cifar, human_models, people, personalize
 from experiments.configs import cifar10_finetune, digits_finetune
+from experiments.figures import people as personalize_figures
 from experiments.runtime import signals
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import figures, tables
+from experiments import tables
+from experiments.figures import save as figures
 from experiments.runtime import signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import use_workdir

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import decision_makers, fronts, tables, tabular
+from experiments import decision_makers, tables, tabular
 from experiments.configs import compas, health, synthetic
+from experiments.figures import fronts
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import synthetic as law

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments import trips, trips_figures
+from experiments import trips
 from experiments.configs import trips as trips_config
+from experiments.figures import trips as trips_figures
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import sweeps

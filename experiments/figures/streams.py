@@ -10,29 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from experiments import figures
+from experiments.figures import styles
+from experiments.figures.save import save
 from l2d_jax.simulate import biased_groups
 
-STYLES = {
-    "competence": ("competence (ours)", "C0", "-"),
-    "smooth": ("Smooth-Matching", "C1", "-"),
-    "strict": ("Strict-Matching", "C2", "-"),
-    "prior": ("prior alone", "C4", "-"),
-    "gold": ("gold labels", "0.25", "--"),
-    "dawid_skene": ("Dawid-Skene, online", "C5", "--"),
-    "dawid_skene_offline": ("Dawid-Skene, offline", "C5", ":"),
-    "no_prior": ("no prior", "C3", "--"),
-    "bandit": ("half at random", "C6", "--"),
-    "uniform": ("random committees", "0.6", "--"),
-    "joint": ("joint", "C9", "-"),
-    "joint_balanced": ("joint, balanced", "C9", "--"),
-    "joint_minimax": ("joint, minimax", "C9", ":"),
-    "classifier": ("classifier", "C7", "-"),
-    "random_committee": ("random committee (2021)", "C7", "--"),
-    "random_fair_committee": ("random fair committee (2021)", "C7", "-."),
-    "majority": ("majority", "C7", ":"),
-}
-"""Label, colour and line of each method."""
 _STRENGTHS = (0.45, 0.7)
 """For which streams are drawn, or the nearest of the scenario's."""
 _WAYS = {"everyone": "everyone learns", "consulted": "who was asked learns"}
@@ -80,7 +61,7 @@ def draw(workdir: pathlib.Path, task: str) -> None:
         }
     for name, figure in drawn.items():
         if figure is not None:
-            figures.save(figure, folder / f"{name}.png")
+            save(figure, folder / f"{name}.png")
 
 
 def _of(table: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -93,9 +74,9 @@ def _of(table: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 
 def _shown(table: pd.DataFrame) -> list[str]:
-    """Methods in the table, the first of `STYLES` last: drawn over the others."""
+    """Methods in the table, the first of the styles last: drawn over the others."""
     found = set(table.method)
-    return [method for method in reversed(STYLES) if method in found]
+    return [method for method in reversed(styles.STREAMS) if method in found]
 
 
 def _subplots(count: int, columns: int) -> tuple[plt.Figure, list[plt.Axes]]:
@@ -122,7 +103,7 @@ def _add_legend(figure: plt.Figure, panels: Sequence[plt.Axes]) -> None:
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    order = [label for label, _, _ in STYLES.values() if label in handles]
+    order = [label for label, _, _ in styles.STREAMS.values() if label in handles]
     order += [label for label in handles if label not in order]
     figure.legend(
         [handles[label] for label in order],
@@ -141,7 +122,7 @@ def _draw_mean(
     band: bool = True,
 ) -> None:
     """Means in % as a line, and their intervals as a band."""
-    label, color, line = STYLES[method]
+    label, color, line = styles.STREAMS[method]
     axes.plot(x, 100 * rows["mean"], line, color=color, marker=".", label=label)
     if band:
         low, high = 100 * rows.ci_low, 100 * rows.ci_high
@@ -191,7 +172,7 @@ def draw_strengths(summary: pd.DataFrame) -> plt.Figure | None:
         part = _with_prior(_of(rows, dataset=scenario), share)
         for method in _shown(part):
             found = _of(part, method=method).sort_values("strength")
-            label, color, line = STYLES[method]
+            label, color, line = styles.STREAMS[method]
             if found.strength.isna().all():
                 level = 100 * found["mean"].iloc[0]
                 axes.axhline(level, color=color, linestyle=line, label=label)
@@ -248,7 +229,7 @@ def _draw_along(axes: plt.Axes, rows: pd.DataFrame, band: bool = True) -> None:
     for method in _shown(rows):
         found = _of(rows, method=method).sort_values("window")
         x = 100 * found.window / rows.window.max()
-        _draw_mean(axes, x, found, method, band and STYLES[method][2] == "-")
+        _draw_mean(axes, x, found, method, band and styles.STREAMS[method][2] == "-")
     axes.set_xlabel("share of the stream, %")
     axes.set_xlim(0, 102)
     axes.grid(alpha=0.3)
@@ -258,7 +239,7 @@ def _draw_workload(axes: plt.Axes, rows: pd.DataFrame) -> None:
     """Sorted shares of the votes, of each method."""
     for method in _shown(rows):
         shares = np.sort(_of(rows, method=method).share.dropna().to_numpy())[::-1]
-        label, color, line = STYLES[method]
+        label, color, line = styles.STREAMS[method]
         places = np.arange(1, len(shares) + 1)
         axes.plot(places, 100 * shares, line, color=color, label=label)
     axes.set_ylim(bottom=0)
@@ -478,14 +459,15 @@ def draw_points(
                     continue
                 row = found.iloc[0]
                 half = 100 * np.nan_to_num(row.ci_high - row["mean"])
+                color = styles.STREAMS[method][1]
                 axes.errorbar(
                     100 * row["mean"],
                     place + shift,
                     xerr=half,
                     fmt="o" if number == 0 else "s",
                     markersize=5,
-                    markerfacecolor=STYLES[method][1] if number == 0 else "white",
-                    color=STYLES[method][1],
+                    markerfacecolor=color if number == 0 else "white",
+                    color=color,
                     capsize=2,
                 )
             marker = "o" if number == 0 else "s"
@@ -498,7 +480,7 @@ def draw_points(
                 markerfacecolor=face,
                 label=label,
             )
-        axes.set_yticks(range(len(methods)), [STYLES[m][0] for m in methods])
+        axes.set_yticks(range(len(methods)), [styles.STREAMS[m][0] for m in methods])
         axes.set_ylim(len(methods) - 0.4, -0.6)
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)

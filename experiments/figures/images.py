@@ -6,15 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from experiments import figures
+from experiments.figures import styles
+from experiments.figures.save import save
 from experiments.tables import mean_interval
-
-STYLES = {
-    "deferral": ("learning to defer", "C0", "-"),
-    "confidence": ("defer by confidence", "C1", "--"),
-    "classifier": ("classifier alone", "C2", "-."),
-    "expert": ("expert alone", "C3", ":"),
-}
 
 
 def draw(workdir: pathlib.Path) -> None:
@@ -23,8 +17,8 @@ def draw(workdir: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     summary = pd.read_csv(workdir / "summary.csv")
     curves = pd.read_csv(workdir / "curves.csv")
-    figures.save(draw_accuracy(summary), folder / "system_accuracy.png")
-    figures.save(draw_curves(curves), folder / "coverage_accuracy.png")
+    save(draw_accuracy(summary), folder / "system_accuracy.png")
+    save(draw_curves(curves), folder / "coverage_accuracy.png")
 
 
 def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
@@ -49,7 +43,7 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
 
 
 def _draw_accuracy(axes: plt.Axes, rows: pd.DataFrame) -> None:
-    for method, (label, color, line) in STYLES.items():
+    for method, (label, color, line) in styles.IMAGES.items():
         part = rows[rows.method == method].sort_values("num_perfect")
         if part.empty:
             continue
@@ -79,7 +73,7 @@ def draw_curves(curves: pd.DataFrame) -> plt.Figure:
             part = rows[rows.method == method]
             if part.empty:
                 continue
-            label, color, line = STYLES[method]
+            label, color, line = styles.IMAGES[method]
             _band(axes, part, "system_accuracy", color, line, label)
             if method == "deferral":
                 name = "best rejector, same classifier"

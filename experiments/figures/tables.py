@@ -7,25 +7,13 @@ are not in the tables is left out.
 import pathlib
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from experiments import fronts
-from experiments.figures import save
+from experiments.figures import fronts, styles
+from experiments.figures.save import save
 
-STYLES = {
-    "classifier": ("fair classifier", "C2", ":"),
-    "rejection_thresholds": ("reject, thresholds", "C1", "--"),
-    "deferral_thresholds": ("defer, thresholds", "C1", "-"),
-    "rejection": ("reject", "C0", "--"),
-    "deferral": ("defer", "C0", "-"),
-    "deferral_oracle": ("defer, trained with an oracle", "C3", "-"),
-}
 SCENARIOS = {
     "accurate": "accurate decision-maker",
     "biased": "biased decision-maker",
@@ -93,7 +81,7 @@ def _draw_fronts(
         front = fronts.front_of(points[points.method == method])
         if front.empty:
             continue
-        label, color, line = STYLES[method]
+        label, color, line = styles.TABLES[method]
         axes.plot(
             100 * front.di,
             100 * front.system_accuracy,
@@ -142,7 +130,7 @@ def draw_scenarios(medians: pd.DataFrame) -> plt.Figure | None:
             for method in _PASSING:
                 part = _of(points, method=method, alpha=0.0)
                 part = part.sort_values("deferral_rate")
-                label, color, line = STYLES[method]
+                label, color, line = styles.TABLES[method]
                 x, y = 100 * part.deferral_rate, 100 * part.system_accuracy
                 axes.plot(x, y, line, color=color, marker=".", label=label)
             _draw_references(axes, points, "deferral_rate")
@@ -185,7 +173,7 @@ def draw_subgroup_deferral(test: pd.DataFrame) -> plt.Figure | None:
         rates = [f"deferral_rate{part}" for part in ("", "_reliable", "_unreliable")]
         part = _of(rows, method=method).groupby("cost")[rates].median()
         part = 100 * part.sort_values("deferral_rate")
-        name, _, line = STYLES[method]
+        name, _, line = styles.TABLES[method]
         for subgroup, color in (("reliable", "C0"), ("unreliable", "C1")):
             axes.plot(
                 part.deferral_rate,
@@ -215,7 +203,7 @@ def draw_min_subgroup_accuracy(test: pd.DataFrame) -> plt.Figure | None:
         least = part.min_subgroup_accuracy.to_numpy()
         accuracy = part.system_accuracy.to_numpy()
         best = fronts.pareto_front(accuracy, -least)
-        label, _, line = STYLES[method]
+        label, _, line = styles.TABLES[method]
         axes.plot(100 * least, 100 * accuracy, ".", color=color, alpha=0.25)
         x, y = 100 * least[best], 100 * accuracy[best]
         axes.plot(x, y, line, color=color, marker="o", label=label)
@@ -320,7 +308,7 @@ def draw_deferral_rates(test: pd.DataFrame) -> plt.Figure | None:
                 y = 100 * np.append(share, 1.0)
                 name = SCENARIOS[scenario]
                 axes.step(x, y, line, where="post", color=color, label=name)
-            axes.set_title(f"{STYLES[method][0]}, group {group}")
+            axes.set_title(f"{styles.TABLES[method][0]}, group {group}")
             axes.grid(alpha=0.3)
     for axes in panels[1]:
         axes.set_xlabel("deferral rate, %")

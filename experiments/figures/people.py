@@ -6,16 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from experiments import figures
+from experiments.figures import styles
+from experiments.figures.save import save
 
-STYLES = {
-    "none": ("no fine-tuning", "C7", "-"),
-    "finetune": ("fine-tuning", "C0", "-"),
-    "self_training": ("self-training", "C1", "--"),
-    "propagation": ("label propagation", "C2", "-."),
-    "crowd": ("crowd, without the person", "C4", ":"),
-    "population": ("population (ours)", "C3", "-"),
-}
 PANELS = {
     "human_model_accuracy": "accuracy of the model of the person, %",
     "system_accuracy": "system accuracy, %",
@@ -29,14 +22,14 @@ def draw(workdir: pathlib.Path) -> None:
     results = pd.read_csv(workdir / "results.csv")
     summary = pd.read_csv(workdir / "summary.csv")
     if "specialist" in results.people.unique():
-        figures.save(draw_specialists(summary), folder / "specialists.png")
+        save(draw_specialists(summary), folder / "specialists.png")
     for source in results.people.unique():
         if source != "specialist":
             rows = results[results.people == source]
             if source == "cifar10h":
                 # Somebody else at every seed.
                 rows = rows.assign(person=rows.seed)
-            figures.save(draw_people(rows), folder / f"people_{source}.png")
+            save(draw_people(rows), folder / f"people_{source}.png")
 
 
 def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
@@ -44,7 +37,7 @@ def draw_specialists(summary: pd.DataFrame) -> plt.Figure:
     rows = summary[(summary.people == "specialist") & (summary.split == "test")]
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axes, (metric, title) in zip(panels, PANELS.items(), strict=True):
-        for method, (label, color, line) in STYLES.items():
+        for method, (label, color, line) in styles.PEOPLE.items():
             part = rows[(rows.method == method) & (rows.metric == metric)]
             part = part.sort_values("num_perfect")
             if part.empty:
@@ -71,7 +64,7 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
     """
     results = results[results.split == "test"]
     means = results.groupby(["person", "method"])[[*PANELS]].mean().reset_index()
-    base, *methods = [m for m in STYLES if m in means.method.unique()]
+    base, *methods = [m for m in styles.PEOPLE if m in means.method.unique()]
     shown = [m for m in ("finetune", "population") if m in methods] or methods[:1]
     shown = shown or [base]
     figure, panels = plt.subplots(
@@ -107,7 +100,7 @@ def draw_people(results: pd.DataFrame) -> plt.Figure:
             axes.legend(fontsize="small", ncols=2, loc="upper left")
             if axes in panels[:, 0]:
                 axes.set_ylabel(title)
-        column[0].set_title(STYLES[method][0])
+        column[0].set_title(styles.PEOPLE[method][0])
         column[-1].set_xlabel(f"person, by the accuracy of their model ({base})")
     source, dataset = results.people.iloc[0], results.dataset.iloc[0]
     figure.suptitle(f"{dataset}, {source}: {len(order)} people, on their test answers")

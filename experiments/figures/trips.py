@@ -6,16 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from experiments import figures
-
-STYLES = {
-    "none": ("no\nfine-tuning", "C3", ":"),
-    "finetune": ("fine-tuning", "C1", "--"),
-    "self_training": ("self-training", "C2", "-."),
-    "hierarchical": ("hierarchical\n(ours)", "C0", "-"),
-    "known_mean": ("known\nmean", "0.45", "-"),
-    "ideal": ("ideal", "0.7", "-"),
-}
+from experiments.figures import styles
+from experiments.figures.save import save
 
 
 def draw(workdir: pathlib.Path) -> None:
@@ -24,8 +16,8 @@ def draw(workdir: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     results = pd.read_csv(workdir / "results.csv")
     comparison = pd.read_csv(workdir / "comparison.csv")
-    figures.save(draw_minutes(results), folder / "trip_minutes.png")
-    figures.save(draw_share(comparison), folder / "share.png")
+    save(draw_minutes(results), folder / "trip_minutes.png")
+    save(draw_share(comparison), folder / "share.png")
 
 
 def draw_minutes(results: pd.DataFrame) -> plt.Figure:
@@ -35,11 +27,11 @@ def draw_minutes(results: pd.DataFrame) -> plt.Figure:
     """
     budget = results.finetune_trips.max()
     rows = results[results.finetune_trips == budget]
-    shown = [method for method in STYLES if method in set(rows.method)]
+    shown = [method for method in styles.TRIPS if method in set(rows.method)]
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for place, method in enumerate(shown):
         minutes = rows[rows.method == method].minutes.to_numpy()
-        _, color, _ = STYLES[method]
+        _, color, _ = styles.TRIPS[method]
         if np.ptp(minutes) > 0:
             shape = axes.violinplot(
                 [minutes], [place], widths=0.85, showextrema=False, points=200
@@ -61,7 +53,7 @@ def draw_minutes(results: pd.DataFrame) -> plt.Figure:
         )
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.16 * (high - low), high)
-    axes.set_xticks(range(len(shown)), [STYLES[method][0] for method in shown])
+    axes.set_xticks(range(len(shown)), [styles.TRIPS[method][0] for method in shown])
     axes.set_ylabel("minutes a trip, mean of one person's test trips")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="upper right")
@@ -74,7 +66,7 @@ def draw_share(comparison: pd.DataFrame) -> plt.Figure:
     """Share of the achievable saving against the number of tuning trips."""
     figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     budgets = np.sort(comparison.finetune_trips.unique())
-    for method, (label, color, line) in STYLES.items():
+    for method, (label, color, line) in styles.TRIPS.items():
         part = comparison[comparison.method == method].sort_values("finetune_trips")
         if part.empty or method in ("none", "known_mean", "ideal"):
             continue

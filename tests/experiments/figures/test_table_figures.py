@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import fronts, tabular_figures
+from experiments.figures import fronts
+from experiments.figures import tables as tabular_figures
 
 PASSING = ("rejection", "deferral")
 FIGURES = {
