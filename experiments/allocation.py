@@ -20,20 +20,14 @@ import pathlib
 import ml_collections
 import pandas as pd
 
-from experiments import (
-    allocation_tables,
-    bias,
-    clusters,
-    fields,
-    joint,
-    tables,
-    texts,
-)
-from experiments.allocation_methods import METHODS
+from experiments import fields, joint, tables
 from experiments.figures import streams as stream_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
+from experiments.streams import bias, clusters, texts
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS
 from l2d_jax.crowds import allocation, closed_loop
 from l2d_jax.crowds.allocation import Committee
 from l2d_jax.engine import placement, processes
@@ -159,7 +153,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if config.task == "bias":
             results, curves = bias.run(config, where, workdir, stop)
         else:
-            results, curves, workload = allocation_tables.join(
+            results, curves, workload = stream_tables.join(
                 [
                     tables_of_kind
                     for name, part in parts_of(config).items()
@@ -195,8 +189,8 @@ def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.Da
     if config.task == "bias":
         return tables.summarize(results, settings, bias.METRICS)
     if config.task == "clusters":
-        return tables.summarize(results, settings, allocation_tables.METRICS)
-    metrics = [*allocation_tables.METRICS]
+        return tables.summarize(results, settings, stream_tables.METRICS)
+    metrics = [*stream_tables.METRICS]
     if "committee_accuracy" in results:
         metrics.append("committee_accuracy")  # Of the joint method.
     parts = [

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from experiments import tables
-from experiments.allocation_methods import METHODS
 from experiments.claim import CannotMeasure, Claim, Finding
+from experiments.streams.methods import METHODS
 
 KESWANI = "Keswani, Celis, Kenthapadi and Lease 2023"
 KESWANI_2021 = "Keswani, Lease and Kenthapadi 2021"

@@ -22,13 +22,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import (
-    checks,
-    human_models,
-    images,
-    people,
-    tables,
-)
+from experiments import checks, human_models, images, people, tables
 from experiments.figures import people as personalize_figures
 from experiments.human_models import Bank, Imputed
 from experiments.people import Images, People

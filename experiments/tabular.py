@@ -24,12 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from experiments import (
-    decision_makers,
-    evaluation,
-    fields,
-    tables,
-)
+from experiments import decision_makers, evaluation, fields, tables
 from experiments.decision_makers import Cases
 from experiments.figures import fronts
 from experiments.figures import tables as tabular_figures

@@ -12,20 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import (
-    allocation,
-    allocation_methods,
-    allocation_tables,
-    bias,
-    joint,
-    texts,
-)
+from experiments import allocation, joint
 from experiments.configs import bias as bias_config
 from experiments.configs import clusters as clusters_config
 from experiments.configs import toxicity as toxicity_config
 from experiments.figures import streams as stream_figures
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.streams import bias, texts
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS
 from l2d_jax.data import Annotated, DataError
 from l2d_jax.engine import sweeps
 from l2d_jax.simulate import biased_groups
@@ -208,7 +204,7 @@ def test_rows_of_clusters(whole):
         rows = results[results.dataset == dataset]
         assert set(rows.method) == set(methods)
         for method, part in rows.groupby("method"):
-            reads = allocation_methods.METHODS[method].prior
+            reads = METHODS[method].prior
             # Two strengths, two shares, two seeds; without a prior two seeds.
             assert len(part) == (8 if reads else 2), method
             assert (part.strength.notna() == reads).all()
@@ -250,7 +246,7 @@ def test_rows_of_texts(whole):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_summary_is_of_the_results(whole, task):
     results, summary = read(whole, task), read(whole, task, "summary")
-    metrics = bias.METRICS if task == "bias" else allocation_tables.METRICS
+    metrics = bias.METRICS if task == "bias" else stream_tables.METRICS
     if task == "texts":
         metrics = (*metrics, "committee_accuracy")  # Of the joint method.
     keys = list(allocation.SETTINGS[task])

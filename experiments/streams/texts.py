@@ -15,10 +15,12 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation_methods, allocation_tables, fields, joint, tables
-from experiments.allocation_methods import METHODS, Sizes
+from experiments import fields, joint, tables
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.streams import methods
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS, Sizes
 from l2d_jax import data
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Arrivals
@@ -187,7 +189,7 @@ def make_run(
     config: ml_collections.ConfigDict, kind: str, sizes: Sizes
 ) -> Callable[[PyTree, PyTree], PyTree]:
     """A whole stream as a function of ``(run, shared)`` for `chunks.map_runs`."""
-    stream = allocation_methods.make_stream(kind, config, sizes)
+    stream = methods.make_stream(kind, config, sizes)
 
     def run(run: PyTree, shared: PyTree) -> PyTree:
         key = training.run_key(jax.random.key(shared["seed"]), run["seed"])
@@ -262,7 +264,7 @@ def run(
     where: placement.Placement,
     workdir: pathlib.Path,
     stop: Callable[[], bool],
-) -> list[allocation_tables.Tables]:
+) -> list[stream_tables.Tables]:
     """All methods on a data set.
 
     Returns:
@@ -289,7 +291,7 @@ def run(
             for truth in config.truths
             for number in range(config.num_seeds)
         ]
-        numbers = [allocation_methods.hparams_of(r["method"], config) for r in listed]
+        numbers = [methods.hparams_of(r["method"], config) for r in listed]
         runs = {
             "seed": np.array([r["seed"] for r in listed], np.int32),
             "truth": np.array(
@@ -310,7 +312,7 @@ def run(
             should_stop=stop,
         )
         parts.append(
-            allocation_tables.tabulate(
+            stream_tables.tabulate(
                 name,
                 listed,
                 measures,

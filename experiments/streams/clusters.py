@@ -14,10 +14,12 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation_methods, allocation_tables, fields
-from experiments.allocation_methods import METHODS, Sizes
+from experiments import fields
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.streams import methods
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS, Sizes
 from l2d_jax.crowds import allocation
 from l2d_jax.engine import chunks, placement, training
 from l2d_jax.simulate import clusters
@@ -68,7 +70,7 @@ def list_runs(config: ml_collections.ConfigDict, kind: str) -> list[dict]:
     for method in config.methods:
         if METHODS[method].kind != kind:
             continue
-        numbers = allocation_methods.hparams_of(method, config)
+        numbers = methods.hparams_of(method, config)
         for strength, misplaced in _priors(config, METHODS[method].prior):
             for seed in range(config.num_seeds):
                 setting = {"method": method, "seed": seed, "strength": strength}
@@ -93,7 +95,7 @@ def make_run(
     """A whole stream as a function of ``(run, shared)`` for `chunks.map_runs`."""
     num_annotators = config.num_annotators
     sizes = Sizes(num_annotators, NUM_CLUSTERS, NUM_CLUSTERS)
-    stream = allocation_methods.make_stream(kind, config, sizes)
+    stream = methods.make_stream(kind, config, sizes)
     rbf = config.model.body == "rbf"
     axis = np.linspace(-2.0, 2.0, config.model.rbf_per_axis, dtype=np.float32)
     centers = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -158,7 +160,7 @@ def run(
     """All methods of a scenario.
 
     Returns:
-      The tables of `allocation_tables.tabulate`, one list entry for each kind.
+      The tables of `stream_tables.tabulate`, one list entry for each kind.
     """
     parts = []
     drawn = jax.tree.map(np.asarray, simulate(config, seed))
@@ -190,7 +192,7 @@ def run(
         )
         names = tuple(f"cluster_{number}" for number in range(NUM_CLUSTERS))
         parts.append(
-            allocation_tables.tabulate(
+            stream_tables.tabulate(
                 name,
                 [
                     {key: r[key] for key in ("method", "seed", "strength", "misplaced")}
