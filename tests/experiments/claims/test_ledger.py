@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, claims, personalize
+from experiments import cifar, personalize
+from experiments.claims import ledger as claims
 from experiments.configs import claims as claims_config
 from experiments.runtime.errors import ConfigError
 

@@ -1,11 +1,4 @@
-"""The ledger of the papers: every published claim beside what was measured here.
-
-  python -m experiments.claims --workdir=DIR
-
-Writes ``claims.csv``: ``id, paper, statement, paper_value, our_value, ci_low, ci_high,
-n, verdict``. A verdict is ``reproduced``, ``better``, ``not reproduced`` or ``not run:
-why``.
-"""
+"""The ledger: where results come from, every claim judged on them, and its table."""
 
 import importlib
 import pathlib
@@ -16,19 +9,17 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import (
-    allocation,
-    cifar,
-    claims_allocation,
-    claims_deferral,
-    claims_finetuning,
-    claims_responsible,
-    tables,
-    tabular,
-    trips,
+from experiments import allocation, cifar, tables, tabular, trips
+from experiments.claims.allocation import bias_claims, clusters_claims, texts_claims
+from experiments.claims.claim import CannotMeasure, Claim
+from experiments.claims.deferral import image_claims
+from experiments.claims.finetuning import (
+    people_claims,
+    specialist_claims,
+    trips_claims,
 )
-from experiments.claim import CannotMeasure, Claim
-from experiments.runtime import cli, progress
+from experiments.claims.responsible import synthetic_claims, tabular_claims
+from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 
@@ -121,18 +112,18 @@ SOURCES = {
 
 SCALES = ("smoke", "default", "paper")
 CLAIMS: list[Claim] = [
-    *claims_deferral.image_claims("digits"),
-    *claims_deferral.image_claims("cifar10"),
-    *claims_finetuning.trips_claims("trips"),
-    *claims_finetuning.specialist_claims("digits_finetune"),
-    *claims_finetuning.specialist_claims("cifar10_finetune"),
-    *claims_finetuning.people_claims("cifar10_finetune"),
-    *claims_responsible.synthetic_claims("synthetic"),
-    *claims_responsible.tabular_claims("compas", 0.29, 0.24),
-    *claims_responsible.tabular_claims("health", 0.21, 0.16),
-    *claims_allocation.bias_claims("bias"),
-    *claims_allocation.clusters_claims("clusters"),
-    *claims_allocation.texts_claims("toxicity"),
+    *image_claims("digits"),
+    *image_claims("cifar10"),
+    *trips_claims("trips"),
+    *specialist_claims("digits_finetune"),
+    *specialist_claims("cifar10_finetune"),
+    *people_claims("cifar10_finetune"),
+    *synthetic_claims("synthetic"),
+    *tabular_claims("compas", 0.29, 0.24),
+    *tabular_claims("health", 0.21, 0.16),
+    *bias_claims("bias"),
+    *clusters_claims("clusters"),
+    *texts_claims("toxicity"),
 ]
 
 
@@ -245,7 +236,3 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     with pd.option_context("display.width", 200, "display.max_colwidth", 60):
         progress.say(ledger.drop(columns=["paper"]).to_string(index=False))
     progress.say(f"\nThe ledger: {workdir / 'claims.csv'}")
-
-
-if __name__ == "__main__":
-    cli.run(main, "experiments/configs/claims.py")

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import checks, tables
-from experiments.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import CannotMeasure, Claim, Finding
 
 MOZANNAR_SONTAG = "Mozannar and Sontag 2020"
 

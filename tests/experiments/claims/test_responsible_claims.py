@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import claims, claims_responsible
+from experiments.claims import ledger, responsible
 from experiments.figures import fronts
 from experiments.tabular import METRICS
 
@@ -81,8 +81,8 @@ def make_rates(method, scenario, rate):
 
 
 def judge(id, results, tolerance=0.02):
-    (claim,) = [claim for claim in claims.CLAIMS if claim.id == id]
-    return claims.judge(claim, results, tolerance)
+    (claim,) = [claim for claim in ledger.CLAIMS if claim.id == id]
+    return ledger.judge(claim, results, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -202,5 +202,5 @@ def test_claims_need_no_column_that_results_lack():
     made = set(make_results().columns)
     keys = {"dataset", "decision_maker", "chosen", "seed", "split"}
     assert made <= keys | set(fronts.SETTING) | set(METRICS)
-    ids = [claim.id for claim in claims_responsible.tabular_claims("health", 0.2, 0.1)]
+    ids = [claim.id for claim in responsible.tabular_claims("health", 0.2, 0.1)]
     assert len(set(ids)) == len(ids) and "M2-health" not in ids

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import claims, claims_allocation
+from experiments.claims import allocation as allocation_claims
+from experiments.claims import ledger
 from l2d_jax.simulate import biased_groups
 
 OFFSETS = (-0.003, 0.001, 0.002)  # Of three seeds; their mean is 0.
@@ -104,7 +105,7 @@ TEXTS = {
 
 def make_texts(**changes):
     rows = []
-    for dataset, truth in claims_allocation.TEXTS:
+    for dataset, truth in allocation_claims.TEXTS:
         for method, (accuracy, gap) in (TEXTS | changes).items():
             if method.startswith(("joint", "classifier")) and "mturk" not in dataset:
                 continue
@@ -118,8 +119,8 @@ def make_texts(**changes):
 
 
 def judge(id, results):
-    (claim,) = [claim for claim in claims.CLAIMS if claim.id == id]
-    return claims.judge(claim, results, 0.02)
+    (claim,) = [claim for claim in ledger.CLAIMS if claim.id == id]
+    return ledger.judge(claim, results, 0.02)
 
 
 # Bias.
@@ -362,11 +363,11 @@ def test_what_is_lacking_of_texts_is_not_judged(id, query, why):
 def test_tables_are_read_and_all_is_judged(source, make, tmp_path):
     path = tmp_path / "results.csv"
     make().to_csv(path, index=False)
-    results = claims.read_results(source, path)
-    mine = [claim for claim in claims.CLAIMS if claim.source == source]
+    results = ledger.read_results(source, path)
+    mine = [claim for claim in ledger.CLAIMS if claim.source == source]
     assert mine
     for claim in mine:
-        row = claims.judge(claim, results, 0.02)
+        row = ledger.judge(claim, results, 0.02)
         assert not row["verdict"].startswith("not run"), row["verdict"]
     # What the statements give beside the paper's number is ours, and said to be.
     for claim in mine:

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import personalize, tables
-from experiments.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import CannotMeasure, Claim, Finding
 
 RAMAN_YEE = "Raman and Yee 2021"
 _LOW_SKILL = 5  # The largest k that the paper's "low values of k" are taken to be.

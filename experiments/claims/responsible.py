@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import tables
-from experiments.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import CannotMeasure, Claim, Finding
 from l2d_jax.learners import mixture
 from l2d_jax.types import Dataset
 

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import tables
-from experiments.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import CannotMeasure, Claim, Finding
 from experiments.streams.methods import METHODS
 
 KESWANI = "Keswani, Celis, Kenthapadi and Lease 2023"
