@@ -13,7 +13,7 @@ torch = pytest.importorskip(
     reason="PyTorch is only needed by the benchmark: pip install l2d-jax[bench]",
 )
 
-from experiments import benchmark_torch as bt  # noqa: E402
+from experiments.benchmark import torch_peers as bt  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import benchmark_streams as peers
+from experiments.benchmark import streams as peers
+from experiments.benchmark import timing
 from experiments.configs import benchmark as benchmark_config
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
@@ -86,19 +87,19 @@ def test_a_run_is_its_row():
 def test_workload(tmp_path):
     """The workload's table adds up."""
     pytest.importorskip("torch", reason="PyTorch is the extra `bench`")
-    from experiments import benchmark
+    from experiments.benchmark import rates
 
     config = benchmark_config.get_config("smoke")
     config.workloads = ("streams",)
-    benchmark.main(config, tmp_path)
+    rates.main(config, tmp_path)
     table = pd.read_csv(tmp_path / "benchmark.csv").set_index("variant")
-    names = (benchmark.SEQUENTIAL_NUMPY, benchmark.SEQUENTIAL_JAX, benchmark.SWEEP)
+    names = (timing.SEQUENTIAL_NUMPY, timing.SEQUENTIAL_JAX, timing.SWEEP)
     assert tuple(table.index) == names
     assert list(table.width) == [1, 1, 4]
     assert (table.unit == "arrivals").all()
     np.testing.assert_allclose(
         table.ratio_to_sequential_numpy,
-        table.rate / table.steady_rate[benchmark.SEQUENTIAL_NUMPY],
+        table.rate / table.steady_rate[timing.SEQUENTIAL_NUMPY],
         rtol=1e-9,
         atol=0,
     )

@@ -10,7 +10,7 @@ from experiments.configs import benchmark as benchmark_config
 
 pytest.importorskip("torch", reason="PyTorch is the extra `bench`")
 
-from experiments import benchmark
+from experiments.benchmark import networks, rates, timing
 from experiments.runtime.devices import num_cores
 from experiments.runtime.errors import ConfigError
 
@@ -18,13 +18,13 @@ from experiments.runtime.errors import ConfigError
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     # Several threads of PyTorch on shared cores wait for each other, for minutes.
-    monkeypatch.setattr(benchmark, "thread_counts", lambda: [1])
+    monkeypatch.setattr(timing, "num_cores", lambda: 1)
 
 
 def run(tmp_path, workloads):
     config = benchmark_config.get_config("smoke")
     config.workloads = workloads
-    benchmark.main(config, tmp_path)
+    rates.main(config, tmp_path)
     assert (tmp_path / "benchmark.png").exists()
     return pd.read_csv(tmp_path / "benchmark.csv")
 
@@ -33,7 +33,7 @@ def check(table):
     assert (table.rate > 0).all()
     assert (table.steady_rate >= 0.99 * table.rate).all()
     for workload, rows in table.groupby("workload"):
-        sequential = rows[rows.variant.str.startswith(benchmark.SEQUENTIAL_TORCH)]
+        sequential = rows[rows.variant.str.startswith(timing.SEQUENTIAL_TORCH)]
         if sequential.empty:
             assert rows.ratio_to_sequential_torch.isna().all(), workload
             continue
@@ -74,7 +74,7 @@ def test_scaling(tmp_path):
     cores = num_cores()
     assert list(weak.width) == [2, 2 * cores, 2 * cores, 6]
     for rows in (strong, weak):
-        assert rows.variant.iloc[0] == benchmark.ONE_CORE
+        assert rows.variant.iloc[0] == timing.ONE_CORE
         assert rows.steady_ratio_to_one_core.iloc[0] == 1.0
     assert (table.peak_memory_mib > 0).all()
 
@@ -83,7 +83,7 @@ def test_unknown_workload(tmp_path):
     config = benchmark_config.get_config("smoke")
     config.workloads = ("nonsense",)
     with pytest.raises(ConfigError, match="workloads must be among small"):
-        benchmark.main(config, tmp_path)
+        rates.main(config, tmp_path)
 
 
 def test_operations_of_a_wide_resnet():
@@ -93,19 +93,19 @@ def test_operations_of_a_wide_resnet():
     second = 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32)
     third = 8 * 8 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
     expected = 6.0 * (stem + first + second + third)
-    assert benchmark.wide_resnet_flops(10, 1) == expected
+    assert networks.wide_resnet_flops(10, 1) == expected
 
 
 def test_steady_time_leaves_out_the_first_dispatch(monkeypatch):
     clock = itertools.chain([0.0, 9.0, 10.0, 11.0, 11.5], itertools.repeat(12.0))
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
 
     def sweep(report):
         for done in (10, 20, 30):
             report(type("Progress", (), {"done": done}))
 
-    timing = benchmark.time_sweep(sweep, 2.0)
+    measured = timing.time_sweep(sweep, 2.0)
     # Dispatches end at 9, 10 and 11 s: 0.1 s an epoch once compiled, 30 epochs.
-    assert timing.work == 60.0
-    assert timing.seconds == 11.5
-    assert timing.steady_seconds == pytest.approx(3.0)
+    assert measured.work == 60.0
+    assert measured.seconds == 11.5
+    assert measured.steady_seconds == pytest.approx(3.0)

@@ -12,16 +12,27 @@ References:
   Allocation", 2023.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
+from experiments.benchmark.timing import (
+    SEQUENTIAL_JAX,
+    SEQUENTIAL_NUMPY,
+    SWEEP,
+    Timing,
+    Variant,
+    time_peer,
+    time_sweep,
+)
 from l2d_jax import models, optimizers
 from l2d_jax.crowds import allocation, closed_loop, streams
 from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
+from l2d_jax.engine import chunks, placement
 from l2d_jax.types import HParams, PyTree
 
 NUM_FEATURES = 8
@@ -185,3 +196,57 @@ def make_runner(num_annotators: int) -> Callable[[Stream, Tasks], PyTree]:
         return params, jnp.mean(labels == (truth == 1))
 
     return run
+
+
+def stream_variants(
+    config: ml_collections.ConfigDict, num_annotators: int
+) -> Iterator[Variant]:
+    """Closed-loop allocation, one arrival at a time, in many streams."""
+    sizes = config.streams
+    workload, unit = f"closed-loop streams, {num_annotators} annotators", "arrivals"
+    # The scores, and the gradient and the step of every annotator's.
+    flops = 3 * 2.0 * num_annotators * (NUM_FEATURES + 1)
+    tasks = make_tasks(sizes.arrivals, num_annotators)
+    drawn = make_streams(sizes.streams, sizes.arrivals)
+
+    def loop() -> Timing:
+        generator = np.random.default_rng(0)
+        shape = (sizes.arrivals, COMMITTEE.size)
+
+        def run() -> None:
+            for order in drawn.order[: sizes.peer_streams]:
+                noise = generator.random(shape, dtype=np.float32)
+                serve_with_numpy(tasks, order, noise)
+
+        return time_peer(run, float(sizes.peer_streams * sizes.arrivals))
+
+    def sweep_of(count: int, where: placement.Placement) -> Timing:
+        def run(report: Callable) -> object:
+            return chunks.map_runs(
+                make_runner(num_annotators),
+                jax.tree.map(lambda leaf: leaf[:count], drawn),
+                tasks,
+                where=where,
+                report=report,
+            )
+
+        return time_sweep(run, float(sizes.arrivals))
+
+    yield Variant(workload, SEQUENTIAL_NUMPY, 1, unit, flops, loop)
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(sizes.peer_streams, placement.Placement("vmap", 1)),
+    )
+    where = placement.default_placement(convolutional=False)
+    yield Variant(
+        workload,
+        SWEEP,
+        min(sizes.streams, where.num_devices * where.runs_per_device),
+        unit,
+        flops,
+        lambda: sweep_of(sizes.streams, where),
+    )
