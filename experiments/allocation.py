@@ -20,19 +20,14 @@ import pathlib
 import ml_collections
 import pandas as pd
 
-from experiments import (
-    allocation_figures,
-    allocation_tables,
-    bias,
-    clusters,
-    fields,
-    joint,
-    program,
-    tables,
-    texts,
-)
-from experiments.allocation_methods import METHODS
-from experiments.program import ConfigError
+from experiments import fields, tables
+from experiments.figures import streams as stream_figures
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
+from experiments.streams import bias, clusters, texts
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS
 from l2d_jax.crowds import allocation, closed_loop
 from l2d_jax.crowds.allocation import Committee
 from l2d_jax.engine import placement, processes
@@ -79,10 +74,6 @@ def check(config: ml_collections.ConfigDict) -> None:
             clusters.check(name, part)
         else:
             texts.check(name, part)
-    if config.task == "texts":
-        joint.check(config.joint)
-        for name in config.joint.datasets:
-            fields.one_of("joint.datasets", name, texts.LOADERS)
 
 
 def parts_of(
@@ -152,13 +143,13 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
     sources = texts.load(config) if config.task == "texts" else {}
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     where = make_placement(config)
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         if config.task == "bias":
             results, curves = bias.run(config, where, workdir, stop)
         else:
-            results, curves, workload = allocation_tables.join(
+            results, curves, workload = stream_tables.join(
                 [
                     tables_of_kind
                     for name, part in parts_of(config).items()
@@ -172,20 +163,13 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
                 ]
             )
             tables.write_csv(workload, workdir / "workload.csv")
-        if config.task == "texts":
-            rows = [
-                texts.run_joint(name, config, sources[name], where, workdir, stop)
-                for name in config.joint.datasets
-                if name in sources
-            ]
-            results = pd.concat([results, *rows], ignore_index=True)
     summary = summarize(config, results)
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     tables.write_csv(summary, workdir / "summary.csv")
-    processes.from_first(lambda: allocation_figures.draw(workdir, config.task))
-    program.say(describe(config.task, summary))
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    processes.from_first(lambda: stream_figures.draw(workdir, config.task))
+    progress.say(describe(config.task, summary))
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.DataFrame:
@@ -194,10 +178,8 @@ def summarize(config: ml_collections.ConfigDict, results: pd.DataFrame) -> pd.Da
     if config.task == "bias":
         return tables.summarize(results, settings, bias.METRICS)
     if config.task == "clusters":
-        return tables.summarize(results, settings, allocation_tables.METRICS)
-    metrics = [*allocation_tables.METRICS]
-    if "committee_accuracy" in results:
-        metrics.append("committee_accuracy")  # Of the joint method.
+        return tables.summarize(results, settings, stream_tables.METRICS)
+    metrics = stream_tables.METRICS
     parts = [
         tables.summarize(rows, settings, metrics, texts.interval(config.datasets[name]))
         for name, rows in results.groupby("dataset", sort=False)
@@ -270,4 +252,4 @@ def describe_texts(rows: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

@@ -20,27 +20,27 @@ import ml_collections
 import pandas as pd
 
 from experiments import (
-    cifar_figures,
     deferral,
-    personalize_figures,
     persons,
-    program,
     tables,
 )
+from experiments.figures import images as image_figures
+from experiments.figures import people as people_figures
+from experiments.runtime import cli
 
 
 def draw_people(workdir: pathlib.Path) -> None:
     """Write what fine-tuning gains in a finished folder, and draw its figures."""
     results = pd.read_csv(workdir / "results.csv", low_memory=False)
     tables.write_csv(persons.compare(results), workdir / "gains.csv")
-    personalize_figures.draw(workdir)
+    people_figures.draw(workdir)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
-    draw = draw_people if "people" in config else cifar_figures.draw
+    draw = draw_people if "people" in config else image_figures.draw
     deferral.run(config, workdir, draw)
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments import images, trainings
 from experiments.problem import Problem, Traits, every_name, split_at_random
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data, decisions
 from l2d_jax.data import synthetic
 from l2d_jax.data.tabular import with_decisions
@@ -244,8 +244,8 @@ def decide(
     return pool, test
 
 
-def _best_rule(inputs: Array, name: str) -> jax.Array:
-    return synthetic.best_deferral(inputs, name)
+def _best_rule(inputs: Array, name: str) -> Any:
+    return synthetic.best_deferral(inputs, name)  # type: ignore[arg-type]
 
 
 def _law(inputs: Array, hparams: HParams, rules: list[Any]) -> Decision:

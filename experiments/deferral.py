@@ -26,18 +26,20 @@ import pandas as pd
 from experiments import (
     intervals,
     measure,
-    method_figures,
     networks,
-    program,
     schema,
     summaries,
     tables,
     trainings,
 )
+from experiments.figures import methods as figures_of_methods
 from experiments.method import Case, Method, unmet
 from experiments.methods import METHODS
 from experiments.problem import Problem, Teams
 from experiments.problems import PROBLEMS
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions
 from l2d_jax.engine import chunks, processes, training
@@ -81,13 +83,13 @@ def choose_methods(
         if name not in METHODS:
             near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise program.ConfigError(
+            raise ConfigError(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"
                 " experiments.methods)"
             )
         why = unmet(METHODS[name], traits)
         if why:
-            raise program.ConfigError(
+            raise ConfigError(
                 f"methods: {name} is not applicable to {problem_name}: it {why}; leave"
                 " it out, or give all, which leaves it out with the reason"
             )
@@ -421,7 +423,7 @@ class Measures:
             _taken({**self.runs_of(runs), "decision": decision}, index),
             _shared(self._config, self._problem, False, with_inputs=False),
             where=where,
-            report=program.ProgressBar(f"{name}, {split}", unit="run"),
+            report=progress.ProgressBar(f"{name}, {split}", unit="run"),
             should_stop=self._stop,
         )
         return jax.tree.map(lambda leaf: leaf[:size], found)
@@ -485,9 +487,9 @@ def choose(
 ) -> np.ndarray:
     """Whether validation chose each row's hyperparameters, bool ``[P]``.
 
-    Of each setting, and each value of what is a preference, it is the row, or the values with
-    the mean over seeds, of the best system accuracy; the first of equals. A diverged
-    run counts as the worst.
+    Of each setting, and each value of what is a preference, it is the row, or the
+    values with the mean over seeds, of the best system accuracy; the first of equals. A
+    diverged run counts as the worst.
 
     Args:
       valid: rows of one method on the validation part.
@@ -641,9 +643,9 @@ def run(
     methods, reasons = choose_methods(config, config.problem)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     parts, shown = [], []
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
             check_sizes(config, problem)
             trained = train_all(config, problem, methods, workdir, stop)
@@ -659,10 +661,10 @@ def run(
     tables.write_csv(comparison, workdir / "comparison.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     processes.from_first(lambda: draw(workdir))
-    program.say("\n\n".join(shown))
+    progress.say("\n\n".join(shown))
     for name, why in reasons.items():
-        program.say(f"{name}: not applicable: {why}")
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+        progress.say(f"{name}: not applicable: {why}")
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 def check_sizes(config: ml_collections.ConfigDict, problem: Problem) -> None:
@@ -673,7 +675,7 @@ def check_sizes(config: ml_collections.ConfigDict, problem: Problem) -> None:
     """
     fold = problem.split(0)
     if config.batch_size > len(fold.train):
-        raise program.ConfigError(
+        raise ConfigError(
             f"batch_size {config.batch_size} is larger than the {len(fold.train)}"
             f" training examples; choose one of at most {len(fold.train)}"
         )
@@ -681,8 +683,8 @@ def check_sizes(config: ml_collections.ConfigDict, problem: Problem) -> None:
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
-    run(config, workdir, method_figures.draw)
+    run(config, workdir, figures_of_methods.draw)
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

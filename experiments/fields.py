@@ -1,7 +1,7 @@
 """Checks of single config fields, whatever the experiment.
 
-Each raises `experiments.program.ConfigError` with one line that names the field, its
-value and what it may be.
+Each raises a `ConfigError` with one line that names the field, its value and what it
+may be.
 """
 
 import math
@@ -9,7 +9,7 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 
 
 def one_of(field: str, value: Any, known: Iterable[Any]) -> None:

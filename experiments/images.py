@@ -17,7 +17,7 @@ from experiments.problem import (
     one_team,
     split_at_random,
 )
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 from l2d_jax import augmentation, data
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset, HParams

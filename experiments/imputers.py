@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import networks, program
+from experiments import networks
 from experiments.people import Answered, People
+from experiments.runtime import progress
 from l2d_jax.engine import chunks, orders, training
 from l2d_jax.people import finetuning, population, propagation
 from l2d_jax.types import Array, Dataset, PyTree
@@ -86,7 +87,7 @@ def fit_all(
             shared,
             where=where,
             checkpoint_dir=workdir / "checkpoints" / people.source / name,
-            report=program.ProgressBar(f"{people.source} {name}", unit="person"),
+            report=progress.ProgressBar(f"{people.source} {name}", unit="person"),
             should_stop=stop,
         )
 

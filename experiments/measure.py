@@ -71,7 +71,9 @@ def scalars(
         return expected(decision, batch)
     labels = jnp.asarray(batch.labels)
     weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
-    found = metrics.team_metrics(decision, labels, batch.expert_labels, weights)
+    found: dict[str, Array] = metrics.team_metrics(
+        decision, labels, batch.expert_labels, weights
+    )
     answers = decisions.answer(decision, batch.expert_labels)
     answered = jnp.where(answers >= 0, weights, 0.0)
     right = answers == labels
@@ -113,7 +115,7 @@ def scalars(
     return {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
 
 
-def curves(decision: Decision, batch: Batch) -> dict[str, jax.Array]:
+def curves(decision: Decision, batch: Batch) -> dict[str, Array]:
     """The system's curve over `COVERAGES` and the best rejector's, and both areas.
 
     Nothing where nobody has answered.

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset

@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import images, imputers, networks, people, program, tables
+from experiments import images, imputers, networks, people, tables
 from experiments.imputers import Bank, Imputed
 from experiments.people import Images, People
 from experiments.problem import (
@@ -29,6 +29,8 @@ from experiments.problem import (
     annotate_with_nobody,
     split_at_random,
 )
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from experiments.trainings import accuracy_score, expert_score
 from l2d_jax import optimizers
 from l2d_jax.engine import sweeps, training
@@ -61,19 +63,19 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
     for source in config.people.sources:
         if source not in people.OF_IMAGES[config.images]:
             known = ", ".join(people.OF_IMAGES[config.images])
-            raise program.ConfigError(
+            raise ConfigError(
                 f"people.sources: {source} answered no {config.images}; choose of"
                 f" {known}"
             )
     if config.people.crowd == "cifar10h" and config.images != "cifar10":
-        raise program.ConfigError(
+        raise ConfigError(
             "people.crowd cifar10h is of images of cifar10; choose simulated for"
             f" {config.images}"
         )
     if "cifar10h_raw" in config.people.sources:
         path = pathlib.Path(config.people.raw_file).expanduser()
         if not config.people.raw_file or not path.is_file():
-            raise program.ConfigError(
+            raise ConfigError(
                 f"people.raw_file: there is no file {config.people.raw_file!r}; name"
                 " your cifar10h-raw.zip"
             )
@@ -82,7 +84,7 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
     images.check_split(config, size)
     num_train = size - round(config.valid_fraction * size)
     if config.base.batch_size > num_train:
-        raise program.ConfigError(
+        raise ConfigError(
             f"base.batch_size {config.base.batch_size} is larger than the {num_train}"
             f" training examples; choose one of at most {num_train}"
         )
@@ -99,14 +101,14 @@ def _check_group(
     size = len(unlabelled(config, shown).labels) + len(tuned)
     num_train = size - round(config.valid_fraction * size)
     if config.batch_size > num_train:
-        raise program.ConfigError(
+        raise ConfigError(
             f"batch_size {config.batch_size} is larger than the {num_train} examples to"
             " train systems on; lower it or raise people.unlabelled"
         )
     neighbors = config.propagation.num_neighbors
     reads_graph = any(imputers.IMPUTERS[n].reads_graph for n in config.imputers)
     if reads_graph and neighbors >= size:
-        raise program.ConfigError(
+        raise ConfigError(
             f"propagation.num_neighbors {neighbors} must be below the number of"
             f" examples, {size}"
         )
@@ -157,13 +159,11 @@ def train_base(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / "base",
         checkpoint_seconds=config.checkpoint_seconds,
-        report=program.ProgressBar("base"),
+        report=progress.ProgressBar("base"),
         should_stop=stop,
     )
     if result.diverged[0]:
-        raise program.ConfigError(
-            "base.learning_rate: the base network diverged; lower it"
-        )
+        raise ConfigError("base.learning_rate: the base network diverged; lower it")
     return trained, jax.tree.map(lambda leaf: leaf[0], result.variables)
 
 

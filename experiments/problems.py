@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments import annotated_texts, decision_makers, images, persons
+from experiments import decision_makers, images, persons, texts
 from experiments.problem import Problem, Traits
 
 
@@ -45,8 +45,8 @@ PROBLEMS = {
     **{
         name: Row(
             _TEXTS._replace(num_experts=many, num_groups=groups),
-            annotated_texts.load,
-            annotated_texts.make,
+            texts.load,
+            texts.make,
         )
         for name, many, groups in (
             ("keswani_mturk", 170, 2),
@@ -57,8 +57,8 @@ PROBLEMS = {
     **{
         f"{name}_one": Row(
             _TEXTS._replace(num_groups=groups),
-            annotated_texts.load,
-            annotated_texts.make,
+            texts.load,
+            texts.make,
         )
         for name, groups in (
             ("keswani_mturk", 2),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments.program import ConfigError
+from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 
 Check = Callable[[str, Any], None]

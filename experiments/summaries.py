@@ -190,8 +190,8 @@ def _compare(
                     _people(problem, pairs),
                 )
                 names = [*settings, *preferences, "method", "against", "reference"]
-                keys = (*setting, *preference, method, against, other)
-                part = pd.DataFrame(dict(zip(names, keys, strict=True)), index=metrics)
+                told = (*setting, *preference, method, against, other)
+                part = pd.DataFrame(dict(zip(names, told, strict=True)), index=metrics)
                 part[[*_INTERVAL]] = np.stack(interval, axis=1)
                 found.append(part.rename_axis("metric").reset_index())
     if not found:
@@ -264,7 +264,7 @@ def describe(config: ml_collections.ConfigDict, problem: Problem, made: Summary)
         rows = rows[rows.chosen]
     if "fairness" in rows:
         rows = rows[rows.fairness.isna() | (rows.fairness == 0)]
-    settings = [name for name in _settings(problem, rows) if name in rows]
+    settings = [name for name in _settings(problem, rows) if rows[name].notna().any()]
     cells = rows.assign(cell=tables.cells(rows))
     index = settings or ["problem"]
     table = cells.pivot_table(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from experiments import program
+from experiments.runtime.workdir import replacing
 from l2d_jax.engine import processes
 
 NUM_RESAMPLES = 2000
@@ -29,7 +29,7 @@ def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
     """
 
     def write() -> None:
-        with program.replacing(path) as temporary:
+        with replacing(path) as temporary:
             table.to_csv(temporary, index=False)
 
     processes.from_first(write)

@@ -19,14 +19,17 @@ import pathlib
 import ml_collections
 import pandas as pd
 
-from experiments import deferral, fronts, program, tables, tabular_figures
+from experiments import deferral, tables
+from experiments.figures import fronts
+from experiments.figures import tables as table_figures
+from experiments.runtime import cli
 
 
 def draw(workdir: pathlib.Path) -> None:
     """Write the fronts of a finished folder, and draw its figures."""
     results = pd.read_csv(workdir / "results.csv", low_memory=False)
     tables.write_csv(fronts.make_fronts(results), workdir / "fronts.csv")
-    tabular_figures.draw(workdir)
+    table_figures.draw(workdir)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -35,4 +38,4 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

@@ -1,367 +1,143 @@
-"""Real people's answers about texts, asked in a closed loop: the runs of the study.
+"""Texts as problems: the people who answered about them are the experts.
 
-References:
-  Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
-  Allocation", 2023, the toxicity experiment.
+A seed is a split of repeated cross-validation; features are made of its training texts,
+so inputs differ from seed to seed. Who answered about a text is who can be asked about
+it. ``answers`` says whether all of them are experts, or one of them, drawn for each
+text and seed, stands for "an annotator".
 """
 
-import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import pandas as pd
 
-from experiments import (
-    allocation_methods,
-    allocation_tables,
-    fields,
-    joint,
-    program,
-    tables,
-)
-from experiments.allocation_methods import METHODS, Sizes
-from experiments.program import ConfigError
+from experiments.problem import Problem, Traits, annotate_with_nobody, one_team
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
-from l2d_jax.crowds import allocation
-from l2d_jax.crowds.allocation import Annotators, Arrivals
 from l2d_jax.data import Annotated
-from l2d_jax.engine import chunks, placement, training
-from l2d_jax.types import PyTree
+from l2d_jax.engine import orders
+from l2d_jax.types import Dataset, HParams
 
 LOADERS: dict[str, Callable[..., Annotated]] = {
     "annwithattitudes": data.load_annwithattitudes,
     "hs_brexit": data.load_hs_brexit,
     "keswani_mturk": data.load_keswani_mturk,
-    "jigsaw": data.load_jigsaw,
 }
-TRUTHS = ("objective", "subjective")
-"""Labels from outside, or the majority of the annotators who suit the category."""
-PRIORS = ("similarity", "qualification")
-"""What the data say of annotators, or their answers to a few tasks of known truth."""
-FEATURES = ("tfidf", "hashing", "embedding")
+"""Texts by name."""
 
 
-class Split(NamedTuple):
-    """Rows of a data set.
-
-    Attributes:
-      gold: tasks whose truth qualifies annotators, int ``[Q]``; in no other part.
-      train: the stream, in its order, int ``[T]``.
-      test: int ``[V]``.
-    """
-
-    gold: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
-
-
-def check(name: str, config: ml_collections.ConfigDict) -> None:
-    """Check one data set.
+def load(config: ml_collections.ConfigDict) -> Annotated:
+    """The texts that ``config.texts`` names.
 
     Raises:
-      ConfigError: a value cannot be used; the message names the field and the remedy.
+      DataError: a file is missing or damaged.
+      ConfigError: there are fewer than two labelled texts a fold.
     """
-    field = f"datasets.{name}"
-    fields.one_of(field, name, LOADERS)
-    fields.values(f"{field}.truths", config.truths)
-    for truth in config.truths:
-        fields.one_of(f"{field}.truths", truth, TRUTHS)
-    fields.one_of(f"{field}.prior", config.prior, PRIORS)
-    fields.whole(f"{field}.num_gold", config.num_gold, 0)
-    if (config.prior == "qualification") != (config.num_gold > 0):
+    annotated = LOADERS[config.texts](config.data_dir or None)
+    if len(labels_of(annotated)[1]) < 2 * config.num_folds:
         raise ConfigError(
-            f"{field}.num_gold must be > 0 if, and only if, the prior is"
-            f" qualification, got {config.num_gold} with {config.prior}"
-        )
-    fields.one_of(f"{field}.features", config.features, FEATURES)
-    fields.whole(f"{field}.num_features", config.num_features, 1)
-    fields.whole(f"{field}.num_folds", config.num_folds, 2)
-    fields.one_of(f"{field}.model.body", config.model.body, ("linear", "mlp"))
-
-
-def load(config: ml_collections.ConfigDict) -> dict[str, Annotated]:
-    """The data sets that a config names.
-
-    Raises:
-      data.DataError: a file is missing or damaged.
-      ConfigError: a config does not suit the data.
-    """
-    chosen = config.run or tuple(config.datasets)
-    return {
-        name: load_one(name, config.datasets[name], config.data_dir) for name in chosen
-    }
-
-
-def load_one(name: str, config: ml_collections.ConfigDict, data_dir: str) -> Annotated:
-    """One data set; as `load`."""
-    annotated = LOADERS[name](data_dir or None)
-    field = f"datasets.{name}"
-    num_annotators = annotated.answers.shape[1]
-    if not config.replace and config.committee_size > num_annotators:
-        raise ConfigError(
-            f"{field}.committee_size {config.committee_size} is more than the"
-            f" {num_annotators} annotators; draw with replacement or choose a smaller"
-            " one"
-        )
-    if "objective" in config.truths and not np.any(annotated.labels >= 0):
-        raise ConfigError(
-            f"{field}.truths: {name} has no labels from outside; leave out objective"
-        )
-    if config.prior == "qualification" and not np.any(annotated.labels >= 0):
-        raise ConfigError(
-            f"{field}.prior: {name} has no labels from outside to qualify annotators"
-            " with; choose similarity"
+            f"num_folds {config.num_folds} is too many for the"
+            f" {len(labels_of(annotated)[1])} labelled texts of {config.texts}"
         )
     return annotated
 
 
-def truth_of(annotated: Annotated, truth: str) -> np.ndarray:
-    """Labels, int ``[N]``, -1 where there is none."""
-    if truth == "objective":
-        return annotated.labels
-    return data.subjective_labels(annotated)
+def labels_of(annotated: Annotated) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of all texts, and the rows of which one is known.
+
+    Labels come from outside where there are any, else from the people who suit the
+    category of the text; the latter are made of the very answers that are compared
+    with them, which flatters these people.
+    """
+    labels = annotated.labels
+    if not np.any(labels >= 0):
+        labels = data.subjective_labels(annotated)
+    return labels, np.flatnonzero(labels >= 0)
 
 
-def interval(config: ml_collections.ConfigDict) -> tables.Interval:
-    """Of a mean over splits, which share most of their tasks."""
-    return functools.partial(
-        tables.resampled_interval, test_to_train=1 / (config.num_folds - 1)
-    )
-
-
-def make_splits(
-    seed: int, config: ml_collections.ConfigDict, num_tasks: int
-) -> list[Split]:
-    """Folds of repeated cross-validation, the tasks of a stream in random order."""
-    splits = []
-    for number in range(config.num_seeds):
-        repeat, fold = divmod(number, config.num_folds)
-        order = np.random.default_rng((seed, repeat)).permutation(num_tasks)
-        parts = np.array_split(order, config.num_folds)
+def folds(
+    seed: int, num_splits: int, num_folds: int, rows: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to learn from and rows to test on, of each split."""
+    found = []
+    for number in range(num_splits):
+        repeat, fold = divmod(number, num_folds)
+        order = np.random.default_rng((seed, repeat)).permutation(rows)
+        parts = np.array_split(order, num_folds)
         test = parts.pop(fold)
-        rest = np.random.default_rng((seed, repeat, fold)).permutation(
-            np.concatenate(parts)
-        )
-        splits.append(Split(rest[: config.num_gold], rest[config.num_gold :], test))
-    return splits
+        found.append((np.sort(np.concatenate(parts)), np.sort(test)))
+    return found
 
 
-def qualify(annotated: Annotated, gold: np.ndarray) -> np.ndarray:
-    """Similarity of annotators by their answers to gold tasks.
-
-    The share of right answers in each category, with one right and one wrong answer
-    more: 1/2 for who answered none.
-
-    Args:
-      annotated: the data.
-      gold: rows of known truth, int ``[Q]``.
-
-    Returns:
-      Float32 ``[M, Z]``, in (0, 1).
-    """
-    answers, labels = annotated.answers[gold], annotated.labels[gold, None]
-    asked = (answers >= 0) & (labels >= 0)
-    of_category = np.eye(len(annotated.category_names))[annotated.categories[gold]]
-    right = (asked & (answers == labels)).T @ of_category
-    return ((right + 1.0) / (asked.T @ of_category + 2.0)).astype(np.float32)
+def annotate_with_one(key: jax.Array, hparams: HParams, dataset: Dataset) -> Dataset:
+    """One of those who answered, drawn for each text with the same chance."""
+    del hparams
+    answers = jnp.asarray(dataset.expert_labels)
+    draws = jax.random.uniform(key, answers.shape)
+    chosen = jnp.argmax(jnp.where(answers >= 0, draws, -1.0), axis=1)
+    one = jnp.take_along_axis(answers, chosen[:, None], axis=1)
+    return dataset._replace(expert_labels=one)
 
 
-def make_features(
-    annotated: Annotated, splits: list[Split], config: ml_collections.ConfigDict
-) -> np.ndarray:
-    """Features of all texts for each split, fitted on its stream, ``[S, N, D]``.
-
-    The category is among them, as in the authors' code: one column each.
-    """
-    categories = np.eye(len(annotated.category_names))[annotated.categories]
-    made = []
-    for split in splits:
-        fitted = data.fit_text_features(
-            [annotated.texts[row] for row in split.train],
-            config.num_features,
-            config.features,
-        )
-        made.append(np.concatenate([fitted(annotated.texts), categories], axis=1))
-    return np.stack(made).astype(np.float32)
-
-
-def make_run(
-    config: ml_collections.ConfigDict, kind: str, sizes: Sizes
-) -> Callable[[PyTree, PyTree], PyTree]:
-    """A whole stream as a function of ``(run, shared)`` for `chunks.map_runs`."""
-    stream = allocation_methods.make_stream(kind, config, sizes)
-
-    def run(run: PyTree, shared: PyTree) -> PyTree:
-        key = training.run_key(jax.random.key(shared["seed"]), run["seed"])
-        split = jax.tree.map(lambda leaf: leaf[run["seed"]], shared["splits"])
-        features = shared["features"][run["seed"]]
-        labels = shared["labels"][run["truth"]]
-
-        def take(rows: jax.Array) -> Arrivals:
-            return Arrivals(
-                features[rows],
-                shared["categories"][rows],
-                shared["answers"][rows],
-                labels[rows],
-            )
-
-        annotators = Annotators(shared["similarity"][run["seed"]], shared["pools"])
-        train, test = take(split["train"]), take(split["test"])
-        return stream(key, run["hparams"], annotators, train, test)
-
-    return run
-
-
-def make_shared(
-    annotated: Annotated,
+def make(
     config: ml_collections.ConfigDict,
-    splits: list[Split],
-    features: np.ndarray,
-    seed: int,
-) -> dict[str, PyTree]:
-    """What all runs of a data set share, NumPy arrays.
-
-    Folds may differ by one task: the longer ones end in a row of nobody's.
-    """
-
-    def rows(parts: list[np.ndarray]) -> np.ndarray:
-        longest = max(map(len, parts))
-        padding = annotated.answers.shape[0]
-        return np.stack(
-            [np.pad(p, (0, longest - len(p)), constant_values=padding) for p in parts]
-        ).astype(np.int32)
-
-    # One row more, that nobody can be asked about.
-    similarity = np.stack(
+    annotated: Annotated,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool],
+) -> list[Problem]:
+    """The texts as a problem."""
+    del workdir, stop
+    labels, known = labels_of(annotated)
+    splits = folds(config.seed, config.num_seeds, config.num_folds, known)
+    inputs = np.stack(
         [
-            annotated.similarity
-            if config.prior == "similarity"
-            else qualify(annotated, split.gold)
-            for split in splits
-        ]
+            data.fit_text_features(
+                [annotated.texts[row] for row in train],
+                config.num_features,
+                config.features,
+            )(annotated.texts)
+            for train, _ in splits
+        ],
+        axis=1,
+    ).astype(np.float32)
+    one = config.answers == "one"
+    dataset = Dataset(
+        inputs,
+        np.maximum(labels, 0).astype(np.int32),
+        annotated.answers.astype(np.int32),
+        annotated.categories.astype(np.int32),
     )
-    labels = [truth_of(annotated, truth) for truth in config.truths]
-    return {
-        "seed": np.int32(seed),
-        "splits": {
-            "train": rows([split.train for split in splits]),
-            "test": rows([split.test for split in splits]),
-        },
-        "features": np.pad(features, ((0, 0), (0, 1), (0, 0))),
-        "categories": np.pad(annotated.categories, (0, 1)),
-        "answers": np.pad(annotated.answers, ((0, 1), (0, 0)), constant_values=-1),
-        "labels": np.pad(np.stack(labels), ((0, 0), (0, 1)), constant_values=-1),
-        "similarity": similarity.astype(np.float32),
-        "pools": annotated.pools,
-    }
 
+    def split(seed: int) -> orders.Fold:
+        train, _ = splits[seed]
+        part = orders.split_pool(seed, len(train), config.valid_fraction)
+        return orders.Fold(
+            train[part.train].astype(np.int32), train[part.valid].astype(np.int32)
+        )
 
-def run(
-    name: str,
-    config: ml_collections.ConfigDict,
-    annotated: Annotated,
-    seed: int,
-    where: placement.Placement,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> list[allocation_tables.Tables]:
-    """All methods on a data set.
-
-    Returns:
-      Tables of the methods of each kind.
-    """
-    splits = make_splits(seed, config, len(annotated.texts))
-    features = make_features(annotated, splits, config)
-    shared = make_shared(annotated, config, splits, features, seed)
-    unsuited = allocation.check_similarity(annotated.similarity)
-    if unsuited and config.prior == "similarity":
-        names = ", ".join(annotated.category_names[place] for place in unsuited)
-        program.say(f"{name}: the prior suits nobody to {names}; there it is uniform")
-    sizes = Sizes(
-        annotated.answers.shape[1],
-        len(annotated.category_names),
-        len(annotated.pool_names),
-    )
-    parts = []
-    for kind in sorted({METHODS[method].kind for method in config.methods}):
-        listed = [
-            {"method": method, "seed": number, "truth": truth}
-            for method in config.methods
-            if METHODS[method].kind == kind
-            for truth in config.truths
-            for number in range(config.num_seeds)
-        ]
-        numbers = [allocation_methods.hparams_of(r["method"], config) for r in listed]
-        runs = {
-            "seed": np.array([r["seed"] for r in listed], np.int32),
-            "truth": np.array(
-                [config.truths.index(r["truth"]) for r in listed], np.int32
+    names = annotated.category_names
+    members = {name: annotated.categories == z for z, name in enumerate(names)}
+    return [
+        Problem(
+            name=config.problem,
+            traits=Traits(
+                2,
+                num_experts=1 if one else annotated.answers.shape[1],
+                num_groups=len(names),
             ),
-            "hparams": {
-                field: np.array([n[field] for n in numbers], np.float32)
-                for field in numbers[0]
-            },
-        }
-        measures = chunks.map_runs(
-            make_run(config, kind, sizes),
-            runs,
-            shared,
-            where=where,
-            checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
-            report=program.ProgressBar(f"{name}, {kind}", unit="run"),
-            should_stop=stop,
+            pool=dataset,
+            test=dataset,
+            teams=one_team,
+            split=split,
+            annotate=annotate_with_one if one else annotate_with_nobody,
+            test_rows=lambda seed: splits[seed][1],
+            slices={name: (rows, rows) for name, rows in members.items()},
+            subgroups=(annotated.categories, annotated.categories),
+            num_subgroups=len(names),
+            inputs_by_seed=True,
+            sampled="splits",
         )
-        parts.append(
-            allocation_tables.tabulate(
-                name,
-                listed,
-                measures,
-                annotated.category_names,
-                annotated.pool_names,
-                interval(config),
-            )
-        )
-    return parts
-
-
-def run_joint(
-    name: str,
-    config: ml_collections.ConfigDict,
-    annotated: Annotated,
-    where: placement.Placement,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> pd.DataFrame:
-    """The joint classifier and deferrer on the splits of a data set.
-
-    It trains on the true labels, so what the streams set apart as gold is trained on
-    too.
-    """
-    part = config.datasets[name]
-    splits = make_splits(config.seed, part, len(annotated.texts))
-    pairs = [(np.concatenate([s.gold, s.train]), s.test) for s in splits]
-    features = []
-    for train, _ in pairs:
-        fitted = data.fit_text_features(
-            [annotated.texts[row] for row in train],
-            config.joint.num_features,
-            part.features,
-        )
-        features.append(fitted(annotated.texts))
-    rows = joint.run(
-        annotated,
-        pairs,
-        features,
-        config.joint,
-        workdir,
-        program.ProgressBar(f"{name}, joint", unit="run"),
-        stop,
-        where,
-        seed=config.seed,
-        dataset=name,
-    )
-    return rows.assign(truth="objective").rename(columns={"max_share": "top_workload"})
+    ]

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import measure, networks, program
+from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
+from experiments.runtime import progress
 from l2d_jax import decisions, metrics, optimizers
 from l2d_jax.engine import sweeps, training
 from l2d_jax.learners import (
@@ -27,7 +28,16 @@ from l2d_jax.learners import (
 )
 from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.learners.disparity import disparity, team_prob
-from l2d_jax.types import Array, Batch, Decision, HParams, Learner, Sweep, Variables
+from l2d_jax.types import (
+    Array,
+    Batch,
+    Decision,
+    HParams,
+    Learner,
+    Sweep,
+    TrainState,
+    Variables,
+)
 
 TUNED = ("learning_rate", "weight_decay")
 """Hyperparameters of every training: those of the optimizer."""
@@ -240,14 +250,13 @@ def _mixture(
             probs = jax.nn.one_hot(batch.labels, setting.num_classes)
             return batch._replace(expert_probs=probs[:, None], expert_labels=None)
 
-        learner = learner._replace(
-            update=lambda state, hparams, batch, update=learner.update: update(
-                state, hparams, told(batch)
-            )
-        )
-        return learner, lambda decision, batch, hparams: score(
-            decision, told(batch), hparams
-        )
+        def update(state: TrainState, hparams: HParams, batch: Batch) -> Any:
+            return learner.update(state, hparams, told(batch))
+
+        def told_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
+            return score(decision, told(batch), hparams)
+
+        return learner._replace(update=update), told_score
 
     return make
 
@@ -459,7 +468,7 @@ def train(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / problem.folder / name,
         checkpoint_seconds=config.checkpoint_seconds,
-        report=program.ProgressBar(name),
+        report=progress.ProgressBar(name),
         should_stop=stop,
     )
     return Trained(shared, sweep, teams, result)

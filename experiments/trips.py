@@ -22,7 +22,11 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, program, tables, trips_figures
+from experiments import fields, tables
+from experiments.figures import trips as trips_figures
+from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import claim_workdir
 from l2d_jax import models, optimizers
 from l2d_jax.engine import (
     chunks,
@@ -65,7 +69,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for method in config.methods:
         fields.one_of("methods", method, METHODS)
     if len(set(config.methods)) != len(config.methods):
-        raise program.ConfigError(f"methods must not repeat, got {config.methods}")
+        raise ConfigError(f"methods must not repeat, got {config.methods}")
     fields.one_of("conditions", config.conditions, CONDITIONS)
     fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
     fields.whole("runs_per_device", config.runs_per_device, 0)
@@ -74,7 +78,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     fields.whole("num_drivers", config.num_drivers, 3)
     fields.whole("trips_per_driver", config.trips_per_driver, 2)
     if config.trips_per_driver % 2:
-        raise program.ConfigError(
+        raise ConfigError(
             "trips_per_driver must be even, half to tune and half to test, got"
             f" {config.trips_per_driver}"
         )
@@ -84,12 +88,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     for value in config.finetune_trips:
         fields.whole("finetune_trips", value, 0, num_tuning)
     if list(config.finetune_trips) != sorted(set(config.finetune_trips)):
-        raise program.ConfigError(
+        raise ConfigError(
             "finetune_trips must increase, without repeats, got"
             f" {config.finetune_trips}"
         )
     if config.num_unlabelled == 0 and config.finetune_trips[0] == 0:
-        raise program.ConfigError(
+        raise ConfigError(
             "finetune_trips 0 with num_unlabelled 0 leaves nothing to learn from; raise"
             " one of them"
         )
@@ -112,7 +116,7 @@ def _check_world(world: ml_collections.ConfigDict) -> None:
         if size is not None:
             fields.values(field, value)
             if len(value) != size:
-                raise program.ConfigError(
+                raise ConfigError(
                     f"{field} must hold {size} values (base, rain, darkness), got"
                     f" {value}"
                 )
@@ -152,7 +156,7 @@ def _check_rejector(config: ml_collections.ConfigDict) -> None:
 
 def _check_batch(field: str, value: int, size: int) -> None:
     if value > size:
-        raise program.ConfigError(
+        raise ConfigError(
             f"{field} {value} is larger than the {size} trips it is drawn from; choose"
             f" one of at most {size}"
         )
@@ -563,20 +567,20 @@ def make_placement(config: ml_collections.ConfigDict) -> placement.Placement:
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
-    program.claim_workdir(config, workdir)
+    claim_workdir(config, workdir)
     grid = sweeps.grid(
         range(config.num_repetitions), {"finetune_trips": config.finetune_trips}
     )
     budgets = grid.hparams["finetune_trips"].astype(np.int32)
     runs = {"seed": grid.seeds, "finetune_trips": budgets}
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         outcome = chunks.map_runs(
             make_repetition(config),
             runs,
             make_shared(config),
             where=make_placement(config),
             checkpoint_dir=workdir / "checkpoints" / "trips",
-            report=program.ProgressBar("trips", unit="run"),
+            report=progress.ProgressBar("trips", unit="run"),
             should_stop=stop,
         )
     results = tabulate(runs, outcome)
@@ -588,9 +592,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     )
     tables.write_csv(comparison, workdir / "comparison.csv")
     processes.from_first(lambda: trips_figures.draw(workdir))
-    program.say(describe(comparison))
-    program.say(f"\nTables, figures and checkpoints: {workdir}")
+    progress.say(describe(comparison))
+    progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 
 if __name__ == "__main__":
-    program.run(main)
+    cli.run(main)

@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 REQUEUE_STATUS = 75
 """Exit status of an experiment that was told to stop and can go on: the value of
-``experiments.program.REQUEUE_STATUS``, without its imports."""
+``experiments.runtime.signals.REQUEUE_STATUS``, without its imports."""
 STOPPED_STATUSES = frozenset(
     {REQUEUE_STATUS, 128 + signal.SIGTERM, 128 + signal.SIGUSR1}
 )

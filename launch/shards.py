@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments import program, tables
+from experiments import tables
+from experiments.runtime.workdir import write_text
 from launch import commands
 
 CONFIG = "config.json"
@@ -142,9 +143,7 @@ def shard_command(
 def write_record(record: Record, workdir: pathlib.Path) -> None:
     """Write ``launch.json``."""
     try:
-        program.write_text(
-            workdir / RECORD, json.dumps(record._asdict(), indent=2) + "\n"
-        )
+        write_text(workdir / RECORD, json.dumps(record._asdict(), indent=2) + "\n")
     except OSError as error:
         raise commands.UserError(f"{workdir / RECORD}: {error.strerror}") from error
 
@@ -233,7 +232,7 @@ def collect(
         for name in names
     }
     try:
-        program.write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         for name, table in merged.items():
             tables.write_csv(table, workdir / name)
     except OSError as error:

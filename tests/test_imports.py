@@ -43,7 +43,7 @@ ONLY_IN = {
     "tensorflow": {"l2d_jax.data"},
     "tensorflow_datasets": {"l2d_jax.data"},
     "flax": {"l2d_jax.models"},
-    "torch": {"experiments.benchmark", "experiments.benchmark_torch"},
+    "torch": {"experiments.benchmark"},
 }
 LAZY = {
     "sentence_transformers",
@@ -53,7 +53,7 @@ LAZY = {
     "torch",
 }
 """Not to be had everywhere, so imported where they are used."""
-EAGER = {"experiments.benchmark_torch"}
+EAGER = {"experiments.benchmark.torch_peers"}
 """Modules that are nothing without what they import, and are imported lazily."""
 DYNAMIC = {"__import__", "import_module"}
 
@@ -177,7 +177,7 @@ def test_all_modules_are_seen():
         ("l2d_jax.losses", "import importlib\nimportlib.import_module('pandas')"),
         ("l2d_jax.shiny", "import jax"),
         ("experiments.cifar", "def f():\n    import torch"),
-        ("experiments.benchmark", "import torch"),
+        ("experiments.benchmark.pairs", "import torch"),
         ("experiments.images", "import flax.linen"),
         ("experiments.images", "def f():\n    import tensorflow_datasets"),
         ("experiments.cifar", "from launch import slurm"),
@@ -199,7 +199,7 @@ def test_a_breach_is_caught(module, source):
         ("l2d_jax.data.digits", "def f():\n    from sklearn import datasets"),
         ("l2d_jax.learners.deferral", "from .gradient import weighted_mean"),
         ("l2d_jax.data.__init__", "from .digits import load_digits"),
-        ("experiments.benchmark_torch", "import torch.nn.functional"),
+        ("experiments.benchmark.torch_peers", "import torch.nn.functional"),
         ("experiments.cifar", "import pandas\nfrom l2d_jax.engine import sweeps"),
         ("launch.slurm", "from experiments import cifar"),
     ],

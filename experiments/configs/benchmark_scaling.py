@@ -1,6 +1,6 @@
 """One sweep of small nets, timed; `experiments.benchmark` starts it in every layout.
 
-python -m experiments.benchmark_scaling --workdir=DIR
+python -m experiments.benchmark.scaling --workdir=DIR
 """
 
 import ml_collections

@@ -25,8 +25,6 @@ these test parts.
 
 import ml_collections
 
-from experiments import joint
-
 METHODS = (
     "uniform",
     "prior",
@@ -101,7 +99,6 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "hs_brexit": brexit,
         "keswani_mturk": mturk,
     }
-    config.joint = joint.default_config()
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
     config.runs_per_device = 16
     for dataset in config.datasets.values():
@@ -114,7 +111,4 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
             dataset.pretraining.num_steps = 5
         if scale == "paper":
             dataset.num_seeds = 100
-    if scale == "smoke":
-        config.joint.num_steps = 5
-        config.joint.num_features = 4
     return config

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import program
+from experiments.runtime import distributed, signals
+from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import (
     chunks,
     placement,
@@ -128,10 +129,10 @@ _AGREE = """
 import sys
 import jax, numpy as np
 from absl import flags
-from experiments import program
-program._define_process_flags()
+from experiments.runtime import distributed
+distributed.define_process_flags()
 flags.FLAGS(sys.argv)
-program.join_processes()
+distributed.join_processes()
 from l2d_jax.engine import processes, placement
 number = processes.index()
 assert (processes.count(), processes.is_first()) == (2, number == 0)
@@ -193,8 +194,8 @@ def test_another_config_is_refused_before_any_work(tmp_path):
 def test_a_coordinator_that_nobody_answers_at():
     address = f"127.0.0.1:{free_port()}"
     begin = time.monotonic()
-    with pytest.raises(program.ConfigError, match=f"{address}: nobody answers") as said:
-        program.meet(address, 2, 1, 0.3)
+    with pytest.raises(ConfigError, match=f"{address}: nobody answers") as said:
+        distributed.meet(address, 2, 1, 0.3)
     assert time.monotonic() - begin < 5
     assert "start process 0 there" in str(said.value)
 
@@ -202,21 +203,21 @@ def test_a_coordinator_that_nobody_answers_at():
 def test_a_listener_is_waited_for():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(program.await_listener, f"127.0.0.1:{port}", 10.0)
+        waiting = pool.submit(distributed.await_listener, f"127.0.0.1:{port}", 10.0)
         time.sleep(0.1)
         assert not waiting.done()
         with socket.create_server(("127.0.0.1", port)):
             waiting.result()
-    with pytest.raises(program.ConfigError, match=f"127.0.0.1:{port}: nobody answers"):
-        program.await_listener(f"127.0.0.1:{port}", 0.1)
+    with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: nobody answers"):
+        distributed.await_listener(f"127.0.0.1:{port}", 0.1)
 
 
 def test_a_process_that_does_not_come():
     address = f"127.0.0.1:{free_port()}"
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(program.meet, address, 4, 0, 1.0)
-        other = pool.submit(program.meet, address, 4, 2, 10.0)
-        with pytest.raises(program.ConfigError, match=f"{address}: no process 1, 3 of"):
+        first = pool.submit(distributed.meet, address, 4, 0, 1.0)
+        other = pool.submit(distributed.meet, address, 4, 2, 10.0)
+        with pytest.raises(ConfigError, match=f"{address}: no process 1, 3 of"):
             first.result()
         # The first has hung up, and JAX says that it is not there.
         other.result()
@@ -226,10 +227,10 @@ def test_processes_meet_in_any_order_and_leave_the_port_free():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         address = f"127.0.0.1:{port}"
-        others = [pool.submit(program.meet, address, 3, i, 10.0) for i in (2, 1)]
+        others = [pool.submit(distributed.meet, address, 3, i, 10.0) for i in (2, 1)]
         time.sleep(0.2)
         assert not any(other.done() for other in others)
-        program.meet(address, 3, 0, 10.0)
+        distributed.meet(address, 3, 0, 10.0)
         for other in others:
             other.result()
     socket.create_server(("127.0.0.1", port)).close()
@@ -238,8 +239,8 @@ def test_processes_meet_in_any_order_and_leave_the_port_free():
 def test_a_coordinator_whose_port_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(program.ConfigError, match=f"{address}: .*another port"):
-            program.meet(address, 2, 0, 1.0)
+        with pytest.raises(ConfigError, match=f"{address}: .*another port"):
+            distributed.meet(address, 2, 0, 1.0)
 
 
 # The same to the bit.
@@ -434,7 +435,7 @@ def test_a_signal_to_one_process_stops_all_and_others_go_on(digits, tmp_path, to
     started[told].send_signal(signal.SIGTERM)
     ended = end_all(started)
     assert time.monotonic() - begin < 60
-    assert [status for status, _, _ in ended] == [program.REQUEUE_STATUS] * 2, ended
+    assert [status for status, _, _ in ended] == [signals.REQUEUE_STATUS] * 2, ended
     assert "Stopped; the same command goes on from here." in ended[0][2]
     assert "Stopped" not in ended[1][2]
     assert not (workdir / "results.csv").exists()

@@ -12,19 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import (
-    allocation,
-    allocation_figures,
-    allocation_methods,
-    allocation_tables,
-    bias,
-    joint,
-    program,
-    texts,
-)
+from experiments import allocation, joint
 from experiments.configs import bias as bias_config
 from experiments.configs import clusters as clusters_config
 from experiments.configs import toxicity as toxicity_config
+from experiments.figures import streams as stream_figures
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
+from experiments.streams import bias, texts
+from experiments.streams import tables as stream_tables
+from experiments.streams.methods import METHODS
 from l2d_jax.data import Annotated, DataError
 from l2d_jax.engine import sweeps
 from l2d_jax.simulate import biased_groups
@@ -207,7 +204,7 @@ def test_rows_of_clusters(whole):
         rows = results[results.dataset == dataset]
         assert set(rows.method) == set(methods)
         for method, part in rows.groupby("method"):
-            reads = allocation_methods.METHODS[method].prior
+            reads = METHODS[method].prior
             # Two strengths, two shares, two seeds; without a prior two seeds.
             assert len(part) == (8 if reads else 2), method
             assert (part.strength.notna() == reads).all()
@@ -249,7 +246,7 @@ def test_rows_of_texts(whole):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_summary_is_of_the_results(whole, task):
     results, summary = read(whole, task), read(whole, task, "summary")
-    metrics = bias.METRICS if task == "bias" else allocation_tables.METRICS
+    metrics = bias.METRICS if task == "bias" else stream_tables.METRICS
     if task == "texts":
         metrics = (*metrics, "committee_accuracy")  # Of the joint method.
     keys = list(allocation.SETTINGS[task])
@@ -353,16 +350,16 @@ def copy_tables(workdir):
 def test_stopped_it_goes_on_and_ends_with_the_same_tables(
     whole, task, tmp_path, monkeypatch
 ):
-    class Stopping(program.ProgressBar):
+    class Stopping(progress.ProgressBar):
         def __call__(self, progress):
             super().__call__(progress)
             os.kill(os.getpid(), signal.SIGTERM)
 
     whole(task)
-    monkeypatch.setattr(allocation_figures, "draw", lambda workdir, task: None)
+    monkeypatch.setattr(stream_figures, "draw", lambda workdir, task: None)
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
-        patch.setattr(program, "ProgressBar", Stopping)
+        patch.setattr(progress, "ProgressBar", Stopping)
         with pytest.raises(sweeps.Interrupted):
             run_main(make_config(task), tmp_path)
     assert not (tmp_path / "results.csv").exists()
@@ -506,7 +503,7 @@ MTURK = "datasets__keswani_mturk__"
 def test_bad_config(task, changes, message):
     if task == "texts":
         changes = {"run": ("keswani_mturk", "hs_brexit")} | changes
-    with pytest.raises(program.ConfigError, match=f"^{message}") as raised:
+    with pytest.raises(ConfigError, match=f"^{message}") as raised:
         allocation.main(make_config(task, **changes), pathlib.Path("never-made"))
     assert "\n" not in str(raised.value)
     assert not pathlib.Path("never-made").exists()
@@ -524,7 +521,7 @@ def test_a_missing_file_is_named(tmp_path, monkeypatch):
 def test_a_work_folder_of_another_config(whole):
     workdir = whole("bias")[0]
     before = copy_tables(workdir)
-    with pytest.raises(program.ConfigError, match="rate differs"):
+    with pytest.raises(ConfigError, match="rate differs"):
         run_main(make_config("bias", rate=0.5), workdir)
     assert copy_tables(workdir) == before
 
@@ -544,7 +541,7 @@ def test_figures_of_one_seed_without_a_warning(whole, task, tmp_path):
         table.to_csv(tmp_path / name, index=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        allocation_figures.draw(tmp_path, task)
+        stream_figures.draw(tmp_path, task)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == FIGURES[task]
 
 
@@ -556,7 +553,7 @@ def test_what_the_tables_lack_is_not_drawn(whole, tmp_path):
     ):
         table = pd.read_csv(whole("clusters")[0] / name).query(query)
         table.to_csv(tmp_path / name, index=False)
-    allocation_figures.draw(tmp_path, "clusters")
+    stream_figures.draw(tmp_path, "clusters")
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     # There are levels of methods without a prior, but no stream at a strength.
     assert drawn == {"accuracy_by_strength.png"}

@@ -18,9 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, cifar_figures, evaluation, images, program
+from experiments import cifar, evaluation, images
 from experiments.configs import cifar10 as cifar10_config
 from experiments.configs import digits as digits_config
+from experiments.figures import images as cifar_figures
+from experiments.runtime import progress, signals
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import cifar10
 from l2d_jax.engine import sweeps
@@ -356,7 +359,9 @@ def child_environment():
 _SERVER = """
 import json, os, runpy, sys, traceback
 import sklearn.datasets
-from experiments import cifar_figures, checks, evaluation, program, tables
+from experiments import checks, evaluation, tables
+from experiments.figures import images
+from experiments.runtime import cli
 print(flush=True)
 for line in sys.stdin:
     module, argv, err = json.loads(line)
@@ -469,7 +474,7 @@ def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(
     command = Command(tmp_path / "work")
 
     status, err = command.run(signal.SIGTERM, lambda: command.has_begun("deferral"))
-    assert status == program.REQUEUE_STATUS
+    assert status == signals.REQUEUE_STATUS
     *progress, last = err.splitlines()
     assert last == "Stopped; the same command goes on from here."
     assert all(line.endswith("epochs") for line in progress)
@@ -682,7 +687,7 @@ def test_bad_config(run_program, workdir, setting, fragments):
 def test_values_that_no_flag_can_give(value):
     config = make_digits_config()
     config.grid = {"learning_rate": (value,), "alpha": (1.0,), "weight_decay": (0.0,)}
-    with pytest.raises(program.ConfigError, match=r"^grid\.learning_rate must be a"):
+    with pytest.raises(ConfigError, match=r"^grid\.learning_rate must be a"):
         cifar.main(config, pathlib.Path("never-made"))
 
 
@@ -810,7 +815,7 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_a_bar():
     with contextlib.redirect_stderr(Terminal()) as err:
-        bar = program.ProgressBar("deferral")
+        bar = progress.ProgressBar("deferral")
         for done in (5, 10, 10):
             bar(sweeps.Progress(done, 10))
     assert "deferral: 100%" in err.getvalue() and "10/10" in err.getvalue()
@@ -818,7 +823,7 @@ def test_progress_on_a_terminal_is_a_bar():
 
 def test_progress_elsewhere_is_lines_with_an_eta():
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        bar = program.ProgressBar("deferral", seconds_between_lines=0.0)
+        bar = progress.ProgressBar("deferral", seconds_between_lines=0.0)
         bar(sweeps.Progress(2, 10, "careful"))
         for done in (5, 10, 10):
             bar(sweeps.Progress(done, 10))

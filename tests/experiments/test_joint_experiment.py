@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import joint, program
+from experiments import joint
+from experiments.runtime.errors import ConfigError
 from l2d_jax.data.annotated import Annotated
 from l2d_jax.engine import placement, sweeps
 
@@ -236,16 +237,14 @@ def test_the_default_config_passes():
     ],
 )
 def test_wrong_values(name, value):
-    with pytest.raises(program.ConfigError, match=rf"^joint\.{name} must be") as error:
+    with pytest.raises(ConfigError, match=rf"^joint\.{name} must be") as error:
         joint.check(make_config(**{name: value}))
     assert "\n" not in str(error.value)
 
 
 def test_wrong_splits():
     splits, features = make_splits()
-    with pytest.raises(
-        program.ConfigError, match=r"joint\.batch_size 90 .* at most 89"
-    ):
+    with pytest.raises(ConfigError, match=r"joint\.batch_size 90 .* at most 89"):
         run(make_annotated(), splits, features, config=make_config(batch_size=90))
     with pytest.raises(ValueError, match="features must be one matrix for each split"):
         run(make_annotated(), splits, features[:1])

@@ -5,8 +5,9 @@ import types
 import numpy as np
 import pytest
 
-from experiments import people, program
+from experiments import people
 from experiments.configs import digits_finetune
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.types import Dataset
 
@@ -74,7 +75,7 @@ def test_images_are_parted_by_use():
 def test_nothing_left_to_impute_on(images, extra):
     size = len(images.unlabelled.labels) + extra
     with pytest.raises(
-        program.ConfigError, match=rf"^people\.reserved {size} leaves none of the .*\n?"
+        ConfigError, match=rf"^people\.reserved {size} leaves none of the .*\n?"
     ):
         people.load_images(make_config(reserved=size))
 
@@ -167,7 +168,7 @@ def test_a_budget_of_one_is_a_test(images):
     "changes", [{"budget": 600}, {"crowd_images": 600}, {"crowd_images": 10_000}]
 )
 def test_too_large_a_budget_is_refused(images, changes):
-    with pytest.raises(program.ConfigError, match=r"^people\.budget \d+ is larger"):
+    with pytest.raises(ConfigError, match=r"^people\.budget \d+ is larger"):
         people.specialists(make_config(**changes), images)
 
 
@@ -212,7 +213,7 @@ def test_typical_people_answer_as_the_crowd_does(soft_labels):
 def test_too_large_a_budget_of_typical_people_is_refused(soft_labels):
     config = make_config(real_budget=200, crowd_images=201)
     with pytest.raises(
-        program.ConfigError, match=r"^people\.real_budget 200 is larger than the 199"
+        ConfigError, match=r"^people\.real_budget 200 is larger than the 199"
     ):
         people.typical_people(config, make_cifar())
 
@@ -331,14 +332,14 @@ def test_real_people_are_the_same_again(answers):
 
 def test_nobody_who_gave_two_answers():
     with pytest.raises(
-        program.ConfigError, match=r"^people\.sources: nobody in invented gave two"
+        ConfigError, match=r"^people\.sources: nobody in invented gave two"
     ):
         real_people(make_answers((1, 1, 1)))
 
 
 def test_a_crowd_of_one():
     with pytest.raises(
-        program.ConfigError, match=r"^people\.folds: invented has 1 people in 1 folds"
+        ConfigError, match=r"^people\.folds: invented has 1 people in 1 folds"
     ):
         real_people(make_answers((8,)))
 

@@ -15,15 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import (
-    cifar,
-    human_models,
-    people,
-    personalize,
-    personalize_figures,
-    program,
-)
+from experiments import cifar, human_models, people, personalize
 from experiments.configs import cifar10_finetune, digits_finetune
+from experiments.figures import people as personalize_figures
+from experiments.runtime import signals
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import cifar10, cifar10h, cifar10s
 from l2d_jax.engine import sweeps
@@ -174,7 +170,7 @@ def test_stopped_it_goes_on_and_what_is_finished_stays(whole, tmp_path, monkeypa
     assert trainings == {"features", "aggregate", "prior", *METHODS, "systems"}
     # A signal that comes while people are fitted is heeded before the next method.
     with monkeypatch.context() as patch:
-        patch.setattr(program.StopSignal, "__call__", lambda self: True)
+        patch.setattr(signals.StopSignal, "__call__", lambda self: True)
         with pytest.raises(sweeps.Interrupted):
             run_main(make_config(), workdir)
     assert not (workdir / "results.csv").exists()
@@ -186,7 +182,7 @@ def test_stopped_it_goes_on_and_what_is_finished_stays(whole, tmp_path, monkeypa
 def test_a_work_folder_of_another_config(whole):
     before = read(whole[0])
     with pytest.raises(
-        program.ConfigError, match=r"people\.budget differs.* choose another --workdir"
+        ConfigError, match=r"people\.budget differs.* choose another --workdir"
     ):
         run_main(make_config(people__budget=400), whole[0])
     assert read(whole[0]) == before
@@ -559,14 +555,14 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD, ids=lambda part: str(part)[:40])
 def test_bad_config(tmp_path, changes, message):
-    with pytest.raises(program.ConfigError, match=f"^{message}") as error:
+    with pytest.raises(ConfigError, match=f"^{message}") as error:
         run_main(make_config(**changes), tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_feature_network_that_diverges(tmp_path):
-    with pytest.raises(program.ConfigError, match=r"^learning_rate: the feature netw"):
+    with pytest.raises(ConfigError, match=r"^learning_rate: the feature netw"):
         run_main(make_config(learning_rate=1e30, num_seeds=1), tmp_path)
 
 

@@ -16,7 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import figures, program, tables
+from experiments import tables
+from experiments.figures import save as figures
+from experiments.runtime import signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import use_workdir
 from l2d_jax.engine import checkpoints, chunks
 from l2d_jax.engine.placement import Placement
 
@@ -71,7 +75,7 @@ def check_same(workdir, other):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_signal_is_noted_and_given_back(number):
     before = signal.getsignal(number)
-    with program.StopSignal() as stop:
+    with signals.StopSignal() as stop:
         assert not stop()
         os.kill(os.getpid(), number)
         assert stop()
@@ -79,21 +83,21 @@ def test_a_stop_signal_is_noted_and_given_back(number):
 
 
 def test_the_status_asks_for_another_start():
-    assert program.REQUEUE_STATUS == 75
+    assert signals.REQUEUE_STATUS == 75
 
 
 _BUSY = """
 import jax
 import jax.numpy as jnp
-from experiments import program
+from experiments.runtime import cli, progress, signals
 
 def main(config, workdir):
-    with program.StopSignal():
+    with signals.StopSignal():
         forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
-        program.say("begun")
+        progress.say("begun")
         forever(1.0).block_until_ready()
 
-program.run(main, "experiments/configs/digits.py")
+cli.run(main, "experiments/configs/digits.py")
 """
 
 
@@ -110,7 +114,7 @@ def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
     time.sleep(0.5)
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == program.REQUEUE_STATUS
+    assert process.returncode == signals.REQUEUE_STATUS
     assert err == "Stopped; the same command goes on from here.\n"
 
 
@@ -125,7 +129,7 @@ def test_told_to_stop_it_keeps_what_is_done(number, tmp_path):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - begin < 20
-    assert process.returncode == program.REQUEUE_STATUS
+    assert process.returncode == signals.REQUEUE_STATUS
     assert err.splitlines()[-1] == "Stopped; the same command goes on from here."
     assert list(tmp_path.glob("checkpoints/deferral/*.json"))
     assert not (tmp_path / ".lock").exists()
@@ -165,10 +169,10 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_tables(tmp_path):
 
 
 def test_a_second_program_is_refused(tmp_path):
-    with program.use_workdir(str(tmp_path / "work")) as workdir:
+    with use_workdir(str(tmp_path / "work")) as workdir:
         with (
-            pytest.raises(program.ConfigError) as said,
-            program.use_workdir(str(workdir)),
+            pytest.raises(ConfigError) as said,
+            use_workdir(str(workdir)),
         ):
             pass
         assert f"workdir {workdir} is in use by process {os.getpid()} on " in str(
@@ -178,7 +182,7 @@ def test_a_second_program_is_refused(tmp_path):
     assert list(workdir.iterdir()) == []
     # A kill leaves the file and not the lock.
     (workdir / ".lock").write_text("1 on nowhere\n")
-    with program.use_workdir(str(workdir)):
+    with use_workdir(str(workdir)):
         assert str(os.getpid()) in (workdir / ".lock").read_text()
 
 
@@ -192,7 +196,7 @@ def test_a_second_program_ends_with_one_line(tmp_path):
     assert f"process {process.pid} on " in err
     process.terminate()
     process.communicate(timeout=60)
-    assert process.returncode == program.REQUEUE_STATUS
+    assert process.returncode == signals.REQUEUE_STATUS
 
 
 # Disks.
@@ -267,7 +271,7 @@ def test_chunks_that_were_kept_are_used_once_the_disk_is_mended(tmp_path, monkey
 def test_a_table_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, name):
     path = tmp_path / name
     path.write_text("earlier\n")
-    monkeypatch.setattr(program.os, "replace", fail_with(errno.ENOSPC))
+    monkeypatch.setattr(os, "replace", fail_with(errno.ENOSPC))
     with pytest.raises(OSError) as said:
         if name == "table.csv":
             tables.write_csv(pd.DataFrame({"a": [1]}), path)

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import decision_makers, fronts, program, tables, tabular
+from experiments import decision_makers, tables, tabular
 from experiments.configs import compas, health, synthetic
+from experiments.figures import fronts
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import synthetic as law
 from l2d_jax.engine import sweeps
@@ -203,7 +205,7 @@ def test_a_stopped_run_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
 
 
 def test_another_config_is_refused(whole):
-    with pytest.raises(program.ConfigError, match=r"grid\.cost differs"):
+    with pytest.raises(ConfigError, match=r"grid\.cost differs"):
         run_main(make_config(grid__cost=(0.0, 0.3)), whole[0])
 
 
@@ -351,7 +353,7 @@ def test_flips_are_of_the_unreliable_only():
     assert not is_flipped[~unreliable].any()
     assert 0.35 < is_flipped[unreliable].mean() < 0.65
     np.testing.assert_array_equal(flipped[is_flipped], accurate[is_flipped][:, ::-1])
-    with pytest.raises(program.ConfigError, match="learning_rate: the accurate"):
+    with pytest.raises(ConfigError, match="learning_rate: the accurate"):
         broken = result._replace(diverged=np.array([False, True]))
         decision_makers.decide(config, cases, learner, sweep, broken)
 
@@ -406,7 +408,7 @@ def test_compas_comes_with_the_authors_decision_makers(tmp_path):
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(changes, message, tmp_path):
-    with pytest.raises(program.ConfigError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         tabular.main(make_config(**changes), tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -415,7 +417,7 @@ def test_a_value_that_cannot_be_used_is_named(changes, message, tmp_path):
 def test_health_has_no_decision_makers_of_its_own(tmp_path):
     config = health.get_config("smoke")
     config.decision_maker = "given"
-    with pytest.raises(program.ConfigError, match="decision_maker given: none comes"):
+    with pytest.raises(ConfigError, match="decision_maker given: none comes"):
         tabular.main(config, tmp_path)
 
 

@@ -17,8 +17,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments import program, trips, trips_figures
+from experiments import trips
 from experiments.configs import trips as trips_config
+from experiments.figures import trips as trips_figures
+from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import sweeps
 from l2d_jax.people.hierarchical import Population
 
@@ -364,13 +367,13 @@ def copy_tables(whole):
 
 
 def test_stopped_it_goes_on_and_ends_with_the_same_tables(whole, tmp_path, monkeypatch):
-    class Stopping(program.ProgressBar):
+    class Stopping(progress.ProgressBar):
         def __call__(self, progress):
             super().__call__(progress)
             os.kill(os.getpid(), signal.SIGTERM)
 
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    monkeypatch.setattr(program, "ProgressBar", Stopping)
+    monkeypatch.setattr(progress, "ProgressBar", Stopping)
     stops = 0
     while True:
         try:
@@ -494,14 +497,14 @@ def test_killed_it_goes_on_and_ends_with_the_same_tables(whole, tmp_path):
     ],
 )
 def test_bad_config(changes, message):
-    with pytest.raises(program.ConfigError, match=f"^{message}") as raised:
+    with pytest.raises(ConfigError, match=f"^{message}") as raised:
         trips.main(make_config(**changes), pathlib.Path("never-made"))
     assert "\n" not in str(raised.value)
     assert not pathlib.Path("never-made").exists()
 
 
 def test_a_work_folder_of_another_config(whole):
-    with pytest.raises(program.ConfigError, match="num_unlabelled differs"):
+    with pytest.raises(ConfigError, match="num_unlabelled differs"):
         trips.main(make_config(num_unlabelled=100), whole[0])
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from experiments import program
+from experiments.runtime import signals
 from launch import commands, local, shards, slurm
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def read_until(process, text, count):
 
 
 def test_status_is_that_of_the_experiments():
-    assert commands.REQUEUE_STATUS == program.REQUEUE_STATUS == 75
+    assert commands.REQUEUE_STATUS == signals.REQUEUE_STATUS == 75
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,286 @@
+"""Networks of images: that of the digits, and WideResNets."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments import images
+from experiments.benchmark.timing import (
+    SEQUENTIAL_JAX,
+    SEQUENTIAL_TORCH,
+    STACKED_TORCH,
+    SWEEP,
+    Timing,
+    Variant,
+    thread_counts,
+    time_peer,
+    time_sweep,
+)
+from l2d_jax import data, models, optimizers
+from l2d_jax.engine import placement, sweeps, training
+from l2d_jax.learners import deferral
+from l2d_jax.types import Dataset, HParams, ModelFns, TrainState
+
+
+def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """The network of the digits experiment, over many seeds."""
+    import torch
+
+    from experiments.benchmark import torch_peers as peers
+
+    splits = data.load_digits()
+    pool = splits.train
+    num_train = len(pool.labels) - round(0.2 * len(pool.labels))
+    steps = num_train // 128
+    expert_labels = np.where(pool.labels < 5, pool.labels, 0)[:, None]
+    annotated = pool._replace(expert_labels=expert_labels.astype(np.int32))
+    weights = 64 * 128 + 128 * 11
+    # Forward, both weight gradients, and the gradient of the hidden units.
+    flops = 2.0 * 128 * (2 * weights + 128 * 11)
+    workload, unit = "digits net", "steps of a run"
+
+    def sweep_of(seeds: int, where: placement.Placement) -> Timing:
+        timed = training.Program(
+            deferral.make_learner(
+                models.mlp((128,), 11),
+                optimizers.make_sgd(config.digits_epochs * steps),
+            ),
+            images.annotate_with_nobody,
+            images.system_score,
+            num_epochs=config.digits_epochs,
+        )
+        hparams = {"alpha": (1.0,), "learning_rate": (0.1,), "weight_decay": (0.0,)}
+
+        def run(report: Callable) -> object:
+            return sweeps.run_sweep(
+                timed,
+                sweeps.grid(range(seeds), hparams),
+                annotated,
+                root_seed=0,
+                valid_fraction=0.2,
+                batch_size=128,
+                where=where,
+                epochs_per_dispatch=20,
+                report=report,
+            )
+
+        return time_sweep(run, float(steps))
+
+    def peer(train: Callable, seeds: int, threads: int) -> Timing:
+        torch.set_num_threads(threads)
+        epochs = config.digits_peer_epochs
+        generator = np.random.default_rng(0)
+        size = len(annotated.labels)
+        rows = [
+            generator.permutation(size)[: steps * 128] for _ in range(seeds * epochs)
+        ]
+        orders = np.stack(rows).reshape(seeds, epochs, steps, 128)
+        targets = peers.deferral_targets(annotated, 10, 1.0)
+        params = peers.xavier_params(range(seeds), 64, 128, 11)
+        inputs = np.asarray(annotated.inputs).reshape(size, -1)
+        return time_peer(
+            lambda: train(inputs, targets, orders, params),
+            float(seeds * epochs * steps),
+        )
+
+    seeds = config.digits_seeds
+    for threads in thread_counts():
+        yield Variant(
+            workload,
+            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            1,
+            unit,
+            flops,
+            functools.partial(peer, peers.train_digits_sequential, 1, threads),
+        )
+        yield Variant(
+            workload,
+            f"{STACKED_TORCH}, {threads} thread(s)",
+            seeds,
+            unit,
+            flops,
+            functools.partial(peer, peers.train_digits_stacked, seeds, threads),
+        )
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(1, placement.Placement("vmap", 1)),
+    )
+    yield Variant(
+        workload,
+        SWEEP,
+        seeds,
+        unit,
+        flops,
+        lambda: sweep_of(seeds, placement.default_placement(convolutional=False)),
+    )
+
+
+def time_steps(
+    model: ModelFns,
+    batch: Dataset,
+    where: placement.Placement,
+    num_seeds: int,
+    num_steps: int,
+    work_per_step: float,
+) -> Timing:
+    """Time training steps of the deferral learner, for several seeds."""
+    learner = deferral.make_learner(model, optimizers.make_sgd(1000))
+    hparams = {"alpha": 1.0, "learning_rate": 0.1, "weight_decay": 5e-4}
+    hparams = jax.tree.map(np.float32, hparams)
+
+    def init(seed: jax.Array, hparams: HParams, batch: Dataset) -> TrainState:
+        return learner.init(jax.random.key(seed), hparams, batch)
+
+    def advance(state: TrainState, hparams: HParams, batch: Dataset) -> TrainState:
+        def step(state: TrainState, _: Any) -> tuple[TrainState, None]:
+            return learner.update(state, hparams, batch)[0], None
+
+        return jax.lax.scan(step, state, length=num_steps)[0]
+
+    start = time.perf_counter()
+    placed = placement.place(advance, where, "rss", donate=(0,))
+    started = placement.place(init, where, "rss")
+    width = where.num_devices * where.runs_per_device
+    groups = -(-num_seeds // width)
+    shared = placed.put_shared((hparams, batch))
+    states = [
+        started.run(placed.put_runs(np.arange(g * width, (g + 1) * width)), *shared)
+        for g in range(groups)
+    ]
+    states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
+    compiled = time.perf_counter()
+    for _ in range(2):
+        states = [jax.block_until_ready(placed.run(state, *shared)) for state in states]
+    steady = time.perf_counter() - compiled
+    work = 2.0 * groups * width * num_steps * work_per_step
+    return Timing(work, steady + compiled - start, steady)
+
+
+def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """A training step of a WideResNet, over a few seeds."""
+    import torch
+
+    from experiments.benchmark import torch_peers as peers
+
+    sizes = config.wide_resnet
+    generator = np.random.default_rng(0)
+    batch = Dataset(
+        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
+        generator.integers(0, 10, sizes.batch).astype(np.int32),
+        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
+    )
+    workload = f"WideResNet-{sizes.depth}-{sizes.width} step, batch {sizes.batch}"
+    model = models.wide_resnet(sizes.depth, sizes.width, 11)
+    flops = wide_resnet_flops(sizes.depth, sizes.width) * sizes.batch
+    unit = "steps of a seed"
+
+    def sweep_of(where: placement.Placement) -> Timing:
+        return time_steps(model, batch, where, sizes.seeds, sizes.steps, 1)
+
+    def peer(threads: int) -> Timing:
+        torch.set_num_threads(threads)
+        targets = peers.deferral_targets(batch, 10, 1.0)
+        made = [
+            peers.make_wide_resnet(seed, sizes.depth, sizes.width, 11)
+            for seed in range(sizes.seeds)
+        ]
+        inputs = np.asarray(batch.inputs)
+        for net in made:
+            peers.wide_resnet_step(*net, inputs, targets)
+
+        def run() -> None:
+            for net in made:
+                for _ in range(sizes.steps):
+                    peers.wide_resnet_step(*net, inputs, targets)
+
+        return time_peer(run, float(sizes.seeds * sizes.steps))
+
+    for threads in thread_counts():
+        yield Variant(
+            workload,
+            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            1,
+            unit,
+            flops,
+            functools.partial(peer, threads),
+        )
+    yield Variant(
+        workload,
+        SEQUENTIAL_JAX,
+        1,
+        unit,
+        flops,
+        lambda: sweep_of(placement.Placement("vmap", 1)),
+    )
+    where = placement.default_placement(convolutional=True)
+    yield Variant(
+        workload,
+        SWEEP,
+        where.num_devices * where.runs_per_device,
+        unit,
+        flops,
+        lambda: sweep_of(where),
+    )
+
+
+def large_wide_resnet_variants(
+    config: ml_collections.ConfigDict,
+) -> Iterator[Variant]:
+    """Images a second of a large WideResNet, for one seed and for several together."""
+    sizes = config.large_wide_resnet
+    generator = np.random.default_rng(0)
+    batch = Dataset(
+        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
+        generator.integers(0, 10, sizes.batch).astype(np.int32),
+        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
+    )
+    model = models.wide_resnet(
+        sizes.depth, sizes.width, 11, dtype=jnp.dtype(sizes.dtype)
+    )
+    for seeds in sizes.seeds:
+        for kind in ("vmap", "loop"):
+            yield Variant(
+                f"WideResNet-{sizes.depth}-{sizes.width}, {sizes.dtype}",
+                f"{SWEEP}, {kind}",
+                seeds,
+                "images",
+                wide_resnet_flops(sizes.depth, sizes.width),
+                functools.partial(
+                    time_steps,
+                    model,
+                    batch,
+                    placement.Placement(kind, seeds),
+                    seeds,
+                    sizes.steps,
+                    sizes.batch,
+                ),
+                sizes.dtype,
+            )
+
+
+def wide_resnet_flops(depth: int, width: int) -> float:
+    """Operations of a training step on one 32 x 32 image, convolutions only.
+
+    A multiply and an add count as two; the backward pass is twice the forward one.
+    """
+    blocks = (depth - 4) // 6
+    total, channels, size = 32 * 32 * 9 * 3 * 16, 16, 32
+    for group in range(3):
+        out = 16 * width * 2**group
+        size = 32 // 2**group
+        for block in range(blocks):
+            total += size * size * 9 * out * (channels + out)
+            if block == 0:
+                total += size * size * channels * out
+            channels = out
+    return 3.0 * 2.0 * total

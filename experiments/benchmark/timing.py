@@ -1,0 +1,121 @@
+"""What is timed, and how: one way of doing a workload, and one measurement of it."""
+
+import dataclasses
+import itertools
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.runtime.devices import num_cores
+
+SEQUENTIAL_TORCH = "PyTorch, one run after another"
+SEQUENTIAL_JAX = "JAX, one jitted run after another"
+STACKED_TORCH = "PyTorch, runs stacked by hand"
+SEQUENTIAL_NUMPY = "NumPy, one stream after another"
+SWEEP = "l2d_jax sweep"
+ONE_CORE = "1 process, 1 device, 1 core"
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One measurement.
+
+    Attributes:
+      work: units of work done.
+      seconds: from the call to the result.
+      steady_seconds: the same without compilation.
+      memory_mib: most memory in use, of a process; None if it is not another one.
+    """
+
+    work: float
+    seconds: float
+    steady_seconds: float
+    memory_mib: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way of doing a workload.
+
+    Attributes:
+      workload: what is computed.
+      name: how.
+      width: runs at a time.
+      unit: unit of work.
+      flops: floating-point operations in a unit of work.
+      dtype: of the matrix product whose rate is the peak.
+      time: does it, and says how long it took.
+    """
+
+    workload: str
+    name: str
+    width: int
+    unit: str
+    flops: float
+    time: Callable[[], Timing]
+    dtype: str = "float32"
+
+
+def measure_peak(dtype: str = "float32") -> float:
+    """Floating-point operations a second of a large matrix product.
+
+    The best of ten products each with XLA and, on a CPU, with NumPy's BLAS.
+    """
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    on_device = jnp.asarray(a, dtype)
+    compiled = jax.jit(jnp.matmul)
+    products = [lambda: compiled(on_device, on_device).block_until_ready()]
+    if jax.default_backend() == "cpu" and dtype == "float32":
+        products.append(lambda: a @ a)
+    best = float("inf")
+    for product in products:
+        product()
+        for _ in range(10):
+            start = time.perf_counter()
+            product()
+            best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def time_sweep(run: Callable[[Callable], object], work_per_epoch: float) -> Timing:
+    """Time a sweep; ``run`` is given what to call after each dispatch."""
+    marks: list[tuple[float, int]] = []
+    start = time.perf_counter()
+    run(lambda progress: marks.append((time.perf_counter(), progress.done)))
+    seconds = time.perf_counter() - start
+    epochs = marks[-1][1]
+    # The first dispatch of a chunk of a new shape compiles; a steady one is the median.
+    gaps = [
+        (end[0] - begin[0]) / (end[1] - begin[1])
+        for begin, end in itertools.pairwise(marks)
+        if end[1] > begin[1]
+    ]
+    steady = statistics.median(gaps) * epochs if gaps else seconds
+    return Timing(epochs * work_per_epoch, seconds, steady)
+
+
+def time_peer(run: Callable[[], object], work: float) -> Timing:
+    """Time a call that compiles nothing."""
+    start = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - start
+    return Timing(work, seconds, seconds)
+
+
+def thread_counts() -> list[int]:
+    """One thread, and all."""
+    return sorted({1, num_cores()})
+
+
+def peak_memory_mib() -> float:
+    """Most memory in use so far, in MiB: of the accelerator, or else of the process."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,14 @@
+"""The ledger of the papers: every published claim beside what was measured here.
+
+  python -m experiments.claims --workdir=DIR
+
+Writes ``claims.csv``: ``id, paper, statement, paper_value, our_value, ci_low, ci_high,
+n, verdict``. A verdict is ``reproduced``, ``better``, ``not reproduced`` or ``not run:
+why``.
+"""
+
+from experiments.claims import ledger
+from experiments.runtime import cli
+
+if __name__ == "__main__":
+    cli.run(ledger.main, "experiments/configs/claims.py")

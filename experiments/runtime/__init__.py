@@ -1,0 +1,1 @@
+"""What every experiment program does around its experiment."""

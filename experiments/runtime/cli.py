@@ -1,0 +1,144 @@
+"""The command line of a program: its flags, and its errors in one line.
+
+What the user can mend ends in one line on standard error and exit status 2, a disk that
+is full or may not be written in one line and 1. Of several processes the first alone
+writes and prints.
+"""
+
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import ml_collections
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments.runtime import devices, distributed, signals
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import use_workdir
+from l2d_jax import data
+from l2d_jax.engine import checkpoints, processes, sweeps
+
+# What absl and ml_collections raise for flags and config files they cannot use.
+_FLAG_ERRORS = (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
+
+
+def run(main: Main, default_config: str | None = None) -> None:
+    """Run a program from its flags; does not return.
+
+    Args:
+      main: ``(config, workdir)``; raises `ConfigError` for what the user can mend.
+      default_config: config file if ``--config`` is not given; None requires it.
+    """
+    try:
+        # A default config is read here, with what the command line changes of it.
+        config_flag = config_flags.DEFINE_config_file(
+            "config",
+            default_config,
+            "Config file, with its scale after a colon: FILE.py[:smoke|:paper]. Any"
+            " field is set by --config.FIELD=VALUE.",
+            lock_config=True,
+        )
+    except _FLAG_ERRORS as error:
+        _fail(_flag_error(error))
+    workdir_flag = flags.DEFINE_string(
+        "workdir", None, "Folder for the results; made if it is not there."
+    )
+    flags.DEFINE_float(
+        "stop_seconds",
+        15.0,
+        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest; what was"
+        " done since the last checkpoint is lost if a compiled call takes longer.",
+        lower_bound=0.0,
+    )
+    distributed.define_process_flags()
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(argv)
+            if len(rest) > 1:
+                raise flags.Error(f"unknown argument {rest[1]!r}; flags begin with --")
+            config = config_flag.value
+            if config is None:
+                raise flags.Error("--config is missing; give --config=FILE.py")
+            # A file that could not be read raises here, at the first use.
+            getattr(config, "lock", None)
+            if not isinstance(config, ml_collections.ConfigDict):
+                raise flags.Error("--config: its get_config must return a ConfigDict")
+            if not workdir_flag.value:
+                raise flags.Error("--workdir is missing; give --workdir=DIR")
+            distributed.check_process_flags()
+            return rest
+        except _FLAG_ERRORS as error:
+            _fail(_flag_error(error))
+
+    def start(argv: Sequence[str]) -> None:
+        del argv
+        # orbax tells the whole life of every file at the level of INFO.
+        logging.set_verbosity(logging.WARNING)
+        devices.use_all_cores()
+        config, folder = config_flag.value, str(workdir_flag.value)
+        try:
+            for number in signals.STOP_SIGNALS:
+                signal.signal(number, signals.stop)
+            signals.end_in_time(flags.FLAGS.stop_seconds)
+            distributed.join_processes()
+            distributed.agree_on_config(config)
+            with use_workdir(folder) as workdir:
+                main(config, workdir)
+        except (ConfigError, data.DataError) as error:
+            _fail(_one_line(error))
+        except OSError as error:
+            if error.errno not in checkpoints.DISK_ERRORS:
+                raise
+            _fail(
+                f"{error.filename or folder}: {error.strerror}; what was finished is"
+                " kept, and the same command goes on once this is mended",
+                status=1,
+            )
+        except processes.FirstProcessError as error:
+            sys.exit(2 if error.name in ("ConfigError", "DataError") else 1)
+        except sweeps.Interrupted:
+            if processes.is_first():
+                print(signals.STOPPED, file=sys.stderr, flush=True)
+            sys.exit(signals.REQUEUE_STATUS)
+
+    app.run(start, flags_parser=parse)
+
+
+def _flag_error(error: Exception) -> str:
+    """The part of an error in the flags or the config file that says what is wrong."""
+    if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
+        error = error.args[0]
+    if isinstance(error, KeyError):
+        # The name of the field and, at times, a guess at the one that was meant.
+        return f"config has no field {_one_line(error)}; its file lists the fields"
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, OSError):
+        return f"config: {lines[-1].strip()}; give the path of a config file"
+    if isinstance(error, flags.Error) and len(lines) > 1:
+        # Between the flag and what is wrong with it there is a whole traceback.
+        return f"{lines[0].rpartition(':')[0]}: {lines[-1]}"
+    return f"config: {_one_line(error)}"
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split())
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)

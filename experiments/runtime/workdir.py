@@ -1,0 +1,131 @@
+"""The work folder of a program: its lock, its config, and whole files or none."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from experiments.runtime.errors import ConfigError
+from l2d_jax.engine import processes
+
+
+@contextlib.contextmanager
+def use_workdir(path: str) -> Iterator[pathlib.Path]:
+    """Make the folder, and keep it from other programs for as long as this one runs.
+
+    Raises:
+      ConfigError: it cannot be written, or another program uses it.
+    """
+    workdir = pathlib.Path(path).absolute()
+    held: list[int] = []
+    processes.from_first(lambda: held.append(_lock(workdir)))
+    try:
+        yield workdir
+    finally:
+        for descriptor in held:
+            (workdir / ".lock").unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _lock(workdir: pathlib.Path) -> int:
+    """Descriptor of the folder's lock, which the system gives up when we end."""
+    path = workdir / ".lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(descriptor, 100).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise ConfigError(
+                    f"workdir {workdir} is in use by process {holder or '(unknown)'};"
+                    " wait for it to end, or choose another --workdir"
+                ) from error
+            # Whoever held it may have deleted the file that was opened.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    break
+            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+        return descriptor
+    except OSError as error:
+        raise ConfigError(
+            f"workdir {workdir}: {error.strerror}; choose a folder you can write to"
+        ) from error
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Write ``config.json``, or find that it is the same.
+
+    Raises:
+      ConfigError: the folder holds the results of another config.
+    """
+    processes.from_first(lambda: _claim_workdir(config, workdir))
+
+
+def _claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    path = workdir / "config.json"
+    ours = json.loads(config.to_json_best_effort())
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}: not JSON ({error}); delete it or choose another --workdir"
+            ) from error
+        name = _first_difference(theirs, ours)
+        if name is not None:
+            raise ConfigError(
+                f"workdir {workdir} was written with another config"
+                f" ({name or 'all of it'} differs);"
+                " choose another --workdir or give the same config"
+            )
+        return
+    write_text(path, json.dumps(ours, indent=2, sort_keys=True) + "\n")
+
+
+def _first_difference(theirs: Any, ours: Any, name: str = "") -> str | None:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            child = f"{name}.{key}" if name else key
+            if key not in theirs or key not in ours:
+                return child
+            found = _first_difference(theirs[key], ours[key], child)
+            if found is not None:
+                return found
+        return None
+    return None if theirs == ours else name
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Replace a file in one move, so that it is never half written."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write, which takes the place of ``path`` once it is whole.
+
+    Raises:
+      OSError: it cannot be written; it names ``path``, which stays as it was.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

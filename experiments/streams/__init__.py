@@ -1,0 +1,1 @@
+"""Closed-loop streams: the methods, the studies and their tables."""
