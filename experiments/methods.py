@@ -206,6 +206,7 @@ METHODS = {
     "deferral": Method(
         "deferral cross-entropy", (CLASSES, ONE_EXPERT), ("deferral",), _first
     ),
+    "one_vs_all": Method("one-vs-all", (CLASSES,), ("one_vs_all",), _first),
     "cost_sensitive": Method(
         "cost-sensitive", (CLASSES, ONE_EXPERT), ("cost_sensitive",), _first
     ),

@@ -25,6 +25,7 @@ from l2d_jax.learners import (
     expert_model,
     joint,
     mixture,
+    one_vs_all,
 )
 from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.learners.disparity import disparity, team_prob
@@ -198,6 +199,16 @@ def _deferral(setting: Setting) -> tuple[Learner, training.Score]:
     return learner, _team_score(setting)
 
 
+def _one_vs_all(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = one_vs_all.make_learner(
+        setting.model("model", setting.num_classes, setting.num_experts),
+        setting.optimizer(setting.config.num_epochs),
+        num_experts=setting.num_experts,
+        **setting.inputs(),
+    )
+    return learner, team_score
+
+
 def _cost_sensitive(setting: Setting) -> tuple[Learner, training.Score]:
     learner = cost_sensitive.make_learner(
         setting.model("model", setting.num_classes, 1),
@@ -301,6 +312,7 @@ def _joint(objective: str) -> Callable[[Setting], tuple[Learner, training.Score]
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
     "deferral": Training(_deferral, ("alpha", "fairness")),
+    "one_vs_all": Training(_one_vs_all),
     "cost_sensitive": Training(_cost_sensitive, ("price",)),
     "classifier": Training(_classifier, ("fairness",), knows_expert=False),
     "expert_model": Training(

@@ -215,6 +215,40 @@ def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
     )
 
 
+def one_vs_all_decision(logits: Array, num_experts: int) -> Decision:
+    r"""Decision of a classifier with one logit for each class and each expert.
+
+    Asks the expert of the greatest logit where that exceeds the logits of all classes.
+    Each :math:`\sigma(g)` estimates a probability by itself: that of an expert's being
+    right is given as it is, and those of the classes are divided by their sum.
+
+    Args:
+      logits: scores of the classes and, behind them, of the experts, float
+        ``[B, K+M]``.
+      num_experts: M, static, >= 1.
+
+    Returns:
+      The decision; ``defer_score`` is an expert's logit less the greatest of the
+      classes'.
+
+    Raises:
+      ValueError: if there are not logits of two classes at least, or M < 1.
+
+    References:
+      Verma and Nalisnick, "Calibrated Learning to Defer with One-vs-All Classifiers",
+      2022.
+    """
+    require_matrix("logits", logits, "[B, K+M]", _require_experts(num_experts) + 2)
+    logits = jnp.asarray(logits)
+    of_classes, of_experts = logits[:, :-num_experts], logits[:, -num_experts:]
+    return decide(
+        # The softmax of log-probabilities is these, by their sum.
+        jax.nn.softmax(jax.nn.log_sigmoid(of_classes), axis=1),
+        of_experts - jnp.max(of_classes, axis=1, keepdims=True),
+        jax.nn.sigmoid(of_experts),
+    )
+
+
 def confidence_decision(class_probs: Array, expert_correct_prob: Array) -> Decision:
     """Decision by comparing confidences: the surest of classifier and experts answers.
 

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from l2d_jax._checks import (
     poison_unless,
+    require_all,
     require_label,
     require_not_nan,
     require_probability,
@@ -71,6 +72,62 @@ def deferral_cross_entropy(
     expert_correct, alpha = jnp.asarray(expert_correct), jnp.asarray(alpha)
     label_weight = 1.0 + (alpha - 1.0) * expert_correct  # Exactly 1 at alpha = 1.
     return label_weight * label_nll - expert_correct * log_probs[-1]
+
+
+def one_vs_all_loss(
+    logits: ArrayLike, label: ArrayLike, expert_correct: ArrayLike
+) -> jax.Array:
+    r"""One logistic loss for each class and each expert, in nats.
+
+    .. math:: \phi(g_y) + \sum_{k \neq y} \phi(-g_k) + \sum_j \big[c_j \phi(g_{K+j})
+        + (1 - c_j)\,\phi(-g_{K+j})\big], \quad \phi(u) = \log(1 + e^{-u})
+
+    At the minimiser of its mean :math:`\sigma(g_k)` is the probability of class k and
+    :math:`\sigma(g_{K+j})` that of expert j being right, so that the largest of all
+    K+M logits is the best choice, and the estimates lie in [0, 1] by construction. The
+    terms of the experts stand apart: who was not asked has none.
+
+    Args:
+      logits: scores of the K classes and, behind them, of the M experts, float
+        ``[K+M]``, finite.
+      label: class of the example, int ``[]``, in [0, K).
+      expert_correct: whether each expert is right, or the probability of it, float
+        ``[M]``, in [0, 1]; NaN or negative where they were not asked.
+
+    Returns:
+      The loss, float ``[]``, >= 0. NaN, and so is its gradient, where a traced
+      ``label`` is outside [0, K).
+
+    Raises:
+      TypeError: ``label`` is not an integer.
+      ValueError: an argument has the wrong shape, or a concrete value out of its range.
+
+    References:
+      Verma and Nalisnick, "Calibrated Learning to Defer with One-vs-All Classifiers",
+      2022, Eq. 5; Verma, Barrejon and Nalisnick, "Learning to Defer to Multiple
+      Experts", 2023, Eq. 9, for several. Their released code gives 0 or infinity at a
+      logit of exactly 0.
+    """
+    require_shape("logits", logits, "[K+M]", min_size=3)
+    require_shape("expert_correct", expert_correct, "[M]", min_size=1)
+    num_classes = jnp.shape(logits)[0] - jnp.shape(expert_correct)[0]
+    if num_classes < 2:
+        raise ValueError(
+            f"logits must have shape [K+M] with K >= 2, got {jnp.shape(logits)} for"
+            f" {jnp.shape(expert_correct)[0]} experts"
+        )
+    require_label(label, num_classes, "K")
+    require_not_nan("logits", logits)
+    require_all("expert_correct", expert_correct, lambda v: ~(v > 1), "be at most 1")
+
+    logits, label = jnp.asarray(logits), jnp.asarray(label)
+    correct = jnp.asarray(expert_correct, logits.dtype)
+    asked = correct >= 0  # False for NaN.
+    is_label = (jnp.arange(num_classes) == label).astype(logits.dtype)
+    of_classes = jnp.sum(_bernoulli_nll(logits[:num_classes], is_label))
+    of_experts = _bernoulli_nll(logits[num_classes:], jnp.where(asked, correct, 0.0))
+    valid = (label >= 0) & (label < num_classes)
+    return poison_unless(valid, of_classes + jnp.sum(jnp.where(asked, of_experts, 0.0)))
 
 
 def cost_sensitive_cross_entropy(logits: ArrayLike, costs: ArrayLike) -> jax.Array:
