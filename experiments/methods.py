@@ -22,6 +22,9 @@ from l2d_jax.types import Batch, Decision, HParams
 ONE_EXPERT = Need(lambda traits: traits.num_experts == 1, "takes one expert")
 SEVERAL_EXPERTS = Need(lambda traits: traits.num_experts > 1, "takes several experts")
 CLASSES = Need(lambda traits: traits.num_classes > 1, "needs classes")
+ACTIONS = Need(
+    lambda traits: traits.num_classes > 1 or traits.costs, "needs classes or costs"
+)
 TWO_CLASSES = Need(lambda traits: traits.num_classes == 2, "needs two classes")
 TWO_GROUPS = Need(lambda traits: traits.num_groups == 2, "needs two groups")
 GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
@@ -208,7 +211,7 @@ METHODS = {
     ),
     "one_vs_all": Method("one-vs-all", (CLASSES,), ("one_vs_all",), _first),
     "cost_sensitive": Method(
-        "cost-sensitive", (CLASSES, ONE_EXPERT), ("cost_sensitive",), _first
+        "cost-sensitive", (ACTIONS, ONE_EXPERT), ("cost_sensitive",), _first
     ),
     "confidence": Method(
         "defer by confidence", (CLASSES,), ("classifier", "expert_model"), _confidence
@@ -297,6 +300,8 @@ METHODS = {
 
 def matrix() -> str:
     """Which method can be had on which problem, as text, with the reasons."""
+    from experiments import trips
+    from experiments.imputers import IMPUTERS
     from experiments.problems import PROBLEMS
 
     width = max(map(len, METHODS))
@@ -312,6 +317,12 @@ def matrix() -> str:
             cells.append(mark.ljust(len(problem)))
         lines.append(f"{name.ljust(width)}  " + "  ".join(cells).rstrip())
     notes = [f"({number}) {why}" for why, number in reasons.items()]
+    known = ", ".join(IMPUTERS)
+    imputed = [name for name, row in PROBLEMS.items() if row.traits.people]
+    notes.append(
+        f"\nImputers come first in {', '.join(imputed)}: {known}; in trips"
+        f" {', '.join(trips.METHODS)}."
+    )
     return "\n".join([*lines, "", *notes])
 
 

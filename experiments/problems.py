@@ -8,6 +8,7 @@ import ml_collections
 
 from experiments import decision_makers, images, persons, texts
 from experiments.problem import Problem, Traits
+from experiments.runtime.errors import ConfigError
 
 
 class Row(NamedTuple):
@@ -27,6 +28,18 @@ class Row(NamedTuple):
         [ml_collections.ConfigDict, Any, pathlib.Path, Callable[[], bool]],
         list[Problem],
     ]
+
+
+def _of_its_own(config: ml_collections.ConfigDict) -> Any:
+    """A problem whose runs each simulate a world of their own."""
+    raise ConfigError(
+        f"problem {config.problem} is simulated anew by every run; use python -m"
+        f" experiments.{config.problem}"
+    )
+
+
+def _nothing(*args: Any) -> list[Problem]:
+    return []
 
 
 _IMAGES = Traits(num_classes=10)
@@ -50,7 +63,7 @@ PROBLEMS = {
         )
         for name, many, groups in (
             ("keswani_mturk", 170, 2),
-            ("annwithattitudes", 184, 3),
+            ("annwithattitudes", 265, 4),
             ("hs_brexit", 6, 1),
         )
     },
@@ -62,7 +75,7 @@ PROBLEMS = {
         )
         for name, groups in (
             ("keswani_mturk", 2),
-            ("annwithattitudes", 3),
+            ("annwithattitudes", 4),
             ("hs_brexit", 1),
         )
     },
@@ -71,5 +84,6 @@ PROBLEMS = {
     "keswani_mturk_people": Row(
         _PEOPLE._replace(num_classes=2), persons.prepare, persons.make
     ),
+    "trips": Row(Traits(num_classes=0, costs=True, people=True), _of_its_own, _nothing),
 }
 """Problems by name."""

@@ -14,7 +14,7 @@ References:
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,12 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, tables
+from experiments import fields, networks, tables
 from experiments.figures import trips as trips_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
-from l2d_jax import models, optimizers
+from l2d_jax import decisions, models, optimizers
 from l2d_jax.engine import (
     chunks,
     orders,
@@ -43,8 +43,8 @@ from l2d_jax.people import finetuning, hierarchical
 from l2d_jax.simulate import trips
 from l2d_jax.types import Array, Batch, Dataset, HParams, Learner, PyTree
 
-METHODS = ("none", "finetune", "self_training", "hierarchical")
-"""Ways to model the person: without fine-tuning, the paper's two, and ours."""
+IMITATING = ("self_training",)
+"""Methods that learn from their own sure predictions, where there are any."""
 REFERENCES = ("known_mean", "ideal", "always_defer", "never_defer")
 """What needs no training; always part of the results."""
 Predict: TypeAlias = Callable[[Array], jax.Array]
@@ -233,8 +233,8 @@ def make_repetition(
 
     A run is ``seed`` and ``finetune_trips``, each ``[]``; `make_shared` makes the rest.
     The result has ``minutes``, ``deferral_rate`` and ``human_model_error`` by name of
-    the method or reference, each ``[]``; ``num_selected`` of self-training, ``[]``; and
-    the person's ``coefficients``, ``[P]``.
+    the method or reference, each ``[]``; ``num_selected`` trips that each
+    method imitated, ``[]``; and the person's ``coefficients``, ``[P]``.
     """
     human_model = make_human_model(config)
     rejector = cost_sensitive.make_learner(
@@ -253,9 +253,10 @@ def make_repetition(
         drawn = trips.simulate(trips_key, world, *sizes, binary)
         answered = jnp.arange(num_tuning) < run["finetune_trips"]
         answered = answered.astype(jnp.float32)
-        predict, num_selected = fit_human_models(
-            methods, balance, human_model, shared, model_key, drawn, answered
-        )
+        fitting = Fitting(human_model, balance, shared, model_key, drawn, answered)
+        fitted = {name: METHODS[name](fitting) for name in methods}
+        predict = {name: minutes for name, (minutes, _) in fitted.items()}
+        selected = [number for _, number in fitted.values()]
 
         def choose(imputed: jax.Array) -> jax.Array:
             """The rejector's action on each test trip, given minutes ``[L]``."""
@@ -263,21 +264,21 @@ def make_repetition(
             state = rejector.init(rejector_key, hparams, dataset)
             order = shared["orders"]["rejector"]
             state = finetuning.fit(rejector, hparams, state, dataset, order)
-            scores = rejector.predict(state.variables, hparams, drawn.test.conditions)
-            return jnp.argmax(scores, axis=1)
+            decision = rejector.predict(state.variables, hparams, drawn.test.conditions)
+            return decisions.action(decision)
 
         imputed = jnp.stack([predict[m](drawn.unlabelled.conditions) for m in methods])
         # All methods at once: one program to compile in place of one each.
         actions = dict(zip(methods, jax.vmap(choose)(imputed), strict=True))
         test = drawn.test
-        minutes = jnp.concatenate([test.human[:, None], test.car], axis=1)
+        minutes = jnp.concatenate([test.car, test.human[:, None]], axis=1)
         human = trips.expected_minutes(drawn.coefficients[-1], test.conditions)
         car = _car_minutes(world, test.conditions)
-        expected = jnp.concatenate([human[:, None], car], axis=1)
+        expected = jnp.concatenate([car, human[:, None]], axis=1)
         actions["known_mean"] = jnp.argmin(expected, axis=1)
         actions["ideal"] = jnp.argmin(minutes, axis=1)
         actions["always_defer"] = jnp.full(len(human), trips.DEFER)
-        actions["never_defer"] = 1 + jnp.argmin(car, axis=1)
+        actions["never_defer"] = jnp.argmin(car, axis=1)
         return {
             "minutes": {
                 name: jnp.mean(jnp.take_along_axis(minutes, action[:, None], axis=1))
@@ -293,84 +294,118 @@ def make_repetition(
                 )
                 for name in methods
             },
-            "num_selected": num_selected,
+            "num_selected": dict(zip(methods, selected, strict=True)),
             "coefficients": drawn.coefficients[-1],
         }
 
     return repeat
 
 
-def fit_human_models(
-    methods: tuple[str, ...],
-    balance: bool,
-    learner: Learner,
-    shared: PyTree,
-    key: jax.Array,
-    drawn: trips.Repetition,
-    answered: jax.Array,
-) -> tuple[dict[str, Predict], jax.Array]:
-    """A model of the person by each method, and what self-training selected.
+class Fitting(NamedTuple):
+    """What a way to model the person has to go by.
 
-    Args:
-      methods: some of `METHODS`.
+    Attributes:
+      learner: the human model.
       balance: whether fine-tuning weights both classes of trips alike: those on which
         the human was faster than the better of the car's ways, and the rest.
-      learner: the human model.
       shared: from `make_shared`.
-      key: for the parameters, the same for every method.
+      key: for the parameters, the same for every way.
       drawn: the trips.
       answered: 1 for the tuning trips that are used, else 0, float ``[N / 2]``.
-
-    Returns:
-      Functions of conditions ``[B, 2]`` that give minutes ``[B]``, by method, and the
-      number of trips that self-training imitated, int ``[]``.
     """
-    hparams, order = shared["hparams"]["human_model"], shared["orders"]
-    common = (learner, hparams, key)
-    tuning = drawn.tuning
-    others = _performance(
-        drawn.others.conditions.reshape(-1, 2), drawn.others.human.reshape(-1)
+
+    learner: Learner
+    balance: bool
+    shared: PyTree
+    key: jax.Array
+    drawn: trips.Repetition
+    answered: jax.Array
+
+    @property
+    def common(self) -> tuple[Learner, HParams, jax.Array]:
+        """First arguments of the functions of `l2d_jax.people.finetuning`."""
+        return self.learner, self.shared["hparams"]["human_model"], self.key
+
+    @property
+    def others(self) -> Dataset:
+        """What the others' trips took."""
+        others = self.drawn.others
+        return _performance(others.conditions.reshape(-1, 2), others.human.reshape(-1))
+
+    @property
+    def person(self) -> Dataset:
+        """What the person's tuning trips took."""
+        tuning = self.drawn.tuning
+        person = _performance(tuning.conditions, tuning.human)
+        return person._replace(weights=self.answered)
+
+    def predict(self, fitted: finetuning.Fitted) -> Predict:
+        """The minutes that a fitted model predicts."""
+        hparams = self.shared["hparams"]["human_model"]
+        return functools.partial(self.learner.predict, fitted.variables, hparams)
+
+
+def _none(fitting: Fitting) -> tuple[Predict, jax.Array]:
+    order = fitting.shared["orders"]["all"]
+    fitted = finetuning.without_finetuning(
+        *fitting.common, fitting.others, fitting.person, order
     )
-    person = _performance(tuning.conditions, tuning.human)._replace(weights=answered)
-    fitted: dict[str, finetuning.Fitted] = {}
-    made: dict[str, Predict] = {}
-    num_selected = jnp.zeros((), jnp.int32)
-    if "none" in methods:
-        fitted["none"] = finetuning.without_finetuning(
-            *common, others, person, order["all"]
-        )
-    if "finetune" in methods:
-        weighted = person
-        if balance:
-            faster = tuning.human < jnp.min(tuning.car, axis=1)
-            weights = finetuning.balanced_weights(faster.astype(int), answered, 2)
-            weighted = person._replace(weights=weights)
-        fitted["finetune"] = finetuning.finetune(
-            *common, others, weighted, order["others"], order["person"]
-        )
-    if "self_training" in methods:
+    return fitting.predict(fitted), fitted.num_selected
 
-        def imitate(minutes: jax.Array, dataset: Dataset) -> tuple[Dataset, jax.Array]:
-            car = jnp.min(_car_minutes(shared["world"], dataset.inputs), axis=1)
-            return dataset._replace(costs=minutes[:, None]), jnp.abs(minutes - car)
 
-        conditions = drawn.unlabelled.conditions
-        unlabelled = _performance(conditions, jnp.zeros(len(conditions)))
-        fitted["self_training"] = finetuning.self_train(
-            *common, person, unlabelled, order["person"], order["joined"], imitate
-        )
-        num_selected = fitted["self_training"].num_selected
-    for method, model in fitted.items():
-        made[method] = functools.partial(learner.predict, model.variables, hparams)
-    if "hierarchical" in methods:
-        population = hierarchical.fit_population(
-            trips.features(drawn.others.conditions), drawn.others.human
-        )
-        coefficients, _ = hierarchical.posterior(
-            population, trips.features(tuning.conditions), tuning.human, answered
-        )
-        made["hierarchical"] = functools.partial(trips.expected_minutes, coefficients)
-    return made, num_selected
+def _finetune(fitting: Fitting) -> tuple[Predict, jax.Array]:
+    tuning, person = fitting.drawn.tuning, fitting.person
+    if fitting.balance:
+        faster = tuning.human < jnp.min(tuning.car, axis=1)
+        weights = finetuning.balanced_weights(faster.astype(int), fitting.answered, 2)
+        person = person._replace(weights=weights)
+    order = fitting.shared["orders"]
+    fitted = finetuning.finetune(
+        *fitting.common, fitting.others, person, order["others"], order["person"]
+    )
+    return fitting.predict(fitted), fitted.num_selected
+
+
+def _self_training(fitting: Fitting) -> tuple[Predict, jax.Array]:
+    def imitate(minutes: jax.Array, dataset: Dataset) -> tuple[Dataset, jax.Array]:
+        car = jnp.min(_car_minutes(fitting.shared["world"], dataset.inputs), axis=1)
+        return dataset._replace(costs=minutes[:, None]), jnp.abs(minutes - car)
+
+    conditions = fitting.drawn.unlabelled.conditions
+    unlabelled = _performance(conditions, jnp.zeros(len(conditions)))
+    order = fitting.shared["orders"]
+    fitted = finetuning.self_train(
+        *fitting.common,
+        fitting.person,
+        unlabelled,
+        order["person"],
+        order["joined"],
+        imitate,
+    )
+    return fitting.predict(fitted), fitted.num_selected
+
+
+def _hierarchical(fitting: Fitting) -> tuple[Predict, jax.Array]:
+    others, tuning = fitting.drawn.others, fitting.drawn.tuning
+    population = hierarchical.fit_population(
+        trips.features(others.conditions), others.human
+    )
+    coefficients, _ = hierarchical.posterior(
+        population, trips.features(tuning.conditions), tuning.human, fitting.answered
+    )
+    predict = functools.partial(trips.expected_minutes, coefficients)
+    return predict, jnp.zeros((), jnp.int32)
+
+
+METHODS: dict[str, Callable[[Fitting], tuple[Predict, jax.Array]]] = {
+    "none": _none,
+    "finetune": _finetune,
+    "self_training": _self_training,
+    "hierarchical": _hierarchical,
+}
+"""Ways to model the person: without fine-tuning, the paper's two, and ours. Each gives
+a function of conditions ``[B, 2]`` that gives minutes ``[B]``, and the number of trips
+that self-training imitated, int ``[]``."""
 
 
 def _rejector_data(
@@ -384,7 +419,7 @@ def _rejector_data(
         jnp.concatenate([unlabelled.conditions, tuning.conditions]),
         jnp.zeros(len(human), jnp.int32),
         weights=jnp.concatenate([jnp.ones(len(imputed)), answered]),
-        costs=jnp.concatenate([human[:, None], car], axis=1),
+        costs=jnp.concatenate([car, human[:, None]], axis=1),
     )
 
 
@@ -432,8 +467,8 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
     coefficients = outcome["coefficients"]
     parts = []
     for method in [m for m in (*METHODS, *REFERENCES) if m in minutes]:
-        self_trained = method == "self_training"
-        selected = outcome["num_selected"]
+        selected = outcome["num_selected"].get(method)
+        imitates = method in IMITATING
         part = {
             "experiment": "trips",
             "dataset": "simulated",
@@ -449,8 +484,8 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
             "regret": minutes[method] - minutes["known_mean"],
             "deferral_rate": outcome["deferral_rate"][method],
             "human_model_error": outcome["human_model_error"].get(method, missing),
-            "num_selected": selected if self_trained else pd.NA,
-            "fell_back": self_trained & (selected == 0),
+            "num_selected": selected if imitates else pd.NA,
+            "fell_back": imitates & (selected == 0),
         }
         parts.append(pd.DataFrame(part).astype({"num_selected": "Int64"}))
     return pd.concat(parts, ignore_index=True)
@@ -544,7 +579,7 @@ def describe(comparison: pd.DataFrame) -> str:
             ],
             "p": [cell("{:.1e}", row.p_value) for row in comparison.itertuples()],
             "fell back": [
-                row.num_fell_back if row.method == "self_training" else ""
+                row.num_fell_back if row.method in IMITATING else ""
                 for row in comparison.itertuples()
             ],
         }
@@ -555,13 +590,6 @@ def describe(comparison: pd.DataFrame) -> str:
         " 95 % interval"
     )
     return f"{title}\n{table.to_string(index=False)}"
-
-
-def make_placement(config: ml_collections.ConfigDict) -> placement.Placement:
-    """The placement that the config names, or the default of this backend."""
-    default = placement.default_placement(convolutional=False)
-    kind = default.kind if config.placement == "auto" else config.placement
-    return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -578,7 +606,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             make_repetition(config),
             runs,
             make_shared(config),
-            where=make_placement(config),
+            where=networks.make_placement(config),
             checkpoint_dir=workdir / "checkpoints" / "trips",
             report=progress.ProgressBar("trips", unit="run"),
             should_stop=stop,

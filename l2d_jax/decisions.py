@@ -158,6 +158,22 @@ def answer(decision: Decision, expert_labels: Array) -> jax.Array:
     return jnp.where(most.any(axis=1), jnp.argmax(most, axis=1), -1)
 
 
+def action(decision: Decision) -> jax.Array:
+    """What is done where one answers, int ``[B]``: a class, or K and up for an expert.
+
+    Actions are in the order of `l2d_jax.types.Dataset.costs`. Of several who share an
+    answer it is the one with the greatest share.
+
+    Args:
+      decision: over ``[B]``, K classes and M experts.
+    """
+    allocation = jnp.asarray(decision.allocation)
+    num_experts = allocation.shape[1] - 1
+    who = jnp.argmax(allocation, axis=1)
+    num_classes = jnp.shape(decision.class_probs)[1]
+    return jnp.where(who < num_experts, num_classes + who, prediction(decision))
+
+
 def deferral_decision(logits: Array, alpha: Array | float = 1.0) -> Decision:
     r"""Decision of a classifier whose last output is the choice to defer.
 

@@ -21,8 +21,8 @@ import numpy as np
 from l2d_jax.types import Array
 
 NUM_ACTIONS = 3
-DEFER, CONSTANT, DEPENDENT = range(NUM_ACTIONS)
-"""Actions: the human drives, or the car in one of its two ways."""
+CONSTANT, DEPENDENT, DEFER = range(NUM_ACTIONS)
+"""Actions: the car drives in one of its two ways or, last, the human does."""
 
 
 class World(NamedTuple):
