@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import measure
-from experiments.method import Case, Method, Need, Policy, unmet
+from experiments.method import Case, Method, Need, Policy
 from l2d_jax import decisions
 from l2d_jax.learners import mixture
 from l2d_jax.learners.batches import experts_correct
@@ -310,10 +310,9 @@ def matrix() -> str:
     for name, method in METHODS.items():
         cells = []
         for problem, row in PROBLEMS.items():
-            why = unmet(method, row.traits)
-            mark = "yes"
-            if why:
-                mark = f"({reasons.setdefault(why, len(reasons) + 1)})"
+            whys = [need.why for need in method.needs if not need.holds(row.traits)]
+            numbers = [reasons.setdefault(why, len(reasons) + 1) for why in whys]
+            mark = f"({' '.join(map(str, numbers))})" if whys else "yes"
             cells.append(mark.ljust(len(problem)))
         lines.append(f"{name.ljust(width)}  " + "  ".join(cells).rstrip())
     notes = [f"({number}) {why}" for why, number in reasons.items()]
