@@ -20,7 +20,7 @@ import pathlib
 import ml_collections
 import pandas as pd
 
-from experiments import fields, tables
+from experiments import networks, schema, tables
 from experiments.figures import streams as stream_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
@@ -28,9 +28,9 @@ from experiments.runtime.workdir import claim_workdir
 from experiments.streams import bias, clusters, texts
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS
-from l2d_jax.crowds import allocation, closed_loop
+from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Committee
-from l2d_jax.engine import placement, processes
+from l2d_jax.engine import processes
 from l2d_jax.simulate import biased_groups
 
 SETTINGS = {
@@ -55,13 +55,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    fields.one_of("task", config.task, SETTINGS)
-    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
-    fields.whole("runs_per_device", config.runs_per_device, 0)
-    fields.whole("seed", config.seed, 0, 2**31 - 1)
+    schema.check(config, schema.ALLOCATION)
     if config.task == "bias":
-        fields.whole("num_seeds", config.num_seeds, 1)
-        fields.whole("num_windows", config.num_windows, 1)
         bias.check(config)
         return
     parts = parts_of(config)
@@ -69,11 +64,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ConfigError("there is no scenario or data set to run; name at least one")
     for name, part in parts.items():
         where = f"{'scenarios' if config.task == 'clusters' else 'datasets'}.{name}"
-        check_streams(where, part)
+        check_stream(where, part)
         if config.task == "clusters":
-            clusters.check(name, part)
+            clusters.check(where, part)
         else:
-            texts.check(name, part)
+            texts.check(where, name, part)
 
 
 def parts_of(
@@ -82,25 +77,18 @@ def parts_of(
     """The scenarios or data sets that are to be run, by name."""
     parts = config.scenarios if config.task == "clusters" else config.datasets
     chosen = config.run or tuple(parts)
-    for name in chosen:
-        fields.one_of("run", name, parts)
+    schema.many(schema.one_of(parts), least=0)("run", chosen)
     return {name: parts[name] for name in chosen}
 
 
-def check_streams(where: str, config: ml_collections.ConfigDict) -> None:
-    """Check what all streams have; ``where`` leads to it.
+def check_stream(where: str, config: ml_collections.ConfigDict) -> None:
+    """Check one scenario or data set; ``where`` leads to it.
 
     Raises:
       ConfigError: a value cannot be used.
     """
-    fields.values(f"{where}.methods", config.methods)
-    for method in config.methods:
-        fields.one_of(f"{where}.methods", method, METHODS)
-    if len(set(config.methods)) != len(config.methods):
-        raise ConfigError(f"{where}.methods must not repeat, got {config.methods}")
-    for name in ("num_seeds", "num_windows", "batch_size"):
-        fields.whole(f"{where}.{name}", config[name], 1)
-    fields.whole(f"{where}.committee_size", config.committee_size, 0)
+    schema.check(config, schema.STREAM, f"{where}.")
+    schema.many(schema.one_of(METHODS))(f"{where}.methods", config.methods)
     count = config.get("num_annotators", config.committee_size)
     try:
         allocation.check_committee(
@@ -108,35 +96,8 @@ def check_streams(where: str, config: ml_collections.ConfigDict) -> None:
         )
     except ValueError as error:
         raise ConfigError(f"{where}.committee_size: {error}") from error
-    fields.number(f"{where}.learning_rate", config.learning_rate, 0.0)
-    fields.number(f"{where}.fade", config.fade, 0.0)
-    fields.one_of(f"{where}.model.form", config.model.form, allocation.FORMS)
-    fields.one_of(
-        f"{where}.model.feedback", config.model.feedback, closed_loop.FEEDBACKS
-    )
-    for size in config.model.hidden:
-        fields.whole(f"{where}.model.hidden", size, 1)
-    for name in ("num_tasks", "num_steps", "batch_size", "num_restarts"):
-        fields.whole(f"{where}.pretraining.{name}", config.pretraining[name], 1)
-    fields.positive(
-        f"{where}.pretraining.learning_rate", config.pretraining.learning_rate
-    )
     ours = config.competence
-    fields.number(f"{where}.competence.base", ours.base, 0.01, 0.99)
-    fields.number(f"{where}.competence.trust", ours.trust, 0.0)
-    fields.number(f"{where}.competence.least", ours.least, 0.0, ours.base)
-    fields.number(f"{where}.competence.explore", ours.explore, 0.0)
-    for name in ("pool_answers", "own_answers"):
-        fields.positive(f"{where}.competence.{name}", ours[name])
-
-
-def make_placement(
-    config: ml_collections.ConfigDict,
-) -> placement.Placement:
-    """The placement that the config names, or the default of this backend."""
-    default = placement.default_placement(convolutional=False)
-    kind = default.kind if config.placement == "auto" else config.placement
-    return placement.Placement(kind, config.runs_per_device or default.runs_per_device)
+    schema.number(0.0, ours.base)(f"{where}.competence.least", ours.least)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -144,7 +105,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     check(config)
     sources = texts.load(config) if config.task == "texts" else {}
     claim_workdir(config, workdir)
-    where = make_placement(config)
+    where = networks.make_placement(config)
     with signals.StopSignal() as stop:
         if config.task == "bias":
             results, curves = bias.run(config, where, workdir, stop)

@@ -112,16 +112,16 @@ def many(
     return check_all
 
 
-def pair(check: Check) -> Check:
-    """Two values that each pass a check."""
-    both = many(check, least=2, distinct=False)
+def several(check: Check, size: int) -> Check:
+    """So many values that each pass a check."""
+    all_pass = many(check, distinct=False)
 
-    def check_pair(field: str, values: Any) -> None:
-        both(field, values)
-        if len(values) != 2:
-            raise ConfigError(f"{field} must hold two values, got {values!r}")
+    def check_size(field: str, values: Any) -> None:
+        all_pass(field, values)
+        if len(values) != size:
+            raise ConfigError(f"{field} must hold {size} values, got {values!r}")
 
-    return check_pair
+    return check_size
 
 
 def group(*required: str) -> Check:
@@ -266,7 +266,7 @@ FIELDS: dict[str, Field] = {
     "people.crowd_people": Field(_SIZE, "Of a simulated crowd."),
     "people.crowd_answers": Field(_SIZE, "Of each."),
     "people.crowd_skill": Field(
-        pair(_POSITIVE), "Beta: chance of being right, by person and class."
+        several(_POSITIVE, 2), "Beta: chance of being right, by person and class."
     ),
     "people.folds": Field(whole(2), "A person's crowd is who is in other folds."),
     "people.max_people": Field(_COUNT, "Of a source, drawn at random; 0 takes all."),
@@ -294,6 +294,121 @@ FIELDS: dict[str, Field] = {
     "population.image_scales": Field(many(_POSITIVE), "Scales of difficulty."),
 }
 """Fields by path. A field that is not here is an error of the config file."""
+
+_MINUTES = number(-1e4, 1e4)
+_SHARED = {
+    name: FIELDS[name]
+    for name in ("seed", "num_seeds", "data_dir", "placement", "runs_per_device")
+}
+TRIPS = _SHARED | {
+    "num_repetitions": Field(_SIZE, "People, each in a world of their own."),
+    "methods": Field(many(text), "Ways to model the person: experiments.trips."),
+    "finetune_trips": Field(many(_COUNT, rising=True), "Of the person, to tune with."),
+    "num_drivers": Field(whole(3), "n, the person included."),
+    "trips_per_driver": Field(whole(2), "k; half of the person's are for the test."),
+    "num_unlabelled": Field(_COUNT, "l, trips that nobody drove."),
+    "conditions": Field(one_of(("uniform", "binary")), "Rain and darkness."),
+    "world": Field(group("driver_rates"), "Drivers and car, in minutes."),
+    "world.driver_rates": Field(
+        several(_NOT_NEGATIVE, 3), "Poisson: base, rain, dark."
+    ),
+    "world.driver_deviations": Field(several(_NOT_NEGATIVE, 3), "Of the same."),
+    "world.constant_mean": Field(_MINUTES, "Of the car at its own pace."),
+    "world.constant_deviation": Field(_NOT_NEGATIVE, "Of the same."),
+    "world.dependent_means": Field(several(_MINUTES, 3), "Base, rain, dark."),
+    "world.dependent_deviations": Field(several(_NOT_NEGATIVE, 3), "Of the same."),
+    "human_model": Field(group("hidden"), "The model of the person."),
+    "human_model.hidden": Field(many(_SIZE, least=0, distinct=False), "Units."),
+    "human_model.center": Field(_MINUTES, "What output 0 stands for."),
+    "human_model.scale": Field(_POSITIVE, "Minutes of an output of 1 more."),
+    "human_model.num_epochs": Field(_SIZE, "n, on other people."),
+    "human_model.finetune_factor": Field(_NOT_NEGATIVE, "lambda: of n, on the person."),
+    "human_model.learning_rate": Field(_POSITIVE, "Of Adam, on others."),
+    "human_model.finetune_learning_rate": Field(_POSITIVE, "On the person."),
+    "human_model.batch_size": Field(_SIZE, "Trips of a minibatch."),
+    "human_model.individual_batch_size": Field(_SIZE, "Of the person's alone."),
+    "human_model.balance_classes": Field(flag, "Class weights in fine-tuning."),
+    "human_model.threshold": Field(_NOT_NEGATIVE, "Of self-training, minutes."),
+    "rejector": Field(group("hidden"), "The rejector-classifier."),
+    "rejector.hidden": Field(many(_SIZE, least=0, distinct=False), "Units."),
+    "rejector.num_epochs": Field(_SIZE, "Of training."),
+    "rejector.learning_rate": Field(_POSITIVE, "Of Adam."),
+    "rejector.batch_size": Field(_SIZE, "Trips of a minibatch."),
+}
+"""Fields of `experiments.trips`."""
+ALLOCATION = _SHARED | {
+    "task": Field(one_of(("clusters", "bias", "texts")), "Which study."),
+    "run": Field(many(text, least=0), "Names of those below to run; empty for all."),
+    "scenarios": Field(group(), "Of clusters, by name."),
+    "datasets": Field(group(), "Of texts, by name."),
+    # Of bias.
+    "num_annotators": Field(whole(2), "M."),
+    "alphas": Field(
+        many(number(0.01, 0.99)), "Share of annotators biased against group 0."
+    ),
+    "gammas": Field(
+        many(_FRACTION), "How little the prior knows: 0 is all, 1 nothing."
+    ),
+    "committee_sizes": Field(many(_SIZE), "k."),
+    "num_tasks": Field(_SIZE, "Of a stream."),
+    "num_windows": Field(_SIZE, "Parts of the stream that are measured."),
+    "num_test_tasks": Field(whole(2), "Held out."),
+    "rate": Field(_FRACTION, "Of rewards and penalties."),
+}
+"""Fields of `experiments.allocation`; those of a scenario or data set are `STREAM`."""
+STREAM = {
+    "methods": Field(many(text), "Names of experiments.streams.methods."),
+    "num_seeds": FIELDS["num_seeds"],
+    "num_windows": ALLOCATION["num_windows"],
+    "batch_size": Field(_SIZE, "Tasks between two updates."),
+    "committee_size": Field(_COUNT, "Seats; 0: everybody votes."),
+    "replace": Field(flag, "Whether seats are drawn with replacement."),
+    "learning_rate": Field(_NOT_NEGATIVE, "Of gradient descent."),
+    "fade": Field(_NOT_NEGATIVE, "T_d of Smooth-Matching, tasks."),
+    "model": Field(group("body", "form", "feedback"), "Of the allocation."),
+    "model.body": Field(one_of(("linear", "rbf", "mlp")), "Its features."),
+    "model.hidden": Field(many(_SIZE, least=0, distinct=False), "Units of mlp."),
+    "model.rbf_per_axis": Field(_SIZE, "Centres of rbf."),
+    "model.rbf_width": Field(_POSITIVE, "Of each."),
+    "model.form": Field(one_of(("sigmoid", "softmax")), "Of the weights."),
+    "model.feedback": Field(
+        one_of(("agreement", "committee", "reward")), "What it learns from."
+    ),
+    "pretraining": Field(group("num_steps"), "Of Strict-Matching."),
+    "pretraining.num_tasks": Field(_SIZE, "Tasks of known category."),
+    "pretraining.num_steps": Field(_SIZE, "Updates."),
+    "pretraining.batch_size": Field(_SIZE, "Tasks of a minibatch."),
+    "pretraining.learning_rate": Field(_POSITIVE, "Of gradient descent."),
+    "pretraining.num_restarts": Field(_SIZE, "The best of them stays."),
+    "competence": Field(group("base"), "Ours; see l2d_jax.crowds.competence."),
+    "competence.base": Field(
+        number(0.01, 0.99), "Of whom the prior says no more than of others."
+    ),
+    "competence.trust": Field(_NOT_NEGATIVE, "In the prior."),
+    "competence.least": Field(_FRACTION, "Least that the prior can say."),
+    "competence.pool_answers": Field(_POSITIVE, "That the prior counts as."),
+    "competence.own_answers": Field(_POSITIVE, "That the pool counts as."),
+    "competence.explore": Field(_NOT_NEGATIVE, "Deviations added to the mean."),
+    "competence.allocates": Field(flag, "Whether it chooses, or only labels."),
+    # Of clusters.
+    "num_annotators": Field(whole(3), "Each knows one of three clusters."),
+    "tasks_per_cluster": Field(whole(10), "Tasks."),
+    "test_fraction": Field(number(0.01, 0.99), "Held out."),
+    "accuracy": Field(_FRACTION, "Of an annotator on what they know,"),
+    "other_accuracy": Field(_FRACTION, "and on the rest."),
+    "strengths": Field(many(_FRACTION), "sU, of the prior."),
+    "misplaced": Field(many(_FRACTION), "Share whom the prior has wrong."),
+    "costs": Field(many(_NOT_NEGATIVE, least=0, distinct=False), "Of each annotator."),
+    "cost_rate": Field(_NOT_NEGATIVE, "How much a unit counts against asking."),
+    # Of texts.
+    "truths": Field(many(one_of(("objective", "subjective"))), "What is right."),
+    "prior": Field(one_of(("similarity", "qualification")), "Where it is from."),
+    "num_gold": Field(_COUNT, "Tasks of known truth that qualify annotators."),
+    "features": FIELDS["features"],
+    "num_features": FIELDS["num_features"],
+    "num_folds": FIELDS["num_folds"],
+}
+"""Fields of one scenario or data set of `ALLOCATION`."""
 
 NETWORKS = {
     "mlp": ("hidden",),
@@ -343,28 +458,40 @@ def check_network(field: str, config: Any) -> None:
 
 
 def check(
-    config: ml_collections.ConfigDict, fields: Mapping[str, Field] = FIELDS
+    config: ml_collections.ConfigDict,
+    fields: Mapping[str, Field] = FIELDS,
+    where: str = "",
 ) -> None:
     """Check every field of a config.
+
+    Args:
+      config: a config, or a part of one.
+      fields: those it may have, by path.
+      where: leads to the part; ends in a dot.
 
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    _check(config, "", fields)
+    _check(config, "", fields, where)
 
 
 def _check(
-    config: ml_collections.ConfigDict, above: str, fields: Mapping[str, Field]
+    config: ml_collections.ConfigDict,
+    above: str,
+    fields: Mapping[str, Field],
+    where: str,
 ) -> None:
     for name in config:
         path, value = f"{above}{name}", config[name]
-        if path in _NETWORK_FIELDS:
-            check_network(path, value)
+        if fields is FIELDS and path in _NETWORK_FIELDS:
+            check_network(f"{where}{path}", value)
             continue
         if path not in fields:
             raise ConfigError(
-                f"{path}: no program knows this field; experiments/schema.py lists them"
+                f"{where}{path}: no program knows this field; experiments/schema.py"
+                " lists them"
             )
-        fields[path].check(path, value)
-        if isinstance(value, ml_collections.ConfigDict):
-            _check(value, f"{path}.", fields)
+        fields[path].check(f"{where}{path}", value)
+        opens = any(other.startswith(f"{path}.") for other in fields)
+        if isinstance(value, ml_collections.ConfigDict) and opens:
+            _check(value, f"{path}.", fields, where)

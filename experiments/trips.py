@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, networks, tables
+from experiments import networks, schema, tables
 from experiments.figures import trips as trips_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
@@ -31,7 +31,6 @@ from l2d_jax import decisions, models, optimizers
 from l2d_jax.engine import (
     chunks,
     orders,
-    placement,
     processes,
     sweeps,
     training,
@@ -49,7 +48,6 @@ REFERENCES = ("known_mean", "ideal", "always_defer", "never_defer")
 """What needs no training; always part of the results."""
 Predict: TypeAlias = Callable[[Array], jax.Array]
 """Minutes of a human, ``[B]``, from conditions ``[B, 2]``."""
-CONDITIONS = ("uniform", "binary")
 METRICS = (
     "minutes",
     "minutes_saved",
@@ -65,93 +63,28 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    fields.values("methods", config.methods)
-    for method in config.methods:
-        fields.one_of("methods", method, METHODS)
-    if len(set(config.methods)) != len(config.methods):
-        raise ConfigError(f"methods must not repeat, got {config.methods}")
-    fields.one_of("conditions", config.conditions, CONDITIONS)
-    fields.one_of("placement", config.placement, ("auto", *placement.KINDS))
-    fields.whole("runs_per_device", config.runs_per_device, 0)
-    fields.whole("seed", config.seed, 0, 2**31 - 1)
-    fields.whole("num_repetitions", config.num_repetitions, 1)
-    fields.whole("num_drivers", config.num_drivers, 3)
-    fields.whole("trips_per_driver", config.trips_per_driver, 2)
+    schema.check(config, schema.TRIPS)
+    schema.many(schema.one_of(METHODS))("methods", config.methods)
     if config.trips_per_driver % 2:
         raise ConfigError(
             "trips_per_driver must be even, half to tune and half to test, got"
             f" {config.trips_per_driver}"
         )
-    fields.whole("num_unlabelled", config.num_unlabelled, 0)
     num_tuning = config.trips_per_driver // 2
-    fields.values("finetune_trips", config.finetune_trips)
-    for value in config.finetune_trips:
-        fields.whole("finetune_trips", value, 0, num_tuning)
-    if list(config.finetune_trips) != sorted(set(config.finetune_trips)):
-        raise ConfigError(
-            "finetune_trips must increase, without repeats, got"
-            f" {config.finetune_trips}"
-        )
+    schema.many(schema.whole(0, num_tuning))("finetune_trips", config.finetune_trips)
     if config.num_unlabelled == 0 and config.finetune_trips[0] == 0:
         raise ConfigError(
             "finetune_trips 0 with num_unlabelled 0 leaves nothing to learn from; raise"
             " one of them"
         )
-    _check_world(config.world)
-    _check_human_model(config)
-    _check_rejector(config)
-
-
-def _check_world(world: ml_collections.ConfigDict) -> None:
-    for name, size in (
-        ("driver_rates", 3),
-        ("driver_deviations", 3),
-        ("constant_mean", None),
-        ("constant_deviation", None),
-        ("dependent_means", 3),
-        ("dependent_deviations", 3),
-    ):
-        field = f"world.{name}"
-        value = world[name]
-        if size is not None:
-            fields.values(field, value)
-            if len(value) != size:
-                raise ConfigError(
-                    f"{field} must hold {size} values (base, rain, darkness), got"
-                    f" {value}"
-                )
-        for number in (value,) if size is None else value:
-            fields.number(field, number, -1e4 if "mean" in name else 0.0, 1e4)
-
-
-def _check_human_model(config: ml_collections.ConfigDict) -> None:
-    model = config.human_model
-    for size in model.hidden:
-        fields.whole("human_model.hidden", size, 1)
-    for name in ("num_epochs", "batch_size", "individual_batch_size"):
-        fields.whole(f"human_model.{name}", model[name], 1)
-    fields.number("human_model.finetune_factor", model.finetune_factor, 0.0)
-    for name in ("learning_rate", "finetune_learning_rate", "scale"):
-        fields.positive(f"human_model.{name}", model[name])
-    fields.number("human_model.center", model.center, -1e4, 1e4)
-    fields.number("human_model.threshold", model.threshold, 0.0)
-    num_tuning = config.trips_per_driver // 2
+    model, rejector = config.human_model, config.rejector
     num_others = (config.num_drivers - 1) * config.trips_per_driver
     _check_batch("human_model.batch_size", model.batch_size, num_others)
     _check_batch(
         "human_model.individual_batch_size", model.individual_batch_size, num_tuning
     )
-
-
-def _check_rejector(config: ml_collections.ConfigDict) -> None:
-    model = config.rejector
-    for size in model.hidden:
-        fields.whole("rejector.hidden", size, 1)
-    fields.whole("rejector.num_epochs", model.num_epochs, 1)
-    fields.whole("rejector.batch_size", model.batch_size, 1)
-    fields.positive("rejector.learning_rate", model.learning_rate)
-    size = config.num_unlabelled + config.trips_per_driver // 2
-    _check_batch("rejector.batch_size", model.batch_size, size)
+    size = config.num_unlabelled + num_tuning
+    _check_batch("rejector.batch_size", rejector.batch_size, size)
 
 
 def _check_batch(field: str, value: int, size: int) -> None:

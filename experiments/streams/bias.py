@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields, tables
+from experiments import schema, tables
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from l2d_jax.crowds import allocation, reward_penalty, streams
@@ -30,34 +30,24 @@ METRICS = ("gap", "accuracy_0", "accuracy_1")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Check the config.
+    """Check what the fields of a config say together.
 
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    fields.whole("num_annotators", config.num_annotators, 2)
-    fields.values("alphas", config.alphas)
     for alpha in config.alphas:
-        fields.number("alphas", alpha, 0.01, 0.99)
         count = alpha * config.num_annotators
         if abs(count - round(count)) > 1e-6 or not 0 < count < config.num_annotators:
             raise ConfigError(
                 f"alphas: {alpha} of {config.num_annotators} annotators is {count:g},"
                 " not a whole number of them; change it or num_annotators"
             )
-    fields.values("gammas", config.gammas)
-    for gamma in config.gammas:
-        fields.number("gammas", gamma, 0.0, 1.0)
-    fields.values("committee_sizes", config.committee_sizes)
     for size in config.committee_sizes:
-        fields.whole("committee_sizes", size, 1)
         try:
             allocation.check_committee(Committee(size), config.num_annotators)
         except ValueError as error:
             raise ConfigError(f"committee_sizes: {error}") from error
-    fields.whole("num_tasks", config.num_tasks, config.num_windows)
-    fields.whole("num_test_tasks", config.num_test_tasks, 2)
-    fields.number("rate", config.rate, 0.0, 1.0)
+    schema.whole(config.num_windows)("num_tasks", config.num_tasks)
 
 
 def make_run(

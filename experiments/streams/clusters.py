@@ -14,7 +14,6 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import fields
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.streams import methods
@@ -29,36 +28,17 @@ NUM_CLUSTERS = 3
 _SIMULATION = 2**31 - 1
 
 
-def check(name: str, config: ml_collections.ConfigDict) -> None:
-    """Check one scenario.
+def check(where: str, config: ml_collections.ConfigDict) -> None:
+    """Check what the fields of a scenario say together; ``where`` leads to it.
 
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    field = f"scenarios.{name}"
-    fields.values(f"{field}.methods", config.methods)
-    for method in config.methods:
-        fields.one_of(f"{field}.methods", method, METHODS)
-    fields.whole(f"{field}.num_annotators", config.num_annotators, NUM_CLUSTERS)
-    fields.whole(f"{field}.tasks_per_cluster", config.tasks_per_cluster, 10)
-    fields.number(f"{field}.test_fraction", config.test_fraction, 0.01, 0.99)
-    for share in ("accuracy", "other_accuracy"):
-        fields.number(f"{field}.{share}", config[share], 0.0, 1.0)
-    for cost in config.costs:
-        fields.number(f"{field}.costs", cost, 0.0)
     if config.costs and len(config.costs) != config.num_annotators:
         raise ConfigError(
-            f"{field}.costs must hold one number for each of the"
+            f"{where}.costs must hold one number for each of the"
             f" {config.num_annotators} annotators, or none, got {len(config.costs)}"
         )
-    fields.number(f"{field}.cost_rate", config.cost_rate, 0.0)
-    fields.values(f"{field}.strengths", config.strengths)
-    for strength in config.strengths:
-        fields.number(f"{field}.strengths", strength, 0.0, 1.0)
-    fields.values(f"{field}.misplaced", config.misplaced)
-    for share in config.misplaced:
-        fields.number(f"{field}.misplaced", share, 0.0, 1.0)
-    fields.one_of(f"{field}.model.body", config.model.body, ("linear", "rbf", "mlp"))
 
 
 def list_runs(config: ml_collections.ConfigDict, kind: str) -> list[dict]:

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import fields, tables
+from experiments import schema, tables
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.streams import methods
@@ -54,28 +54,19 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def check(name: str, config: ml_collections.ConfigDict) -> None:
-    """Check one data set.
+def check(where: str, name: str, config: ml_collections.ConfigDict) -> None:
+    """Check what the fields of a data set say together; ``where`` leads to it.
 
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
-    field = f"datasets.{name}"
-    fields.one_of(field, name, LOADERS)
-    fields.values(f"{field}.truths", config.truths)
-    for truth in config.truths:
-        fields.one_of(f"{field}.truths", truth, TRUTHS)
-    fields.one_of(f"{field}.prior", config.prior, PRIORS)
-    fields.whole(f"{field}.num_gold", config.num_gold, 0)
+    schema.one_of(LOADERS)(where, name)
     if (config.prior == "qualification") != (config.num_gold > 0):
         raise ConfigError(
-            f"{field}.num_gold must be > 0 if, and only if, the prior is"
+            f"{where}.num_gold must be > 0 if, and only if, the prior is"
             f" qualification, got {config.num_gold} with {config.prior}"
         )
-    fields.one_of(f"{field}.features", config.features, FEATURES)
-    fields.whole(f"{field}.num_features", config.num_features, 1)
-    fields.whole(f"{field}.num_folds", config.num_folds, 2)
-    fields.one_of(f"{field}.model.body", config.model.body, ("linear", "mlp"))
+    schema.one_of(("linear", "mlp"))(f"{where}.model.body", config.model.body)
 
 
 def load(config: ml_collections.ConfigDict) -> dict[str, Annotated]:
