@@ -19,6 +19,9 @@ COMPARED = ("system_accuracy", "di", "human_model_accuracy", "human_model_nll")
 """Metrics in which methods are compared."""
 
 
+_INTERVAL = ("n", "mean", "ci_low", "ci_high", "p_value")
+
+
 class Summary(NamedTuple):
     """Tables of means.
 
@@ -63,23 +66,21 @@ def make(
     keys.append("split")
     if hparams:
         keys.append("chosen")
-    found = []
+    told, found = [], []
     for setting, group in rows.groupby(keys, dropna=False, sort=False):
         sound = group.index[~group.diverged]
-        on_test = group.split.iloc[0] == "test"
-        interval = _interval(
-            problem,
-            config,
-            values[sound],
-            draws[sound] if draws is not None and on_test else None,
-            _people(problem, table.loc[sound]),
+        split = group.split.iloc[0]
+        found.append(
+            _interval(
+                problem,
+                config,
+                values[sound],
+                draws[sound] if draws is not None and split == "test" else None,
+                _people(problem, table.loc[sound]),
+            )
         )
-        part = pd.DataFrame(dict(zip(keys, setting, strict=True)), index=metrics)
-        part["n"], part["cases"] = interval.n, _cases(problem, group.split.iloc[0])
-        part["diverged"] = int(group.diverged.sum())
-        part["mean"], part["ci_low"], part["ci_high"] = interval[1:4]
-        found.append(part.rename_axis("metric").reset_index())
-    summary = pd.concat(found, ignore_index=True)
+        told.append((*setting, _cases(problem, split), int(group.diverged.sum())))
+    summary = _tabulate([*keys, "cases", "diverged"], told, metrics, found)
     summary["over"] = problem.sampled
     order = ["n", "cases", "diverged", "mean", "ci_low", "ci_high", "over"]
     summary = summary[[*keys, "metric", *order]]
@@ -95,6 +96,30 @@ def make(
         None if draws is None else draws[:, columns],
     )
     return Summary(summary, comparison)
+
+
+def _tabulate(
+    names: list[str],
+    told: list[tuple[Any, ...]],
+    metrics: list[str],
+    found: list[Interval],
+) -> pd.DataFrame:
+    """A row for each of what is told and each metric.
+
+    Args:
+      names: columns of what is told.
+      told: values of these, of each of G.
+      metrics: Q names.
+      found: intervals of each of G, arrays ``[Q]``.
+    """
+    # One frame for all: thousands of small ones take minutes.
+    table = pd.DataFrame(told, columns=names)
+    table = table.loc[table.index.repeat(len(metrics))].reset_index(drop=True)
+    table["metric"] = np.tile(metrics, len(told))
+    columns = (np.concatenate(column) for column in zip(*found, strict=True))
+    for name, column in zip(_INTERVAL, columns, strict=True):
+        table[name] = column
+    return table
 
 
 def measured(table: pd.DataFrame) -> list[str]:
@@ -166,7 +191,7 @@ def _compare(
         # What has no such preference stands beside every one.
         chosen[name] = chosen[name].fillna(0.0)
     units = ["seed", *(name for name in problem.unit_columns if name in table)]
-    found = []
+    told, found = [], []
     groups = [((), chosen)]
     if settings:
         groups = list(chosen.groupby(settings, dropna=False, sort=False))
@@ -189,14 +214,12 @@ def _compare(
                     None if draws is None else draws[first] - draws[second],
                     _people(problem, pairs),
                 )
-                names = [*settings, *preferences, "method", "against", "reference"]
-                told = (*setting, *preference, method, against, other)
-                part = pd.DataFrame(dict(zip(names, told, strict=True)), index=metrics)
-                part[[*_INTERVAL]] = np.stack(interval, axis=1)
-                found.append(part.rename_axis("metric").reset_index())
+                told.append((*setting, *preference, method, against, other))
+                found.append(interval)
     if not found:
         return pd.DataFrame()
-    comparison = pd.concat(found, ignore_index=True)
+    names = [*settings, *preferences, "method", "against", "reference"]
+    comparison = _tabulate(names, told, metrics, found)
     keys = [*settings, *preferences, "method", "against", "reference", "metric"]
     comparison = comparison[comparison.n > 0][[*keys, *_INTERVAL]]
     comparison = comparison.astype({"n": int}).reset_index(drop=True)
@@ -211,9 +234,6 @@ def _compare(
         corrected = multipletests(part.p_value, method="holm")[1]
         comparison.loc[part.index, "p_holm"] = corrected
     return comparison
-
-
-_INTERVAL = ("n", "mean", "ci_low", "ci_high", "p_value")
 
 
 def _pairs(
