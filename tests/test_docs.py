@@ -86,6 +86,20 @@ def test_programs_exist():
             assert importlib.util.find_spec(program.rstrip(".")), (page, program)
 
 
+def test_the_api_has_every_module():
+    shown = {
+        name
+        for page in (ROOT / "docs" / "api").glob("*.md")
+        for name in re.findall(r"^::: (l2d_jax[\w.]*)$", page.read_text(), re.M)
+    }
+    there = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in (ROOT / "l2d_jax").rglob("*.py")
+        if not file.name.startswith("_")
+    }
+    assert shown == there
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
