@@ -102,6 +102,25 @@ def choose_methods(
     )
 
 
+def check_fields(config: ml_collections.ConfigDict, methods: list[str]) -> None:
+    """See that the config has what the methods read.
+
+    Raises:
+      ConfigError: a field is missing.
+    """
+    for name in methods:
+        rows = [TRAININGS[key] for key in METHODS[name].trainings]
+        needed = [*METHODS[name].reads]
+        for row in rows:
+            needed += [*row.reads, row.epochs, row.model, "best_epoch"]
+        for field in needed:
+            if field not in config:
+                raise ConfigError(
+                    f"{field} is missing, which {name} needs; add it to the config"
+                    " file, or leave the method out"
+                )
+
+
 def train_all(
     config: ml_collections.ConfigDict,
     problem: Problem,
@@ -640,7 +659,9 @@ def run(
       draw: draws the figures of a finished folder.
     """
     schema.check(config)
+    schema.one_of(PROBLEMS)("problem", config.problem)
     methods, reasons = choose_methods(config, config.problem)
+    check_fields(config, methods)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
     claim_workdir(config, workdir)

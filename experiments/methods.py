@@ -231,6 +231,7 @@ METHODS = {
         _alone,
         ("cost",),
         _two_thresholds("reject"),
+        ("threshold_draws",),
     ),
     "deferral_thresholds": Method(
         "defer by thresholds",
@@ -239,6 +240,7 @@ METHODS = {
         _alone,
         ("cost",),
         _two_thresholds("defer"),
+        ("threshold_draws",),
     ),
     "bayesian": Method(
         "Bayesian classifier",
@@ -279,6 +281,7 @@ METHODS = {
         _first,
         (),
         _committee,
+        ("committee_size",),
     ),
     "classifier": Method("classifier alone", (CLASSES,), ("classifier",), _alone),
     "informed": Method(
@@ -290,7 +293,13 @@ METHODS = {
     "expert": Method("best expert alone", (CLASSES,), (), _experts, (), _best_experts),
     "majority": Method("majority", (CLASSES, SEVERAL_EXPERTS), (), _majority),
     "random_committee": Method(
-        "random committee", (CLASSES, SEVERAL_EXPERTS), (), _majority, (), _committee
+        "random committee",
+        (CLASSES, SEVERAL_EXPERTS),
+        (),
+        _majority,
+        (),
+        _committee,
+        ("committee_size",),
     ),
     "oracle": Method("oracle router", (CLASSES, ANSWERS), ("classifier",), _oracle),
     "best_rule": Method("best rule", (LAW,), (), _law),

@@ -113,6 +113,7 @@ class Training(NamedTuple):
       hidden: whether it sees the inputs that the experts see.
       epochs: the field of the config that has its number of epochs.
       model: the field that has its network, by whose kind its runs are placed.
+      reads: further fields of the config that it needs.
       grid: values of its own in place of the grid's, from the config.
     """
 
@@ -122,6 +123,7 @@ class Training(NamedTuple):
     hidden: bool = False
     epochs: str = "num_epochs"
     model: str = "model"
+    reads: tuple[str, ...] = ()
     grid: Callable[[ml_collections.ConfigDict], dict[str, tuple[float, ...]]] = (
         lambda config: {}
     )
@@ -309,6 +311,7 @@ def _joint(objective: str) -> Callable[[Setting], tuple[Learner, training.Score]
     return make
 
 
+_GATE = ("sampled", "temperature")
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
     "deferral": Training(_deferral, ("alpha", "fairness")),
@@ -318,22 +321,32 @@ TRAININGS = {
     "expert_model": Training(
         _expert_model, epochs="expert_model_epochs", model="expert_model"
     ),
-    "mixture": Training(_mixture("defer"), ("smoothing", "cost", "fairness")),
-    "mixture_oracle": Training(
-        _mixture("defer", truth=True), ("cost", "fairness"), knows_expert=False
+    "mixture": Training(
+        _mixture("defer"), ("smoothing", "cost", "fairness"), reads=_GATE
     ),
-    "rejection": Training(_mixture("reject"), ("cost", "fairness"), knows_expert=False),
-    "bayesian": Training(_bayesian, ("fairness",), knows_expert=False),
+    "mixture_oracle": Training(
+        _mixture("defer", truth=True),
+        ("cost", "fairness"),
+        knows_expert=False,
+        reads=_GATE,
+    ),
+    "rejection": Training(
+        _mixture("reject"), ("cost", "fairness"), knows_expert=False, reads=_GATE
+    ),
+    "bayesian": Training(
+        _bayesian, ("fairness",), knows_expert=False, reads=("bayesian",)
+    ),
     "informed": Training(
         _classifier,
         ("fairness",),
         knows_expert=False,
         hidden=True,
+        reads=("biased_fairness",),
         grid=lambda config: {"fairness": (config.biased_fairness, 0.0)},
     ),
-    "joint": Training(_joint("joint"), _JOINT),
-    "joint_balanced": Training(_joint("balanced"), _JOINT),
-    "joint_minimax": Training(_joint("minimax"), _JOINT),
+    "joint": Training(_joint("joint"), _JOINT, reads=("joint",)),
+    "joint_balanced": Training(_joint("balanced"), _JOINT, reads=("joint",)),
+    "joint_minimax": Training(_joint("minimax"), _JOINT, reads=("joint",)),
 }
 """Trainings by name."""
 
