@@ -1,4 +1,4 @@
-"""Rejecting is deferring to an expert of constant loss, Madras et al. 2018, Sec. 3.3.
+"""Rejecting is deferring to an expert of constant loss, Madras et al. 2018, Sec. 2.3.
 
 With an expert whose loss is c on every example, the loss of deferring at price gamma
 and its gradient are those of rejecting at price gamma + c.
