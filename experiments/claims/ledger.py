@@ -109,10 +109,10 @@ def _grid(
     main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
     name: str,
     columns: tuple[str, ...],
-    **others: str,
+    paper_scale: str = "paper",
 ) -> Source:
     """A source of methods by problems."""
-    return Source(program, main, "problem", (name,), columns, **others)
+    return Source(program, main, "problem", (name,), columns, paper_scale)
 
 
 SOURCES = {
