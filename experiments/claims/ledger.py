@@ -35,6 +35,8 @@ class Source(NamedTuple):
       key: column of its results that names what they are of.
       names: what may be there; one at least.
       columns: other columns that the results must have.
+      beside: tables beside the results that are read too, of `BESIDE`; other programs
+        write others under the same names.
       paper_scale: the scale of its config that is the paper's.
     """
 
@@ -43,6 +45,7 @@ class Source(NamedTuple):
     key: str
     names: tuple[str, ...]
     columns: tuple[str, ...]
+    beside: tuple[str, ...] = ()
     paper_scale: str = "paper"
 
 
@@ -66,19 +69,12 @@ _BIAS = (
 )
 _CLUSTERS = ("seed", "method", "strength", "misplaced", "first_accuracy")
 _LOOP_TEXTS = ("seed", "method", "truth", "accuracy")
-COMPARISON = (
-    "method",
-    "against",
-    "reference",
-    "metric",
-    "n",
-    "mean",
-    "ci_low",
-    "ci_high",
-)
-"""Columns that ``comparison.csv`` must have, where there is one."""
-GAINS = ("people", "method", "imputer", "metric", "n", "mean", "ci_low", "ci_high")
-"""The same of ``gains.csv``."""
+_INTERVAL = ("metric", "n", "mean", "ci_low", "ci_high")
+BESIDE = {
+    "comparison": ("method", "against", "reference", *_INTERVAL),
+    "gains": ("people", "method", "imputer", *_INTERVAL),
+}
+"""Tables beside the results, fields of `Evidence`, and columns that they must have."""
 
 
 # Looked up when they are called, so that they can be replaced.
@@ -112,7 +108,9 @@ def _grid(
     paper_scale: str = "paper",
 ) -> Source:
     """A source of methods by problems."""
-    return Source(program, main, "problem", (name,), columns, paper_scale)
+    return Source(
+        program, main, "problem", (name,), columns, tuple(BESIDE), paper_scale
+    )
 
 
 SOURCES = {
@@ -281,14 +279,14 @@ def read_evidence(name: str, folder: pathlib.Path) -> Evidence:
             f"results.{name}: {path} holds results of {held}, not of"
             f" {' or '.join(source.names)}; name another folder"
         )
-    return Evidence(
-        results,
-        _read_further(name, folder / "comparison.csv", COMPARISON),
-        _read_further(name, folder / "gains.csv", GAINS),
-    )
+    others = {
+        table: _read_beside(name, folder / f"{table}.csv", BESIDE[table])
+        for table in source.beside
+    }
+    return Evidence(results, **others)
 
 
-def _read_further(
+def _read_beside(
     name: str, path: pathlib.Path, columns: tuple[str, ...]
 ) -> pd.DataFrame | None:
     """A table that a folder may lack; that of a run with nothing to compare is empty.

@@ -587,6 +587,16 @@ def test_damaged_tables_beside_the_results_are_named(ready, workdir, no_training
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_tables_of_other_programs_are_left_alone(ready):
+    """Trips have a comparison too, of other columns, which no claim is about."""
+    theirs = {"dataset": ["simulated"], "method": ["finetune"], "p_value": [0.1]}
+    folder = ready / "trips"
+    pd.DataFrame(theirs).to_csv(folder / "comparison.csv", index=False)
+    evidence = claims.read_evidence("trips", folder)
+    assert evidence.comparison is None and evidence.gains is None
+    assert judge("R1", evidence)["verdict"] == "reproduced"
+
+
 def test_methods_that_are_not_applicable_are_no_rows(ready):
     path = ready / "digits" / "results.csv"
     whole = pd.read_csv(path, index_col=0)
