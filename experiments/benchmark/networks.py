@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import images
 from experiments.benchmark.timing import (
     SEQUENTIAL_JAX,
     SEQUENTIAL_TORCH,
@@ -22,6 +21,8 @@ from experiments.benchmark.timing import (
     time_peer,
     time_sweep,
 )
+from experiments.problem import annotate_with_nobody, split_at_random
+from experiments.trainings import team_score
 from l2d_jax import data, models, optimizers
 from l2d_jax.engine import placement, sweeps, training
 from l2d_jax.learners import deferral
@@ -51,8 +52,8 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
                 models.mlp((128,), 11),
                 optimizers.make_sgd(config.digits_epochs * steps),
             ),
-            images.annotate_with_nobody,
-            images.system_score,
+            annotate_with_nobody,
+            team_score,
             num_epochs=config.digits_epochs,
         )
         hparams = {"alpha": (1.0,), "learning_rate": (0.1,), "weight_decay": (0.0,)}
@@ -63,7 +64,7 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
                 sweeps.grid(range(seeds), hparams),
                 annotated,
                 root_seed=0,
-                valid_fraction=0.2,
+                split=split_at_random(len(pool.labels), 0.2),
                 batch_size=128,
                 where=where,
                 epochs_per_dispatch=20,

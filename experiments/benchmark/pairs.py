@@ -7,7 +7,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import images
 from experiments.benchmark.timing import (
     SEQUENTIAL_JAX,
     SEQUENTIAL_TORCH,
@@ -19,6 +18,7 @@ from experiments.benchmark.timing import (
     time_peer,
     time_sweep,
 )
+from experiments.problem import annotate_with_nobody, split_at_random
 from l2d_jax import models, optimizers
 from l2d_jax.engine import placement, sweeps, training
 from l2d_jax.learners import gradient, mixture
@@ -35,7 +35,7 @@ def make_pool(size: int, num_features: int, *, grouped: bool = False) -> Dataset
     prob = generator.uniform(0.05, 0.95, size).astype(np.float32)
     expert = np.stack([1 - prob, prob], axis=-1)[:, None]
     groups = generator.integers(0, 2, size).astype(np.int32) if grouped else None
-    return Dataset(inputs, labels, expert, groups)
+    return Dataset(inputs, labels, groups=groups, expert_probs=expert)
 
 
 def make_small_learner(hidden: int) -> Learner:
@@ -43,7 +43,7 @@ def make_small_learner(hidden: int) -> Learner:
     return gradient.make_gradient_learner(
         models.gated_pair(hidden),
         optimizers.make_adam(),
-        mixture.batch_loss,
+        mixture.make_batch_loss(),
         lambda outputs, hparams: outputs,
     )
 
@@ -56,7 +56,9 @@ def make_small_sweep(width: int) -> Sweep:
 
 def score_small(outputs: PyTree, valid: Dataset, hparams: HParams) -> jax.Array:
     """Their score in validation: how far their loss is below zero."""
-    return -mixture.batch_loss(outputs, valid, hparams)
+    # This loss draws nothing.
+    key = jax.random.key(0)
+    return -mixture.make_batch_loss()(outputs, valid, hparams, key)
 
 
 def small_variants(config: ml_collections.ConfigDict, hidden: int) -> Iterator[Variant]:
@@ -87,10 +89,10 @@ def fair_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
         models.gated_pair(sizes.hidden), optimizers.make_adam(), regularized=True
     )
 
-    def runs_of(num_costs: int, num_alphas: int) -> Sweep:
+    def runs_of(num_costs: int, num_weights: int) -> Sweep:
         hparams = {
             "cost": np.linspace(0.0, 0.3, num_costs),
-            "alpha": np.linspace(0.0, 2.0, num_alphas),
+            "fairness": np.linspace(0.0, 2.0, num_weights),
             "learning_rate": np.array([0.01]),
         }
         return sweeps.grid((0,), hparams)
@@ -133,7 +135,7 @@ def pair_variants(
       pool: ``num_train`` examples to train on, and those to validate on.
       num_train: examples that the peers train on; a sweep draws as many.
       batch: examples of a minibatch.
-      learner: reads ``learning_rate``, ``cost`` and, for fairness, ``alpha``.
+      learner: reads ``learning_rate``, ``cost`` and perhaps ``fairness``.
       score: on validation data.
       single: the run that is trained alone.
       stacked: runs that are stacked by hand.
@@ -154,7 +156,7 @@ def pair_variants(
     def sweep_of(runs: Sweep, where: placement.Placement) -> Timing:
         timed = training.Program(
             learner,
-            images.annotate_with_nobody,
+            annotate_with_nobody,
             score,
             num_epochs=config.epochs,
             eval_batch_size=size - num_train,
@@ -166,7 +168,7 @@ def pair_variants(
                 runs,
                 pool,
                 root_seed=0,
-                valid_fraction=1 - num_train / size,
+                split=split_at_random(size, 1 - num_train / size),
                 batch_size=batch,
                 where=where,
                 epochs_per_dispatch=10,
@@ -190,7 +192,7 @@ def pair_variants(
             jax.tree.map(lambda leaf: leaf[:num_train], pool),
             jax.tree.map(lambda leaf: leaf[num_train:], pool),
         )
-        costs, alphas = runs.hparams["cost"], runs.hparams.get("alpha")
+        costs, alphas = runs.hparams["cost"], runs.hparams.get("fairness")
         return time_peer(
             lambda: train(*parts, orders, costs, params, alphas=alphas),
             float(width * epochs),

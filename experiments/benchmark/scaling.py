@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 
 import ml_collections
 
-from experiments import images
 from experiments.benchmark import pairs
 from experiments.benchmark.timing import ONE_CORE, Timing, Variant, time_sweep
+from experiments.problem import annotate_with_nobody, split_at_random
 from experiments.runtime import cli
 from experiments.runtime.devices import num_cores
 from experiments.runtime.workdir import write_text
@@ -79,9 +79,10 @@ def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Time the sweep."""
     pool = pairs.make_pool(config.rows + config.valid_rows, pairs.NUM_FEATURES)
+    size = len(pool.labels)
     timed = training.Program(
         pairs.make_small_learner(config.hidden),
-        images.annotate_with_nobody,
+        annotate_with_nobody,
         pairs.score_small,
         num_epochs=config.epochs,
         eval_batch_size=config.valid_rows,
@@ -93,7 +94,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             pairs.make_small_sweep(config.num_runs),
             pool,
             root_seed=0,
-            valid_fraction=config.valid_rows / len(pool.labels),
+            split=split_at_random(size, config.valid_rows / size),
             batch_size=min(100, config.rows),
             where=placement.Placement("shard", config.runs_per_device),
             epochs_per_dispatch=10,

@@ -112,10 +112,10 @@ class _FairData(NamedTuple):
 
 def _small_data(data: Dataset, name: str) -> _SmallData:
     labels = np.asarray(data.labels)
-    experts = np.asarray(data.expert_labels)
+    experts = np.asarray(data.expert_probs)
     if experts.ndim != 3 or experts.shape[1:] != (1, 2):
         raise ValueError(
-            f"{name}.expert_labels must be probabilities [N, 1, 2] of one expert and "
+            f"{name}.expert_probs must be probabilities [N, 1, 2] of one expert and "
             f"two classes, got shape {list(experts.shape)}."
         )
     # The expert is fixed, so its loss is a constant of the data.
@@ -137,7 +137,7 @@ def _fair_data(data: Dataset, name: str) -> _FairData:
     is_label = np.asarray(data.labels)[:, None] == binary
     is_group = np.asarray(data.groups)[:, None] == binary
     return _FairData(
-        torch.tensor(np.asarray(data.expert_labels)[:, 0, 1], dtype=torch.float32),
+        torch.tensor(np.asarray(data.expert_probs)[:, 0, 1], dtype=torch.float32),
         torch.tensor(is_label[:, :, None] & is_group[:, None], dtype=torch.float32),
     )
 

@@ -1,17 +1,26 @@
-"""Claims of Keswani et al. (2021, 2023) about whom to ask; ours beside them."""
+"""Claims of Keswani et al. (2023) about whom to ask in a loop; ours beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import tables
-from experiments.claims.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import (
+    CannotMeasure,
+    Claim,
+    Evidence,
+    Finding,
+    Measure,
+    difference,
+    mean_over,
+    mean_over_splits,
+    surely_positive,
+    without_interval,
+)
 from experiments.streams.methods import METHODS
 
 KESWANI = "Keswani, Celis, Kenthapadi and Lease 2023"
-KESWANI_2021 = "Keswani, Lease and Kenthapadi 2021"
 TEXTS = (
     ("annwithattitudes", "objective"),
     ("annwithattitudes", "subjective"),
@@ -21,21 +30,6 @@ TEXTS = (
 """Data sets and truths that claims about texts are measured on."""
 _TEST_TO_TRAIN = 1 / 4  # Five folds.
 _PUBLISHED = tuple(name for name in METHODS if name not in ("gold", "competence"))
-_JOINT = ("keswani_mturk", "objective")
-_JOINT_GAIN = 0.066  # 0.846 - 0.78, the means of the figures saved with the code.
-_Measure = Callable[[pd.DataFrame, float], Finding]
-
-
-def _constant(value: float, values: np.ndarray) -> tuple[float, float, float]:
-    """An estimate that has no interval, whatever the values."""
-    if not len(values):
-        raise CannotMeasure("the results hold nothing to measure it on")
-    return float(value), float("nan"), float("nan")
-
-
-def _surely_positive(values: np.ndarray) -> Finding:
-    low, _ = tables.mean_interval(values)
-    return Finding(values, bool(low > 0))
 
 
 def _bias_rows(
@@ -59,12 +53,12 @@ def _bias_rows(
     return rows
 
 
-def start_gap(alone: bool) -> _Measure:
+def start_gap(alone: bool) -> Measure:
     """Largest deviation of the start's gap from the formula, in standard errors."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        rows = _bias_rows(results, "everyone", 1, alone)
+        rows = _bias_rows(evidence.results, "everyone", 1, alone)
         rows = rows[rows.window == 0]
         if rows.empty:
             raise CannotMeasure("the results hold no start of the stream")
@@ -77,25 +71,26 @@ def start_gap(alone: bool) -> _Measure:
         deviations = means.abs() / errors.where((errors > 0) | (means != 0), 1.0)
         worst = deviations.max()
         values = found.get_group(deviations.idxmax()).to_numpy(float)
-        return Finding(values, bool(worst <= 3.0), False, _constant(worst, values))
+        return Finding(without_interval(worst, values), bool(worst <= 3.0))
 
     return measure
 
 
-def gap_grows(method: str, committee_size: int) -> _Measure:
+def gap_grows(method: str, committee_size: int) -> Measure:
     """Gap at the end less that at the start without a prior, mean over alphas.
 
     It holds if the mean over seeds is no lower than -0.02.
     """
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        rows = _bias_rows(results, method, committee_size, alone=True)
+        rows = _bias_rows(evidence.results, method, committee_size, alone=True)
         by_window = rows.groupby(["window", "seed"]).gap.mean().unstack("window")
         if len(by_window.columns) < 2:
             raise CannotMeasure("the results hold the start or the end alone")
         values = (by_window.iloc[:, -1] - by_window.iloc[:, 0]).to_numpy(float)
-        return Finding(values, bool(values.mean() >= -0.02))
+        gap = mean_over(values)
+        return Finding(gap, bool(gap.value >= -0.02))
 
     return measure
 
@@ -106,22 +101,22 @@ def _pairs(results: pd.DataFrame) -> pd.DataFrame:
     return results.loc[results.gamma > 0, columns].drop_duplicates()
 
 
-def upper_bound(results: pd.DataFrame, tolerance: float) -> Finding:
+def upper_bound(evidence: Evidence, tolerance: float) -> Finding:
     """Largest excess of the gap over the printed upper bound, both by formula."""
     del tolerance
-    pairs = _pairs(results)
+    pairs = _pairs(evidence.results)
     values = (pairs.exact_gap - pairs.printed_upper).to_numpy(float)
-    estimate = _constant(np.max(values, initial=-np.inf), values)
-    return Finding(values, bool(estimate[0] <= 1e-12), False, estimate)
+    worst = without_interval(np.max(values, initial=-np.inf), values)
+    return Finding(worst, bool(worst.value <= 1e-12))
 
 
-def lower_bound(results: pd.DataFrame, tolerance: float) -> Finding:
+def lower_bound(evidence: Evidence, tolerance: float) -> Finding:
     """Share of pairs whose gap is below the printed lower bound, both by formula."""
     del tolerance
-    pairs = _pairs(results)
+    pairs = _pairs(evidence.results)
     values = (pairs.exact_gap < pairs.printed_lower - 1e-12).to_numpy(float)
-    estimate = _constant(values.mean() if len(values) else 0.0, values)
-    return Finding(values, bool(estimate[0] == 0.0), False, estimate)
+    share = without_interval(values.mean() if len(values) else 0.0, values)
+    return Finding(share, bool(share.value == 0.0))
 
 
 def _at(values: pd.Series | pd.Index, wanted: float) -> np.ndarray:
@@ -159,64 +154,65 @@ def _by_strength(
     return rows.pivot(index="seed", columns="strength", values="first_accuracy")
 
 
-def no_prior_level(results: pd.DataFrame, tolerance: float) -> Finding:
+def no_prior_level(evidence: Evidence, tolerance: float) -> Finding:
     """Accuracy without a prior; it holds if it is 0.2, up to 0.05."""
     del tolerance
-    values = _by_strength(results, "well_conditioned", "no_prior").iloc[:, 0]
-    return Finding(values.to_numpy(float), bool(abs(values.mean() - 0.2) <= 0.05))
+    values = _by_strength(evidence.results, "well_conditioned", "no_prior").iloc[:, 0]
+    accuracy = mean_over(values.to_numpy(float))
+    return Finding(accuracy, bool(abs(accuracy.value - 0.2) <= 0.05))
 
 
-def at_least(method: str, level: float, low: float, high: float = 1.0) -> _Measure:
+def at_least(method: str, level: float, low: float, high: float = 1.0) -> Measure:
     """Accuracy of a method at the strength from low to high where it is least."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        found = _by_strength(results, "well_conditioned", method, low, high)
-        values = found[found.mean().idxmin()].to_numpy(float)
-        return Finding(values, bool(values.mean() >= level))
+        found = _by_strength(evidence.results, "well_conditioned", method, low, high)
+        least = mean_over(found[found.mean().idxmin()].to_numpy(float))
+        return Finding(least, bool(least.value >= level))
 
     return measure
 
 
-def at_most(method: str, level: float, high: float) -> _Measure:
+def at_most(method: str, level: float, high: float) -> Measure:
     """Accuracy of a method at the strength up to ``high`` where it is most."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        found = _by_strength(results, "well_conditioned", method, 0.0, high)
-        values = found[found.mean().idxmax()].to_numpy(float)
-        return Finding(values, bool(values.mean() <= level))
+        found = _by_strength(evidence.results, "well_conditioned", method, 0.0, high)
+        most = mean_over(found[found.mean().idxmax()].to_numpy(float))
+        return Finding(most, bool(most.value <= level))
 
     return measure
 
 
-def prior_helps_as_released(results: pd.DataFrame, tolerance: float) -> Finding:
+def prior_helps_as_released(evidence: Evidence, tolerance: float) -> Finding:
     """Gain of a strong prior, of the method and at the strength where it is least."""
     del tolerance
-    without = _by_strength(results, "released", "no_prior").iloc[:, 0]
+    without = _by_strength(evidence.results, "released", "no_prior").iloc[:, 0]
     gains = [
         found[strength] - without
         for found in (
-            _by_strength(results, "released", method, 0.7)
+            _by_strength(evidence.results, "released", method, 0.7)
             for method in ("strict", "smooth")
         )
         for strength in found
     ]
-    return _surely_positive(_least(gains))
+    return surely_positive(mean_over(_least(gains)))
 
 
 def _least(gains: Sequence[pd.Series]) -> np.ndarray:
     return min(gains, key=lambda gain: gain.mean()).to_numpy(float)
 
 
-def ours_in_a_crowd(results: pd.DataFrame, tolerance: float) -> Finding:
+def ours_in_a_crowd(evidence: Evidence, tolerance: float) -> Finding:
     """Gain over the others with a third misplaced, where it is least."""
     del tolerance
     crowd = "crowd_of_30"
-    ours = _by_strength(results, crowd, "competence", misplaced=1 / 3)
+    ours = _by_strength(evidence.results, crowd, "competence", misplaced=1 / 3)
     gains = []
     for method in ("prior", "smooth", "dawid_skene", "dawid_skene_offline"):
-        theirs = _by_strength(results, crowd, method, misplaced=1 / 3)
+        theirs = _by_strength(evidence.results, crowd, method, misplaced=1 / 3)
         for strength in ours:
             same = strength if METHODS[method].prior else np.nan
             column = theirs.loc[:, _at(theirs.columns, same)]
@@ -225,14 +221,16 @@ def ours_in_a_crowd(results: pd.DataFrame, tolerance: float) -> Finding:
                     f"the results hold no {method} of {crowd} at strength {strength:g}"
                 )
             gains.append(ours[strength] - column.iloc[:, 0])
-    return _surely_positive(_least(gains))
+    return surely_positive(mean_over(_least(gains)))
 
 
-def smooth_over_strict(results: pd.DataFrame, tolerance: float) -> Finding:
+def smooth_over_strict(evidence: Evidence, tolerance: float) -> Finding:
     """Accuracy of Smooth- less Strict-Matching; the claim is of the sign, p < .01."""
     del tolerance
     smooth, strict = (
-        _by_strength(results, "well_conditioned", method, 0.55, 0.55).iloc[:, 0]
+        _by_strength(evidence.results, "well_conditioned", method, 0.55, 0.55).iloc[
+            :, 0
+        ]
         for method in ("smooth", "strict")
     )
     values = (smooth - strict).to_numpy(float)
@@ -240,13 +238,12 @@ def smooth_over_strict(results: pd.DataFrame, tolerance: float) -> Finding:
     sure = len(values) > 1 and (
         np.ptp(values) == 0 or stats.ttest_1samp(values, 0.0).pvalue < 0.01
     )
-    return Finding(values, bool(values.mean() > 0 and sure))
+    gain = mean_over(values)
+    return Finding(gain, bool(gain.value > 0 and sure))
 
 
-def _by_method(
-    results: pd.DataFrame, dataset: str, truth: str, metric: str = "accuracy"
-) -> pd.DataFrame:
-    """A row for each split, a column for each method.
+def _by_method(results: pd.DataFrame, dataset: str, truth: str) -> pd.DataFrame:
+    """Accuracy of committees, a row for each split, a column for each method.
 
     Raises:
       CannotMeasure: there are none.
@@ -254,78 +251,36 @@ def _by_method(
     rows = results[(results.dataset == dataset) & (results.truth == truth)]
     if rows.empty:
         raise CannotMeasure(f"the results hold no {truth} truth of {dataset}")
-    return rows.pivot(index="seed", columns="method", values=metric)
+    return rows.pivot(index="seed", columns="method", values="accuracy")
 
 
-def _difference(table: pd.DataFrame, first: str, second: str) -> np.ndarray:
-    """Of two methods, for each split.
-
-    Raises:
-      CannotMeasure: one of them is not there.
-    """
-    for method in (first, second):
-        if method not in table:
-            raise CannotMeasure(f"the results hold no method {method}")
-    return (table[first] - table[second]).dropna().to_numpy(float)
-
-
-def _resampled(values: np.ndarray) -> tuple[float, float, float]:
-    if not len(values):
-        raise CannotMeasure("no split has both methods")
-    return float(values.mean()), *tables.resampled_interval(values, _TEST_TO_TRAIN)
-
-
-def prior_helps(dataset: str, truth: str, method: str) -> _Measure:
+def prior_helps(dataset: str, truth: str, method: str) -> Measure:
     """How much more accurate committees are with a prior; it holds if surely so."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        table = _by_method(results, dataset, truth)
-        values = _difference(table, method, "no_prior")
-        estimate = _resampled(values)
-        return Finding(values, bool(estimate[1] > 0), False, estimate)
+        table = _by_method(evidence.results, dataset, truth)
+        gain = difference(table, method, "no_prior")
+        return surely_positive(mean_over_splits(gain, _TEST_TO_TRAIN))
 
     return measure
 
 
-def ours_over_published(dataset: str, truth: str) -> _Measure:
+def ours_over_published(dataset: str, truth: str) -> Measure:
     """How much more accurate ours is than the best method that reads no gold labels.
 
     The best is that of the largest mean on the same test parts, which favours it.
     """
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        table = _by_method(results, dataset, truth)
+        table = _by_method(evidence.results, dataset, truth)
         known = [method for method in _PUBLISHED if method in table]
         if not known:
             raise CannotMeasure("the results hold no published method")
         best = table[known].mean().idxmax()
-        values = _difference(table, "competence", best)
-        estimate = _resampled(values)
-        return Finding(values, bool(estimate[1] > 0), False, estimate)
-
-    return measure
-
-
-def joint_gain(results: pd.DataFrame, tolerance: float) -> Finding:
-    """Accuracy of the joint system less the classifier's; better if surely above."""
-    del tolerance
-    values = _difference(_by_method(results, *_JOINT), "joint", "classifier")
-    estimate = _resampled(values)
-    low = estimate[1]
-    return Finding(values, bool(low > 0), bool(low > _JOINT_GAIN), estimate)
-
-
-def smaller_gap(method: str) -> _Measure:
-    """Gap of a fair variant less that of the joint system; it holds if surely < 0."""
-
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
-        del tolerance
-        table = _by_method(results, *_JOINT, metric="gap")
-        values = _difference(table, method, "joint")
-        estimate = _resampled(values)
-        return Finding(values, bool(estimate[2] < 0), False, estimate)
+        gain = difference(table, "competence", best)
+        return surely_positive(mean_over_splits(gain, _TEST_TO_TRAIN))
 
     return measure
 
@@ -333,7 +288,7 @@ def smaller_gap(method: str) -> _Measure:
 def bias_claims(source: str) -> list[Claim]:
     """Claims 2.1 and 2.2, about one annotator of each task if nothing else is said."""
     change = "mean change of the gap from start to end"
-    rows: list[tuple[str, str, str, _Measure]] = [
+    rows: list[tuple[str, str, str, Measure]] = [
         (
             "K1a",
             "Without a prior the gap between the groups is alpha - 1/2 (our bound: 3):"
@@ -382,7 +337,7 @@ def bias_claims(source: str) -> list[Claim]:
             lower_bound,
         ),
     ]
-    return _claims(source, KESWANI, rows)
+    return _claims(source, rows)
 
 
 def clusters_claims(source: str) -> list[Claim]:
@@ -390,7 +345,7 @@ def clusters_claims(source: str) -> list[Claim]:
 
     The published text has no numbers of it; those in the statements are our targets.
     """
-    rows: list[tuple[str, str, str, _Measure]] = [
+    rows: list[tuple[str, str, str, Measure]] = [
         (
             "K3a",
             "Without a prior the loop learns whom the wrong majority agrees with (our"
@@ -455,12 +410,12 @@ def clusters_claims(source: str) -> list[Claim]:
             smooth_over_strict,
         ),
     ]
-    return _claims(source, KESWANI, rows)
+    return _claims(source, rows)
 
 
 def texts_claims(source: str) -> list[Claim]:
     """Claims about real answers: accuracy of committees on test parts."""
-    rows: list[tuple[str, str, str, _Measure]] = []
+    rows: list[tuple[str, str, str, Measure]] = []
     for dataset, truth in TEXTS:
         where = f"{dataset}, {truth} truth"
         for method, name in (
@@ -485,36 +440,11 @@ def texts_claims(source: str) -> list[Claim]:
                 ours_over_published(dataset, truth),
             )
         )
-    joint: list[tuple[str, str, str, _Measure]] = [
-        (
-            "K6a",
-            "A classifier and a deferrer that are trained together are more accurate"
-            " than a classifier (in the authors' saved figures .846 to .78): mean"
-            " difference",
-            str(_JOINT_GAIN),
-            joint_gain,
-        )
-    ]
-    for id, name in (("K6b", "balanced"), ("K6c", "minimax")):
-        joint.append(
-            (
-                id,
-                f"Their {name} variant has a smaller gap between the groups: mean"
-                " difference of the gaps",
-                "< 0",
-                smaller_gap(f"joint_{name}"),
-            )
-        )
-    return [
-        *_claims(source, KESWANI, rows),
-        *_claims(source, KESWANI_2021, joint),
-    ]
+    return _claims(source, rows)
 
 
-def _claims(
-    source: str, paper: str, rows: Sequence[tuple[str, str, str, _Measure]]
-) -> list[Claim]:
+def _claims(source: str, rows: Sequence[tuple[str, str, str, Measure]]) -> list[Claim]:
     return [
-        Claim(id, paper, statement, value, source, measure)
+        Claim(id, KESWANI, statement, value, source, measure)
         for id, statement, value, measure in rows
     ]

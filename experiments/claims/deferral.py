@@ -4,8 +4,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import tables
-from experiments.claims.claim import CannotMeasure, Claim, Finding
+from experiments.claims.claim import (
+    CannotMeasure,
+    Claim,
+    Evidence,
+    Finding,
+    against_best_party,
+    mean_over,
+    read_estimate,
+    surely_positive,
+)
 from experiments.problems import PROBLEMS
 
 MOZANNAR_SONTAG = "Mozannar and Sontag 2020"
@@ -17,49 +25,51 @@ def _accuracy(results: pd.DataFrame, method: str) -> pd.DataFrame:
     Raises:
       CannotMeasure: the results hold nothing of the method.
     """
-    rows = results[(results.split == "test") & (results.method == method)]
+    rows = results[
+        (results.split == "test") & (results.method == method) & results.chosen
+    ]
     if rows.empty:
         raise CannotMeasure(f"the results hold no method {method}")
     return rows.pivot(index="seed", columns="num_perfect", values="system_accuracy")
 
 
-def perfect_expert(results: pd.DataFrame, tolerance: float) -> Finding:
+def perfect_expert(evidence: Evidence, tolerance: float) -> Finding:
     """System accuracy where the expert is perfect on every class."""
-    accuracy = _accuracy(results, "deferral")
-    num_classes = PROBLEMS[results.problem.iloc[0]].traits.num_classes
+    accuracy = _accuracy(evidence.results, "deferral")
+    num_classes = PROBLEMS[evidence.results.problem.iloc[0]].traits.num_classes
     if num_classes not in accuracy:
         raise CannotMeasure(f"the results hold no expert of k = {num_classes}")
-    values = accuracy[num_classes].to_numpy()
-    return Finding(values, bool(values.mean() >= 1 - tolerance))
+    found = mean_over(accuracy[num_classes].to_numpy())
+    return Finding(found, bool(found.value >= 1 - tolerance))
 
 
-def no_worse_than_either(results: pd.DataFrame, tolerance: float) -> Finding:
+def no_worse_than_either(evidence: Evidence, tolerance: float) -> Finding:
     """System less the better of classifier and expert, at the k where it is least."""
-    best = np.maximum(_accuracy(results, "classifier"), _accuracy(results, "expert"))
-    gain = _accuracy(results, "deferral") - best
-    values = gain[gain.mean().idxmin()].to_numpy()
-    return Finding(values, bool(values.mean() >= -tolerance))
+    rows = against_best_party(evidence, "deferral")
+    least = read_estimate(rows.loc[rows["mean"].idxmin()])
+    return Finding(least, bool(least.value >= -tolerance))
 
 
-def rises_with_skill(results: pd.DataFrame, tolerance: float) -> Finding:
+def rises_with_skill(evidence: Evidence, tolerance: float) -> Finding:
     """Rank correlation of system accuracy with k, for each seed."""
     del tolerance
-    accuracy = _accuracy(results, "deferral")
+    accuracy = _accuracy(evidence.results, "deferral")
     if len(accuracy.columns) < 2:
         raise CannotMeasure("the results hold one k only")
     values = np.array(
         [stats.spearmanr(accuracy.columns, row).statistic for row in accuracy.values]
     )
-    return Finding(values, bool(values.mean() > 0.8))
+    found = mean_over(values)
+    return Finding(found, bool(found.value > 0.8))
 
 
-def better_than_confidence(results: pd.DataFrame, tolerance: float) -> Finding:
+def better_than_confidence(evidence: Evidence, tolerance: float) -> Finding:
     """System accuracy less that of deferring by confidence, mean over k."""
     del tolerance
-    gain = _accuracy(results, "deferral") - _accuracy(results, "confidence")
-    values = gain.mean(axis=1).to_numpy()
-    low, _ = tables.mean_interval(values)
-    return Finding(values, bool(low > 0))
+    deferral, confidence = (
+        _accuracy(evidence.results, method) for method in ("deferral", "confidence")
+    )
+    return surely_positive(mean_over((deferral - confidence).mean(axis=1).to_numpy()))
 
 
 def image_claims(source: str) -> list[Claim]:

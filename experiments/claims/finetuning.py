@@ -1,16 +1,27 @@
 """Claims of Raman and Yee (2021) about fine-tuning to a person; ours beside them."""
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import persons, tables
-from experiments.claims.claim import CannotMeasure, Claim, Finding
+from experiments import tables
+from experiments.claims.claim import (
+    PEOPLE,
+    CannotMeasure,
+    Claim,
+    Estimate,
+    Evidence,
+    Finding,
+    Measure,
+    mean_over,
+    read_estimate,
+    surely_positive,
+)
 
 RAMAN_YEE = "Raman and Yee 2021"
+_METHOD = "deferral"  # Of the systems that are compared; the paper's.
 _LOW_SKILL = 5  # The largest k that the paper's "low values of k" are taken to be.
 
 
@@ -28,57 +39,57 @@ def _minutes(results: pd.DataFrame, *methods: str) -> pd.DataFrame:
     return table
 
 
-def trips_in_order(results: pd.DataFrame, tolerance: float) -> Finding:
+def trips_in_order(evidence: Evidence, tolerance: float) -> Finding:
     """Least mean difference between neighbours of ideal, known mean, tuned, not."""
     del tolerance
     order = ("ideal", "known_mean", "finetune", "none")
-    table = _minutes(results, *order)
+    table = _minutes(evidence.results, *order)
     steps = [table[b] - table[a] for a, b in itertools.pairwise(order)]
-    values = min(steps, key=lambda step: step.mean()).to_numpy()
-    return Finding(values, bool(values.mean() >= 0))
+    least = mean_over(min(steps, key=lambda step: step.mean()).to_numpy(), PEOPLE)
+    return Finding(least, bool(least.value >= 0))
 
 
-def finetuning_saves(results: pd.DataFrame, tolerance: float) -> Finding:
+def finetuning_saves(evidence: Evidence, tolerance: float) -> Finding:
     """Minutes that fine-tuning saves; the claim is of the sign, with p < .001."""
     del tolerance
-    table = _minutes(results, "finetune", "none")
+    table = _minutes(evidence.results, "finetune", "none")
     values = (table["none"] - table["finetune"]).to_numpy()
     sure = len(values) > 1 and stats.ttest_1samp(values, 0.0).pvalue < 0.001
-    return Finding(values, bool(values.mean() > 0 and sure))
+    saved = mean_over(values, PEOPLE)
+    return Finding(saved, bool(saved.value > 0 and sure))
 
 
-def achievable(results: pd.DataFrame, tolerance: float) -> Finding:
+def achievable(evidence: Evidence, tolerance: float) -> Finding:
     """Minutes that knowing a person's means saves."""
     del tolerance
-    table = _minutes(results, "known_mean", "none")
-    values = (table["none"] - table["known_mean"]).to_numpy()
-    low, high = tables.mean_interval(values)
-    return Finding(values, bool(low <= 2.5 <= high))
+    table = _minutes(evidence.results, "known_mean", "none")
+    saved = mean_over((table["none"] - table["known_mean"]).to_numpy(), PEOPLE)
+    return Finding(saved, bool(saved.low <= 2.5 <= saved.high))
 
 
-def share_of(method: str) -> Callable[[pd.DataFrame, float], Finding]:
+def share_of(method: str) -> Measure:
     """Share of the achievable saving that a method has; beyond the paper's if above."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        table = _minutes(results, method, "known_mean", "none")
+        table = _minutes(evidence.results, method, "known_mean", "none")
         saved = (table["none"] - table[method]).to_numpy()
         known = (table["none"] - table["known_mean"]).to_numpy()
 
         def ratio(part: np.ndarray, whole: np.ndarray, axis: int) -> np.ndarray:
             return np.mean(part, axis=axis) / np.mean(whole, axis=axis)
 
-        estimate = tables.bootstrap_interval(ratio, saved, known)
-        _, low, high = estimate
-        return Finding(saved, bool(low <= 0.2 <= high), bool(low > 0.2), estimate)
+        interval = tables.bootstrap_interval(ratio, saved, known)
+        share = Estimate(*interval, len(saved), PEOPLE)
+        return Finding(share, bool(share.low <= 0.2 <= share.high), share.low > 0.2)
 
     return measure
 
 
-def means_differ_more(results: pd.DataFrame, tolerance: float) -> Finding:
+def means_differ_more(evidence: Evidence, tolerance: float) -> Finding:
     """How much further apart the means are than the medians, in minutes."""
     del tolerance
-    table = _minutes(results, "finetune", "none")
+    table = _minutes(evidence.results, "finetune", "none")
 
     def excess(tuned: np.ndarray, plain: np.ndarray, axis: int) -> np.ndarray:
         means = np.mean(plain, axis=axis) - np.mean(tuned, axis=axis)
@@ -86,115 +97,111 @@ def means_differ_more(results: pd.DataFrame, tolerance: float) -> Finding:
         return np.abs(means) - np.abs(medians)
 
     columns = (table["finetune"].to_numpy(), table["none"].to_numpy())
-    estimate = tables.bootstrap_interval(excess, *columns)
-    return Finding(columns[0] - columns[1], bool(estimate[1] > 0), False, estimate)
+    interval = tables.bootstrap_interval(excess, *columns)
+    return surely_positive(Estimate(*interval, len(table), PEOPLE))
 
 
 def _gains(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     """What fine-tuning gains, a row for each seed and a column for each k.
 
+    Of the systems that learn to defer, as validation chose them, on the test part.
+
     Raises:
-      CannotMeasure: the results hold no such people or methods.
+      CannotMeasure: the results hold no such people or imputers.
     """
     rows = results[(results.people == "specialist") & (results.split == "test")]
-    tables_by_method = []
-    for method in ("finetune", "none"):
-        part = rows[rows.method == method]
+    rows = rows[(rows.method == _METHOD) & rows.chosen]
+    found = []
+    for imputer in ("finetune", "none"):
+        part = rows[rows.imputer == imputer]
         if part.empty:
-            raise CannotMeasure(f"the results hold no specialists of method {method}")
-        tables_by_method.append(
-            part.pivot(index="seed", columns="num_perfect", values=metric)
-        )
-    tuned, plain = tables_by_method
+            raise CannotMeasure(f"the results hold no specialists of imputer {imputer}")
+        found.append(part.pivot(index="seed", columns="num_perfect", values=metric))
+    tuned, plain = found
     return tuned - plain
 
 
-def helps_low_skill(results: pd.DataFrame, tolerance: float) -> Finding:
+def helps_low_skill(evidence: Evidence, tolerance: float) -> Finding:
     """Gain of the model of the person, at the k of at most 5 where it is least."""
     del tolerance
-    gains = _gains(results, "human_model_accuracy")
+    gains = _gains(evidence.results, "human_model_accuracy")
     gains = gains[[k for k in gains.columns if k <= _LOW_SKILL]]
     if gains.empty:
         raise CannotMeasure(f"the results hold no k <= {_LOW_SKILL}")
-    values = gains[gains.mean().idxmin()].to_numpy()
-    low, _ = tables.mean_interval(values)
-    return Finding(values, bool(low > 0))
+    return surely_positive(mean_over(gains[gains.mean().idxmin()].to_numpy()))
 
 
-def helps_less_the_better(results: pd.DataFrame, tolerance: float) -> Finding:
+def helps_less_the_better(evidence: Evidence, tolerance: float) -> Finding:
     """Rank correlation of that gain with k, for each seed."""
     del tolerance
-    gains = _gains(results, "human_model_accuracy")
+    gains = _gains(evidence.results, "human_model_accuracy")
     if len(gains.columns) < 2:
         raise CannotMeasure("the results hold one k only")
     values = np.array(
         [stats.spearmanr(gains.columns, row).statistic for row in gains.values]
     )
-    return Finding(values, bool(values.mean() < -0.8))
+    found = mean_over(values)
+    return Finding(found, bool(found.value < -0.8))
 
 
-def no_sure_system_gain(results: pd.DataFrame, tolerance: float) -> Finding:
+def no_sure_system_gain(evidence: Evidence, tolerance: float) -> Finding:
     """What the system gains, mean over k; beyond the paper if it surely gains."""
     del tolerance
-    values = _gains(results, "system_accuracy").mean(axis=1).to_numpy()
-    low, high = tables.mean_interval(values)
-    return Finding(values, bool(low <= 0 <= high), bool(low > 0))
+    gains = _gains(evidence.results, "system_accuracy")
+    gain = mean_over(gains.mean(axis=1).to_numpy())
+    return Finding(gain, bool(gain.low <= 0 <= gain.high), bool(gain.low > 0))
 
 
-def _compare(
-    results: pd.DataFrame, people: str, method: str, metric: str
-) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """A row of the comparison of methods: its value for each person, and interval.
+def _gain_of(evidence: Evidence, people: str, imputer: str, metric: str) -> Estimate:
+    """What an imputer gains, mean over people.
 
     Raises:
-      CannotMeasure: there is no such row, or it rests on nobody.
+      CannotMeasure: there is no such gain, or it rests on nobody.
     """
-    rows = results[(results.people == people) & (results.split == "test")]
+    rows = evidence.gains
+    if rows is None:
+        raise CannotMeasure(
+            "the results come without a gains.csv; run the experiment again"
+        )
+    rows = rows[(rows.people == people) & (rows.method == _METHOD)]
     if rows.empty:
         raise CannotMeasure(f"the results hold no people of {people}")
-    table = persons.compare(rows)
-    row = table[(table.method == method) & (table.metric == metric)]
-    if row.empty or not row.n.iloc[0]:
-        raise CannotMeasure(f"the results compare no {method} with none on {people}")
-    found = row.iloc[0]
-    value, low, high = (float(found[name]) for name in ("mean", "ci_low", "ci_high"))
-    return np.full(int(found.n), value), (value, low, high)
+    rows = rows[(rows.imputer == imputer) & (rows.metric == metric)]
+    if rows.empty or not rows.n.iloc[0]:
+        raise CannotMeasure(f"the results compare no {imputer} with none on {people}")
+    return read_estimate(rows.iloc[0], PEOPLE)
 
 
-def real_gain(people: str, method: str) -> Callable[[pd.DataFrame, float], Finding]:
-    """What a method gains in the model of real people; beyond the paper if surely."""
+def real_gain(people: str, imputer: str) -> Measure:
+    """What an imputer gains in the model of real people; beyond the paper if surely."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        values, estimate = _compare(
-            results, people, method, "gain_human_model_accuracy"
-        )
-        better = bool(estimate[1] > 0)
-        return Finding(values, not better, better, estimate)
+        gain = _gain_of(evidence, people, imputer, "gain_human_model_accuracy")
+        better = bool(gain.low > 0)
+        return Finding(gain, not better, better)
 
     return measure
 
 
-def system_follows(people: str) -> Callable[[pd.DataFrame, float], Finding]:
+def system_follows(people: str) -> Measure:
     """Share of people whose system gains, of those whose model gains."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        values, estimate = _compare(
-            results, people, "finetune", "system_follows_human_model"
-        )
-        return Finding(values, bool(estimate[0] >= 0.6), False, estimate)
+        share = _gain_of(evidence, people, "finetune", "system_follows_human_model")
+        return Finding(share, bool(share.value >= 0.6))
 
     return measure
 
 
-def signs_agree(people: str) -> Callable[[pd.DataFrame, float], Finding]:
+def signs_agree(people: str) -> Measure:
     """Share of equal signs of both gains, where both change."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        values, estimate = _compare(results, people, "finetune", "sign_agreement")
-        return Finding(values, bool(estimate[0] >= 0.6), False, estimate)
+        share = _gain_of(evidence, people, "finetune", "sign_agreement")
+        return Finding(share, bool(share.value >= 0.6))
 
     return measure
 

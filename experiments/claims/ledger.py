@@ -3,56 +3,57 @@
 import importlib
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation, cifar, tables, tabular, trips
+from experiments import allocation, cifar, deferral, tables, tabular, trips
 from experiments.claims.allocation import bias_claims, clusters_claims, texts_claims
-from experiments.claims.claim import CannotMeasure, Claim
+from experiments.claims.claim import CannotMeasure, Claim, Evidence
 from experiments.claims.deferral import image_claims
 from experiments.claims.finetuning import (
     people_claims,
     specialist_claims,
     trips_claims,
 )
+from experiments.claims.joint import joint_claims
 from experiments.claims.responsible import synthetic_claims, tabular_claims
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import claim_workdir
+from experiments.runtime.workdir import claim_workdir, write_text
+from l2d_jax.engine import processes
 
 
 class Source(NamedTuple):
-    """An experiment whose results claims are measured on; its name is its config's.
+    """An experiment whose tables claims are measured on; its name is its config's.
 
     Attributes:
       program: name of the program, in `experiments`.
       main: it.
-      datasets: what its results may have in the column ``dataset``; one at least.
-      columns: others that they must have.
+      key: column of its results that names what they are of.
+      names: what may be there; one at least.
+      columns: other columns that the results must have.
+      beside: tables beside the results that are read too, of `BESIDE`; other programs
+        write others under the same names.
+      paper_scale: the scale of its config that is the paper's.
     """
 
     program: str
     main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]
-    datasets: tuple[str, ...]
+    key: str
+    names: tuple[str, ...]
     columns: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    paper_scale: str = "paper"
 
 
-_IMAGES = ("seed", "num_perfect", "method", "split", "system_accuracy")
-_PEOPLE = (*_IMAGES, "people", "person", "human_model_accuracy")
-_TABULAR = (
-    "seed",
-    "method",
-    "split",
-    "scenario",
-    "cost",
-    "alpha",
-    "chosen",
-    "system_accuracy",
-    "di",
-)
+_RUNS = ("seed", "method", "split", "chosen", "system_accuracy")
+_IMAGES = (*_RUNS, "num_perfect")
+_PEOPLE = (*_IMAGES, "people", "person", "imputer", "human_model_accuracy")
+_TABULAR = (*_RUNS, "scenario", "cost", "fairness", "di")
+_JOINT = (*_RUNS, "subgroup_gap")
 _TRIPS = ("seed", "method", "split", "finetune_trips", "minutes", "minutes_saved")
 _BIAS = (
     "seed",
@@ -67,7 +68,16 @@ _BIAS = (
     "printed_upper",
 )
 _CLUSTERS = ("seed", "method", "strength", "misplaced", "first_accuracy")
-_TEXTS = ("seed", "method", "truth", "accuracy", "gap")
+_LOOP_TEXTS = ("seed", "method", "truth", "accuracy")
+_INTERVAL = ("metric", "n", "mean", "ci_low", "ci_high")
+BESIDE = {
+    "comparison": ("method", "against", "reference", *_INTERVAL),
+    "gains": ("people", "method", "imputer", *_INTERVAL),
+}
+"""Tables beside the results, fields of `Evidence`, and columns that they must have."""
+
+
+# Looked up when they are called, so that they can be replaced.
 
 
 def _allocation(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -78,35 +88,57 @@ def _cifar(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     cifar.main(config, workdir)
 
 
-def _trips(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    trips.main(config, workdir)
+def _deferral(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    deferral.main(config, workdir)
 
 
 def _tabular(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tabular.main(config, workdir)
 
 
+def _trips(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    trips.main(config, workdir)
+
+
+def _grid(
+    program: str,
+    main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
+    name: str,
+    columns: tuple[str, ...],
+    paper_scale: str = "paper",
+) -> Source:
+    """A source of methods by problems."""
+    return Source(
+        program, main, "problem", (name,), columns, tuple(BESIDE), paper_scale
+    )
+
+
 SOURCES = {
-    "digits": Source("cifar", _cifar, ("digits",), _IMAGES),
-    "cifar10": Source("cifar", _cifar, ("cifar10",), _IMAGES),
-    "trips": Source("trips", _trips, ("simulated",), _TRIPS),
-    "digits_finetune": Source("cifar", _cifar, ("digits",), _PEOPLE),
-    "cifar10_finetune": Source("cifar", _cifar, ("cifar10",), _PEOPLE),
-    "synthetic": Source("tabular", _tabular, ("synthetic",), _TABULAR),
-    "compas": Source("tabular", _tabular, ("compas",), _TABULAR),
-    "health": Source("tabular", _tabular, ("health",), _TABULAR),
-    "bias": Source("allocation", _allocation, ("biased_groups",), _BIAS),
+    "digits": _grid("cifar", _cifar, "digits", _IMAGES),
+    "cifar10": _grid("cifar", _cifar, "cifar10", _IMAGES),
+    "trips": Source("trips", _trips, "dataset", ("simulated",), _TRIPS),
+    "digits_finetune": _grid("cifar", _cifar, "digits_people", _PEOPLE),
+    "cifar10_finetune": _grid("cifar", _cifar, "cifar10_people", _PEOPLE),
+    "synthetic": _grid("tabular", _tabular, "synthetic", _TABULAR),
+    "compas": _grid("tabular", _tabular, "compas", _TABULAR),
+    "health": _grid("tabular", _tabular, "health", _TABULAR),
+    "bias": Source("allocation", _allocation, "dataset", ("biased_groups",), _BIAS),
     "clusters": Source(
         "allocation",
         _allocation,
+        "dataset",
         ("well_conditioned", "released", "crowd_of_30"),
         _CLUSTERS,
     ),
     "toxicity": Source(
         "allocation",
         _allocation,
+        "dataset",
         ("annwithattitudes", "hs_brexit", "keswani_mturk"),
-        _TEXTS,
+        _LOOP_TEXTS,
+    ),
+    "texts": _grid(
+        "deferral", _deferral, "keswani_mturk", _JOINT, paper_scale="default"
     ),
 }
 
@@ -124,11 +156,12 @@ CLAIMS: list[Claim] = [
     *bias_claims("bias"),
     *clusters_claims("clusters"),
     *texts_claims("toxicity"),
+    *joint_claims("texts"),
 ]
 
 
-def judge(claim: Claim, results: pd.DataFrame | str, tolerance: float) -> dict:
-    """A row of the ledger; ``results`` is a table, or why there is none."""
+def judge(claim: Claim, evidence: Evidence | str, tolerance: float) -> dict[str, Any]:
+    """A row of the ledger; ``evidence`` is the tables, or why there are none."""
     row = {
         "id": claim.id,
         "paper": claim.paper,
@@ -136,81 +169,154 @@ def judge(claim: Claim, results: pd.DataFrame | str, tolerance: float) -> dict:
         "paper_value": claim.paper_value,
     }
     try:
-        if isinstance(results, str):
-            raise CannotMeasure(results)
-        finding = claim.measure(results, tolerance)
+        if isinstance(evidence, str):
+            raise CannotMeasure(evidence)
+        estimate, holds, better = claim.measure(evidence, tolerance)
     except CannotMeasure as error:
         nothing = dict.fromkeys(("our_value", "ci_low", "ci_high"), float("nan"))
-        return row | nothing | {"n": 0, "verdict": f"not run: {error}"}
-    value, low, high = finding.estimate or (
-        float(np.mean(finding.values)),
-        *tables.mean_interval(finding.values),
-    )
-    verdict = "reproduced" if finding.holds else "not reproduced"
+        return row | nothing | {"n": 0, "over": "", "verdict": f"not run: {error}"}
+    verdict = "reproduced" if holds else "not reproduced"
     return row | {
-        "our_value": value,
-        "ci_low": low,
-        "ci_high": high,
-        "n": len(finding.values),
-        "verdict": "better" if finding.better else verdict,
+        "our_value": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "n": estimate.n,
+        "over": estimate.over,
+        "verdict": "better" if better else verdict,
     }
 
 
-def find_results(
-    config: ml_collections.ConfigDict, source: str, workdir: pathlib.Path
-) -> pd.DataFrame | str:
-    """The results of an experiment, run here if need be; or why there are none.
+_MARKDOWN = (
+    "id",
+    "paper",
+    "claim",
+    "paper's number",
+    "ours (95 % interval)",
+    "n",
+    "over",
+    "verdict",
+)
+
+
+def to_markdown(ledger: pd.DataFrame) -> str:
+    """The ledger as a table that documents include.
+
+    Args:
+      ledger: rows of `judge`.
+    """
+    lines = [
+        "<!-- Written by python -m experiments.claims, not by hand. -->",
+        f"| {' | '.join(_MARKDOWN)} |",
+        f"|{'---|' * len(_MARKDOWN)}",
+    ]
+    for row in ledger.itertuples():
+        ours = "" if np.isnan(row.our_value) else f"{row.our_value:z.3f}"
+        if not np.isnan(row.ci_low):
+            ours += f" ({row.ci_low:z.3f} to {row.ci_high:z.3f})"
+        cells = (
+            row.id,
+            row.paper,
+            row.statement,
+            row.paper_value,
+            ours,
+            str(row.n),
+            row.over,
+            row.verdict,
+        )
+        # A bar would end its cell, and a line break the row.
+        texts = [" ".join(cell.replace("|", r"\|").split()) for cell in cells]
+        lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def find_evidence(
+    config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path
+) -> Evidence | str:
+    """The tables of an experiment, run here if need be; or why there are none.
 
     Raises:
       ConfigError: a folder that was named holds no results, or others.
     """
-    given = config.results[source]
-    folder = pathlib.Path(given) if given else workdir / source
+    source, given = SOURCES[name], config.results[name]
+    folder = pathlib.Path(given) if given else workdir / name
     if given:
         if not (folder / "results.csv").exists():
             raise ConfigError(
-                f"results.{source}: there is no {folder / 'results.csv'}; name the work"
+                f"results.{name}: there is no {folder / 'results.csv'}; name the work"
                 " folder of a finished experiment"
             )
-    elif source in config.run:
-        module = importlib.import_module(f"experiments.configs.{source}")
-        source_config = module.get_config(config.scale)
+    elif name in config.run:
+        module = importlib.import_module(f"experiments.configs.{name}")
+        scale = source.paper_scale if config.scale == "paper" else config.scale
+        source_config = module.get_config(scale)
         folder.mkdir(exist_ok=True)
         claim_workdir(source_config, folder)
         if not (folder / "results.csv").exists():
-            SOURCES[source].main(source_config, folder)
+            source.main(source_config, folder)
     elif not (folder / "results.csv").exists():
         return (
-            f"give --config.results.{source}=DIR, the work folder of"
-            f" experiments.{SOURCES[source].program}"
-            f" --config=experiments/configs/{source}.py"
+            f"give --config.results.{name}=DIR, the work folder of"
+            f" experiments.{source.program} --config=experiments/configs/{name}.py"
         )
-    return read_results(source, folder / "results.csv")
+    return read_evidence(name, folder)
 
 
-def read_results(source: str, path: pathlib.Path) -> pd.DataFrame:
-    """The results table of a data set.
+def read_evidence(name: str, folder: pathlib.Path) -> Evidence:
+    """The tables in the work folder of a source.
+
+    Raises:
+      ConfigError: a file holds no such table.
+    """
+    source, path = SOURCES[name], folder / "results.csv"
+    results = _read_table(name, path, (source.key, *source.columns))
+    if "note" in results:
+        # Rows of methods that are not applicable measure nothing.
+        results = results[results.note.isna()].infer_objects()
+    found = list(results[source.key].unique())
+    if not set(found) & set(source.names):
+        held = ", ".join(map(str, found)) or "nothing"
+        raise ConfigError(
+            f"results.{name}: {path} holds results of {held}, not of"
+            f" {' or '.join(source.names)}; name another folder"
+        )
+    others = {
+        table: _read_beside(name, folder / f"{table}.csv", BESIDE[table])
+        for table in source.beside
+    }
+    return Evidence(results, **others)
+
+
+def _read_beside(
+    name: str, path: pathlib.Path, columns: tuple[str, ...]
+) -> pd.DataFrame | None:
+    """A table that a folder may lack; that of a run with nothing to compare is empty.
+
+    Raises:
+      ConfigError: the file holds no such table.
+    """
+    if not path.exists() or not path.read_text().strip():
+        return None
+    return _read_table(name, path, columns)
+
+
+def _read_table(
+    name: str, path: pathlib.Path, columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """A table that has the columns.
 
     Raises:
       ConfigError: the file holds no such table.
     """
     try:
-        results = pd.read_csv(path)
-        columns = ["dataset", *SOURCES[source].columns]
-        found = list(results[columns].dataset.unique())
+        table = pd.read_csv(path, low_memory=False)
+        table[list(columns)]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"results.{source}: {path} is not a results table ({error}); name the work"
-            " folder of a finished experiment, or delete the file to run it again"
+            f"results.{name}: {path} is not a results table ({error}); name the work"
+            " folder of a finished experiment, or delete its results.csv to run it"
+            " again"
         ) from error
-    expected = SOURCES[source].datasets
-    if not set(found) & set(expected):
-        held = ", ".join(map(str, found)) or "nothing"
-        raise ConfigError(
-            f"results.{source}: {path} holds results of {held}, not of"
-            f" {' or '.join(expected)}; name another folder"
-        )
-    return results
+    return table
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -228,11 +334,14 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             raise ConfigError(f"run must be among {known}, got {source!r}")
     # Folders that are named come first: one that is wrong is found before any work.
     named_first = sorted(config.results, key=lambda name: not config.results[name])
-    found = {name: find_results(config, name, workdir) for name in named_first}
+    found = {name: find_evidence(config, name, workdir) for name in named_first}
     ledger = pd.DataFrame(
         [judge(claim, found[claim.source], config.tolerance) for claim in CLAIMS]
     )
     tables.write_csv(ledger, workdir / "claims.csv")
+    processes.from_first(lambda: write_text(workdir / "claims.md", to_markdown(ledger)))
     with pd.option_context("display.width", 200, "display.max_colwidth", 60):
         progress.say(ledger.drop(columns=["paper"]).to_string(index=False))
-    progress.say(f"\nThe ledger: {workdir / 'claims.csv'}")
+    progress.say(
+        f"\nThe ledger: {workdir / 'claims.csv'}, for documents: claims.md there"
+    )

@@ -4,17 +4,22 @@ Settings are chosen on the validation part, by means over seeds; what they achie
 measured on the test part, one number a seed.
 """
 
-from collections.abc import Callable
-
-import jax
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import tables
-from experiments.claims.claim import CannotMeasure, Claim, Finding
-from l2d_jax.learners import mixture
-from l2d_jax.types import Dataset
+from experiments.claims.claim import (
+    CannotMeasure,
+    Claim,
+    Evidence,
+    Finding,
+    Measure,
+    against_best_party,
+    mean_over,
+    read_estimate,
+    surely_positive,
+    without_interval,
+)
 
 MADRAS = "Madras, Pitassi and Zemel 2018"
 # Of the test part: what the authors' own decisions give, rounded to four digits.
@@ -27,10 +32,10 @@ def _rows(
     results: pd.DataFrame,
     method: str,
     scenario: str,
-    alpha: float | None = None,
+    fairness: float | None = None,
     split: str = "test",
 ) -> pd.DataFrame:
-    """Rows of a method, at one alpha or at all.
+    """Rows of a method, at one weight of fairness (the paper's alpha) or at all.
 
     Raises:
       CannotMeasure: there are none.
@@ -40,8 +45,8 @@ def _rows(
         & (results.scenario == scenario)
         & (results.split == split)
     ]
-    if alpha is not None:
-        rows = rows[rows.fairness == alpha]
+    if fairness is not None:
+        rows = rows[rows.fairness == fairness]
     if rows.empty:
         raise CannotMeasure(f"the results hold no {method} of scenario {scenario}")
     return rows
@@ -57,59 +62,33 @@ def _table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return keys.pivot(index="seed", columns=["cost", "fairness"], values=metric)
 
 
-def equivalence(results: pd.DataFrame, tolerance: float) -> Finding:
-    """Largest difference of two losses and their gradients, on random batches.
-
-    The decision-maker's loss is the same on every example; rejecting costs as much more
-    than deferring.
-    """
-    del results, tolerance
-    reject = mixture.make_batch_loss("reject")
-    defer = mixture.make_batch_loss("defer")
-    key = jax.random.key(0)
-    values = []
-    for seed in range(20):
-        generator = np.random.default_rng(seed)
-        labels = generator.integers(0, 2, 64)
-        expert_nll = generator.uniform(0.01, 2.0)
-        of_label = np.exp(-expert_nll)  # A number: the loss is constant.
-        probs = np.full((64, 1, 2), 1 - of_label)
-        probs[np.arange(64), 0, labels] = of_label
-        batch = Dataset(np.zeros((64, 1), np.float32), labels, probs.astype(np.float32))
-        outputs = generator.normal(0.0, 2.0, (64, 2)).astype(np.float32)
-        cost = generator.uniform(0.0, 1.0)
-        pairs = [
-            jax.value_and_grad(loss)(outputs, batch, {"cost": np.float32(price)}, key)
-            for loss, price in ((reject, cost + expert_nll), (defer, cost))
-        ]
-        differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), *pairs)
-        values.append(max(float(found) for found in jax.tree.leaves(differences)))
-    found = np.array(values)
-    return Finding(found, bool(found.max() < 1e-6))
-
-
-def given_errors(results: pd.DataFrame, tolerance: float) -> Finding:
+def given_errors(evidence: Evidence, tolerance: float) -> Finding:
     """Largest deviation of the errors of the authors' decision-makers from theirs."""
     del tolerance
-    if set(results.decision_maker) != {"given"}:
+    if set(evidence.results.decision_maker) != {"given"}:
         raise CannotMeasure("the results are not with the authors' decision-makers")
-    found = [
-        abs(_rows(results, "expert", name).system_error.iloc[0] - error)
-        for name, error in _GIVEN_ERRORS.items()
-    ]
-    return Finding(np.array([max(found)]), bool(max(found) < 1e-4))
+    found = np.array(
+        [
+            abs(_rows(evidence.results, "expert", name).system_error.iloc[0] - error)
+            for name, error in _GIVEN_ERRORS.items()
+        ]
+    )
+    return Finding(without_interval(max(found), found[:1]), bool(max(found) < 1e-4))
 
 
-def error_of(method: str, expected: float) -> Callable[[pd.DataFrame, float], Finding]:
+def error_of(method: str, expected: float) -> Measure:
     """Error of a method at alpha 0; of more than 1.5 points below is better."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        rows = _rows(results, method, _any_scenario(results), alpha=0.0)
-        values = rows.system_error.to_numpy(float)
-        error = values.mean()
+        rows = _rows(
+            evidence.results, method, _any_scenario(evidence.results), fairness=0.0
+        )
+        error = mean_over(rows.system_error.to_numpy(float))
         return Finding(
-            values, bool(abs(error - expected) <= 0.015), bool(error < expected - 0.015)
+            error,
+            bool(abs(error.value - expected) <= 0.015),
+            bool(error.value < expected - 0.015),
         )
 
     return measure
@@ -120,7 +99,7 @@ def _matched(
     methods: tuple[str, str],
     scenario: str,
     bound_by: str,
-    alpha: float | None = None,
+    fairness: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy of two methods' fronts at the same bounds, ``[seeds, bounds]`` each.
 
@@ -128,7 +107,7 @@ def _matched(
     its most accurate setting that keeps it, on the validation part.
     """
     valid = [
-        _rows(results, method, scenario, alpha, "valid").assign(
+        _rows(results, method, scenario, fairness, "valid").assign(
             least=lambda rows: _to_minimize(rows, bound_by)
         )
         for method in methods
@@ -143,7 +122,7 @@ def _matched(
     bounds = np.linspace(low, max(low, high), _NUM_BOUNDS)
     fronts = []
     for method, (accuracy, least) in zip(methods, means, strict=True):
-        test = _table(_rows(results, method, scenario, alpha), "system_accuracy")
+        test = _table(_rows(results, method, scenario, fairness), "system_accuracy")
         best = [accuracy[least <= bound + 1e-9].idxmax() for bound in bounds]
         fronts.append(test[best].to_numpy(float))
     first, second = fronts
@@ -158,48 +137,46 @@ def front_gain(
     methods: tuple[str, str],
     scenario: str,
     bound_by: str = "di",
-    alpha: float | None = None,
-) -> Callable[[pd.DataFrame, float], Finding]:
+    fairness: float | None = None,
+) -> Measure:
     """How much more accurate the first method is at the same bound, mean over bounds.
 
     It holds if the interval is above 0.
     """
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        first, second = _matched(results, methods, scenario, bound_by, alpha)
-        return _surely_positive((first - second).mean(axis=1))
+        first, second = _matched(
+            evidence.results, methods, scenario, bound_by, fairness
+        )
+        return surely_positive(mean_over((first - second).mean(axis=1)))
 
     return measure
 
 
-def _surely_positive(values: np.ndarray) -> Finding:
-    low, _ = tables.mean_interval(values)
-    return Finding(values, bool(low > 0))
-
-
-def uneven_deferral(results: pd.DataFrame, tolerance: float) -> Finding:
+def uneven_deferral(evidence: Evidence, tolerance: float) -> Finding:
     """Gap of deferral rates between groups: how much more deferring has of it."""
     del tolerance
     gaps = {}
     for method in ("mixture", "rejection"):
-        rows = _rows(results, method, "biased")
+        rows = _rows(evidence.results, method, "biased")
         gap = (rows.deferral_rate_group_1 - rows.deferral_rate_group_0).abs()
         gaps[method] = gap.groupby(rows.seed).mean()
-    return _surely_positive((gaps["mixture"] - gaps["rejection"]).to_numpy())
+    more = (gaps["mixture"] - gaps["rejection"]).to_numpy()
+    return surely_positive(mean_over(more))
 
 
-def defers_less_to_biased(results: pd.DataFrame, tolerance: float) -> Finding:
+def defers_less_to_biased(evidence: Evidence, tolerance: float) -> Finding:
     """Deferral rate to the accurate decision-maker less that to the biased one."""
     del tolerance
     rates = [
-        _rows(results, "mixture", name).groupby("seed").deferral_rate.mean()
+        _rows(evidence.results, "mixture", name).groupby("seed").deferral_rate.mean()
         for name in ("accurate", "biased")
     ]
-    return _surely_positive((rates[0] - rates[1]).to_numpy())
+    return surely_positive(mean_over((rates[0] - rates[1]).to_numpy()))
 
 
-def better_at_every_rate(results: pd.DataFrame, tolerance: float) -> Finding:
+def better_at_every_rate(evidence: Evidence, tolerance: float) -> Finding:
     """Accuracy of deferring less that of rejecting, mean over bins of deferral rate.
 
     Bins are of 5 points, from 5 to 80 %, and count where both have runs; it holds if it
@@ -208,7 +185,7 @@ def better_at_every_rate(results: pd.DataFrame, tolerance: float) -> Finding:
     del tolerance
     means = []
     for method in ("mixture", "rejection"):
-        rows = _rows(results, method, "inconsistent", alpha=0.0)
+        rows = _rows(evidence.results, method, "inconsistent", fairness=0.0)
         bins = pd.cut(rows.deferral_rate, _RATE_EDGES, labels=False)
         by_bin = rows.groupby(["seed", bins.rename("bin")]).system_accuracy.mean()
         means.append(by_bin.unstack())
@@ -216,7 +193,7 @@ def better_at_every_rate(results: pd.DataFrame, tolerance: float) -> Finding:
     gain = (means[0][common] - means[1][common]).dropna(axis=1, how="all")
     if gain.empty:
         raise CannotMeasure("deferring and rejecting have no deferral rate in common")
-    found = _surely_positive(gain.mean(axis=1).dropna().to_numpy())
+    found = surely_positive(mean_over(gain.mean(axis=1).dropna().to_numpy()))
     return found._replace(holds=found.holds and bool(gain.mean().min() >= -0.003))
 
 
@@ -227,31 +204,30 @@ def _chosen(results: pd.DataFrame, method: str, scenario: str) -> pd.Series:
     return rows.set_index("seed").system_accuracy
 
 
-def chosen_accuracy(
-    expected: float | None,
-) -> Callable[[pd.DataFrame, float], Finding]:
+def chosen_accuracy(expected: float | None) -> Measure:
     """Accuracy of the deferring system that validation chose."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        values = _chosen(results, "mixture", "inconsistent").to_numpy(float)
-        return Finding(values, expected is None or bool(values.mean() >= expected))
+        chosen = _chosen(evidence.results, "mixture", "inconsistent")
+        accuracy = mean_over(chosen.to_numpy(float))
+        return Finding(accuracy, expected is None or accuracy.value >= expected)
 
     return measure
 
 
-def better_than_both(results: pd.DataFrame, tolerance: float) -> Finding:
+def better_than_both(evidence: Evidence, tolerance: float) -> Finding:
     """The chosen system less the better of decision-maker and classifier."""
     del tolerance
-    alone = _chosen(results, "expert", "inconsistent").iloc[0]
-    classifier = _chosen(results, "classifier", "inconsistent")
-    gain = _chosen(results, "mixture", "inconsistent") - np.maximum(classifier, alone)
-    return _surely_positive(gain.to_numpy(float))
+    rows = against_best_party(
+        evidence, "mixture", scenario="inconsistent", fairness=0.0
+    )
+    return surely_positive(read_estimate(rows.iloc[0]))
 
 
 def _reliable_gap(results: pd.DataFrame, method: str) -> pd.Series:
     """Deferral rate of reliable less that of unreliable, where some is deferred."""
-    rows = _rows(results, method, "inconsistent", alpha=0.0)
+    rows = _rows(results, method, "inconsistent", fairness=0.0)
     rows = rows[rows.deferral_rate.between(0.05, 0.95)]
     if rows.empty:
         raise CannotMeasure(f"{method} passes none or all in every run at alpha 0")
@@ -259,23 +235,24 @@ def _reliable_gap(results: pd.DataFrame, method: str) -> pd.Series:
     return gap.groupby(rows.seed).mean()
 
 
-def defers_the_reliable(results: pd.DataFrame, tolerance: float) -> Finding:
+def defers_the_reliable(evidence: Evidence, tolerance: float) -> Finding:
     """The gap of deferring."""
     del tolerance
-    return _surely_positive(_reliable_gap(results, "mixture").to_numpy())
+    gap = _reliable_gap(evidence.results, "mixture")
+    return surely_positive(mean_over(gap.to_numpy()))
 
 
-def defers_them_more_than_reject(results: pd.DataFrame, tolerance: float) -> Finding:
+def defers_them_more_than_reject(evidence: Evidence, tolerance: float) -> Finding:
     """The gap of deferring less that of rejecting."""
     del tolerance
-    gap = _reliable_gap(results, "mixture") - _reliable_gap(results, "rejection")
-    return _surely_positive(gap.dropna().to_numpy())
+    gaps = [_reliable_gap(evidence.results, name) for name in ("mixture", "rejection")]
+    return surely_positive(mean_over((gaps[0] - gaps[1]).dropna().to_numpy()))
 
 
-def accurate_is_even(results: pd.DataFrame, tolerance: float) -> Finding:
+def accurate_is_even(evidence: Evidence, tolerance: float) -> Finding:
     """Rank correlation of accuracy and least subgroup accuracy, for each seed."""
     del tolerance
-    rows = _rows(results, "mixture", "inconsistent", alpha=0.0)
+    rows = _rows(evidence.results, "mixture", "inconsistent", fairness=0.0)
     values = np.array(
         [
             stats.spearmanr(part.system_accuracy, part.min_subgroup_accuracy).statistic
@@ -286,7 +263,7 @@ def accurate_is_even(results: pd.DataFrame, tolerance: float) -> Finding:
     )
     if not len(values):
         raise CannotMeasure("all costs lead to the same system")
-    return _surely_positive(values)
+    return surely_positive(mean_over(values))
 
 
 def _by_alpha(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
@@ -298,71 +275,64 @@ def _by_alpha(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     return table
 
 
-def fairer_by_alpha(method: str) -> Callable[[pd.DataFrame, float], Finding]:
+def fairer_by_alpha(method: str) -> Measure:
     """Rank correlation of DI with alpha, for each seed."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        table = _by_alpha(results, method, "di")
+        table = _by_alpha(evidence.results, method, "di")
         values = np.array(
             [stats.spearmanr(table.columns, row).statistic for row in table.values]
         )
-        return Finding(values, bool(values.mean() < -0.7))
+        found = mean_over(values)
+        return Finding(found, bool(found.value < -0.7))
 
     return measure
 
 
-def price_of_half(method: str) -> Callable[[pd.DataFrame, float], Finding]:
+def price_of_half(method: str) -> Measure:
     """How much the error rises until DI is half, at the first alpha where it is."""
 
-    def measure(results: pd.DataFrame, tolerance: float) -> Finding:
+    def measure(evidence: Evidence, tolerance: float) -> Finding:
         del tolerance
-        di = _by_alpha(results, method, "di").mean()
+        di = _by_alpha(evidence.results, method, "di").mean()
         halved = di.index[di <= di.iloc[0] / 2]
         if not len(halved):
             raise CannotMeasure("no alpha in the results halves DI")
-        error = _by_alpha(results, method, "system_error")
-        values = (error[halved[0]] - error.iloc[:, 0]).to_numpy(float)
-        return Finding(values, bool(values.mean() < 0.03))
+        error = _by_alpha(evidence.results, method, "system_error")
+        rise = mean_over((error[halved[0]] - error.iloc[:, 0]).to_numpy(float))
+        return Finding(rise, bool(rise.value < 0.03))
 
     return measure
 
 
-def oracle_is_rejection(results: pd.DataFrame, tolerance: float) -> Finding:
+def oracle_is_rejection(evidence: Evidence, tolerance: float) -> Finding:
     """Ratio of the areas under both fronts, above an accuracy of 1/2."""
     del tolerance
     methods = ("mixture_oracle", "rejection")
-    oracle, rejection = _matched(results, methods, "accurate", "di")
+    oracle, rejection = _matched(evidence.results, methods, "accurate", "di")
     values = (oracle - 0.5).mean(axis=1) / (rejection - 0.5).mean(axis=1)
-    return Finding(values, bool(abs(values.mean() - 1.0) <= 0.02))
+    ratio = mean_over(values)
+    return Finding(ratio, bool(abs(ratio.value - 1.0) <= 0.02))
 
 
-def best_possible(results: pd.DataFrame, tolerance: float) -> Finding:
+def best_possible(evidence: Evidence, tolerance: float) -> Finding:
     """Accuracy of the deferring system chosen, less that of the best rule there is.
 
     On the same examples, at the scenario where it is least.
     """
     gains = [
-        _chosen(results, "mixture", name)
-        - _rows(results, "best_rule", name).system_accuracy.iloc[0]
-        for name in results.scenario.unique()
+        _chosen(evidence.results, "mixture", name)
+        - _rows(evidence.results, "best_rule", name).system_accuracy.iloc[0]
+        for name in evidence.results.scenario.unique()
     ]
-    values = min(gains, key=lambda gain: gain.mean()).to_numpy(float)
-    return Finding(values, bool(values.mean() >= -tolerance))
+    least = mean_over(min(gains, key=lambda gain: gain.mean()).to_numpy(float))
+    return Finding(least, bool(least.value >= -tolerance))
 
 
 def synthetic_claims(source: str) -> list[Claim]:
-    """The theorem, computed on random batches, and the synthetic set's best rule."""
+    """The synthetic set's best rule."""
     return [
-        Claim(
-            "M1",
-            MADRAS,
-            "With a decision-maker of constant loss, deferring and rejecting have the"
-            " same loss and gradient at prices that differ by it: largest difference",
-            "0",
-            source,
-            equivalence,
-        ),
         Claim(
             f"M0-{source}",
             MADRAS,
@@ -380,7 +350,7 @@ def tabular_claims(
 ) -> list[Claim]:
     """Claims about one data set, and the paper's two errors on it."""
     thresholds = ("deferral_thresholds", "rejection_thresholds")
-    rows: list[tuple[str, str, str, Callable[[pd.DataFrame, float], Finding]]] = []
+    rows: list[tuple[str, str, str, Measure]] = []
     if source == "compas":
         rows.append(
             (
@@ -494,7 +464,7 @@ def tabular_claims(
                 ("mixture", "rejection"),
                 "inconsistent",
                 bound_by="min_subgroup_accuracy",
-                alpha=0.0,
+                fairness=0.0,
             ),
         ),
     ]

@@ -2,6 +2,8 @@
 
   python -m experiments.claims --workdir=runs/claims
 
+writes ``claims.csv``, and ``claims.md`` for documents to include.
+
 Results that are there already are read: ``--config.results.cifar10=DIR`` names the work
 folder of a finished experiment. What has no folder is run here if it is named in
 ``run``: by default what needs no download, five minutes on 2 CPU cores.
@@ -29,6 +31,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "bias": "",
         "clusters": "",
         "toxicity": "",
+        "texts": "",
     }
     # How far below the better of classifier and expert a system may be and still count
     # as no worse, in accuracy: half a point at the papers' scale.

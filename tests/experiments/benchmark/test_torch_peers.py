@@ -28,7 +28,8 @@ def _small_dataset(generator, num_rows, num_features=4):
     inputs = generator.normal(size=(num_rows, num_features)).astype(np.float32)
     labels = (inputs[:, 0] + generator.normal(size=num_rows) > 0).astype(np.int64)
     probs = generator.uniform(0.05, 0.95, num_rows).astype(np.float32)
-    return Dataset(inputs, labels, np.stack([1 - probs, probs], 1)[:, None])
+    experts = np.stack([1 - probs, probs], 1)[:, None]
+    return Dataset(inputs, labels, expert_probs=experts)
 
 
 def _orders(generator, num_rows, num_epochs, num_steps, batch_size):
@@ -76,7 +77,7 @@ def _small_loss64(data, gamma, params, run):
         return -data.labels * np.log(prob) - (1 - data.labels) * np.log(1 - prob)
 
     prob, defer_prob = _probs64(data, params, run)
-    expert_prob = data.expert_labels[:, 0, 1].astype(np.float64)
+    expert_prob = data.expert_probs[:, 0, 1].astype(np.float64)
     mixture = (1 - defer_prob) * cross_entropy(prob) + defer_prob * cross_entropy(
         expert_prob
     )
@@ -103,7 +104,7 @@ def test_small_loss_by_hand():
     data = Dataset(
         np.ones((2, 1), np.float32),
         np.array([1, 0]),
-        np.array([[[0.25, 0.75]], [[0.25, 0.75]]], np.float32),
+        expert_probs=np.array([[[0.25, 0.75]], [[0.25, 0.75]]], np.float32),
     )
     zeros = bt.SmallParams(
         *(
@@ -156,7 +157,7 @@ def test_small_training_equals_jax(small):
         seen = jnp.column_stack([data.inputs, prob])
         defer_prob = jax.nn.sigmoid(mlp(params.rejector, seen))
         nll = optax.sigmoid_binary_cross_entropy(logit, data.labels)
-        expert_prob = data.expert_labels[:, 0, 1]
+        expert_prob = data.expert_probs[:, 0, 1]
         expert_nll = -jnp.log(jnp.where(data.labels == 1, expert_prob, 1 - expert_prob))
         return jnp.mean((1 - defer_prob) * nll + defer_prob * (expert_nll + gamma))
 
@@ -220,7 +221,7 @@ def fair(small):
 
 def _disparity64(data, params, run):
     prob, defer_prob = _probs64(data, params, run)
-    system = (1 - defer_prob) * prob + defer_prob * data.expert_labels[:, 0, 1]
+    system = (1 - defer_prob) * prob + defer_prob * data.expert_probs[:, 0, 1]
 
     def mean_error(label, group):
         cell = (data.labels == label) & (data.groups == group)
@@ -252,8 +253,8 @@ def test_fair_loss_by_hand():
     data = Dataset(
         np.ones((3, 1), np.float32),
         np.array([1, 1, 0]),
-        np.stack([1 - expert, expert], 1)[:, None],
-        np.array([0, 1, 0]),
+        groups=np.array([0, 1, 0]),
+        expert_probs=np.stack([1 - expert, expert], 1)[:, None],
     )
     zeros = bt.SmallParams(
         *(
@@ -335,7 +336,7 @@ def test_fair_training_equals_the_library(fair):
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     expected = jax.vmap(final_loss, (0, 0, 0, None, None, None))(
         jax.tree.map(jnp.asarray, params),
-        {"cost": jnp.asarray(gammas), "alpha": jnp.asarray(alphas)},
+        {"cost": jnp.asarray(gammas), "fairness": jnp.asarray(alphas)},
         keys,
         train,
         valid,
@@ -413,8 +414,8 @@ def test_small_rejects_wrong_shapes(small):
         bt.train_small_stacked(train, valid, orders, gammas[:2], params)
     with pytest.raises(ValueError, match=r"orders must be row numbers"):
         bt.train_small_sequential(train, valid, orders[0], gammas, params)
-    hard = valid._replace(expert_labels=valid.labels[:, None])
-    with pytest.raises(ValueError, match=r"valid\.expert_labels must be probabilities"):
+    hard = valid._replace(expert_probs=valid.labels[:, None])
+    with pytest.raises(ValueError, match=r"valid\.expert_probs must be probabilities"):
         bt.train_small_sequential(train, hard, orders, gammas, params)
 
 

@@ -1,12 +1,15 @@
 """The ledger of claims, on tables whose verdicts are known."""
 
+import importlib
+
 import ml_collections
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, personalize
+from experiments import cifar, persons
 from experiments.claims import ledger as claims
+from experiments.claims.claim import Evidence
 from experiments.configs import claims as claims_config
 from experiments.runtime.errors import ConfigError
 
@@ -19,6 +22,7 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "n",
+    "over",
     "verdict",
 )
 # System accuracy at k = 0, 5, 10; the seeds differ by a little.
@@ -31,14 +35,15 @@ SOUND = {
 OFFSETS = (-0.004, 0.0, 0.001)
 
 
-def make_results(dataset="digits", **changes):
+def make_results(problem="digits", **changes):
     rows = [
         {
-            "dataset": dataset,
+            "problem": problem,
             "method": method,
             "seed": seed,
             "num_perfect": k,
             "split": "test",
+            "chosen": True,
             # The expert who knows everything is right whatever the seed.
             "system_accuracy": value + (offset if value < 1 else 0.0),
         }
@@ -50,6 +55,43 @@ def make_results(dataset="digits", **changes):
     # Of the validation part, which no claim is about.
     valid = table.assign(split="valid", system_accuracy=0.0)
     return pd.concat([table, valid], ignore_index=True)
+
+
+def make_comparison(problem="digits", **changes):
+    """What the runner would find of these systems; intervals are 0.004 either way."""
+    levels = SOUND | changes
+    rows = []
+    for place, k in enumerate((0, 5, 10)):
+        best = max(("classifier", "expert"), key=lambda name: levels[name][place])
+        for method, against, metric, mean in (
+            ("deferral", "best single party", "system_accuracy", None),
+            ("deferral", "best single party", "di", -0.9),
+            ("deferral", "reference", "system_accuracy", -0.8),
+            ("confidence", "best single party", "system_accuracy", -0.7),
+        ):
+            if mean is None:
+                mean = levels[method][place] - levels[best][place]
+            rows.append(
+                {
+                    "problem": problem,
+                    "num_perfect": k,
+                    "method": method,
+                    "against": against,
+                    "reference": best,
+                    "metric": metric,
+                    "n": len(OFFSETS),
+                    "mean": mean,
+                    "ci_low": mean - 0.004,
+                    "ci_high": mean + 0.004,
+                    "p_value": 0.5,
+                    "p_holm": 1.0,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def make_evidence(**changes):
+    return Evidence(make_results(**changes), make_comparison(**changes))
 
 
 # Minutes of four people at the larger of two numbers of tuning trips.
@@ -79,20 +121,21 @@ def make_trips(**changes):
     return pd.concat(parts, ignore_index=True)
 
 
-def make_people(dataset="digits", system_gain=0.1):
+def make_people(images="digits", system_gain=0.1):
     """Specialists of three skills at three seeds, and five real people."""
     rows = []
-    common = {"dataset": dataset, "split": "test", "human_model_nll": 0.3}
+    common = {"problem": f"{images}_people", "method": "deferral", "split": "test"}
+    common |= {"chosen": True, "human_model_nll": 0.3}
     for k, gain in ((0, 0.5), (5, 0.2), (10, 0.0)):
         for seed in range(3):
-            for method, tuned in (("none", 0), ("finetune", 1), ("population", 1)):
+            for imputer, tuned in (("none", 0), ("finetune", 1), ("population", 1)):
                 accuracy = 0.5 + tuned * (gain + 0.01 * seed)
                 system = 0.8 + tuned * (system_gain + 0.001 * seed)
                 rows.append(
                     common
                     | {
                         "people": "specialist",
-                        "method": method,
+                        "imputer": imputer,
                         "seed": seed,
                         "person": k,
                         "num_perfect": k,
@@ -107,30 +150,34 @@ def make_people(dataset="digits", system_gain=0.1):
         "population": (0.1, 0.11, 0.1, 0.12, 0.13),
     }
     systems = (0.1, 0.2, -0.1, -0.1, 0.0)
-    for method, values in gains.items():
+    for imputer, values in gains.items():
         for person, (gain, system) in enumerate(zip(values, systems, strict=True)):
             rows.append(
                 common
                 | {
                     "people": "cifar10s",
-                    "method": method,
+                    "imputer": imputer,
                     "seed": 0,
                     "person": person,
                     "num_perfect": np.nan,
                     "human_model_accuracy": 0.7 + gain,
-                    "system_accuracy": 0.8 + (system if method != "none" else 0.0),
+                    "system_accuracy": 0.8 + (system if imputer != "none" else 0.0),
                 }
             )
     table = pd.DataFrame(rows)
-    for name in personalize.METRICS:
-        if name not in table:
-            table[name] = 0.5
-    return table
+    # Of the validation part, which no claim is about, and where not all is chosen.
+    valid = table.assign(split="valid", human_model_accuracy=0.0, system_accuracy=0.0)
+    passed_over = valid.assign(chosen=False)
+    return pd.concat([table, valid, passed_over], ignore_index=True)
 
 
-def judge(id, results, tolerance=0.02):
+def people_evidence(results):
+    return Evidence(results, gains=persons.compare(results))
+
+
+def judge(id, evidence, tolerance=0.02):
     (claim,) = [claim for claim in claims.CLAIMS if claim.id == id]
-    return claims.judge(claim, results, tolerance)
+    return claims.judge(claim, evidence, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +190,7 @@ def judge(id, results, tolerance=0.02):
     ],
 )
 def test_sound_results_reproduce(id, value):
-    row = judge(id, make_results())
+    row = judge(id, make_evidence())
     assert tuple(row) == COLUMNS
     assert row["verdict"] == "reproduced"
     assert row["n"] == len(OFFSETS)
@@ -161,22 +208,22 @@ def test_sound_results_reproduce(id, value):
     ],
 )
 def test_an_unfavourable_verdict_stays(id, deferral):
-    row = judge(id, make_results(deferral=deferral))
+    row = judge(id, make_evidence(deferral=deferral))
     assert row["verdict"] == "not reproduced"
     assert row["n"] == len(OFFSETS)
 
 
 def test_the_tolerance_decides():
-    results = make_results(deferral=(0.87, 0.95, 0.97))
+    evidence = make_evidence(deferral=(0.87, 0.95, 0.97))
     for id in ("R7a-digits", "R7b-digits"):
-        assert judge(id, results, 0.05)["verdict"] == "reproduced"
-        assert judge(id, results, 0.01)["verdict"] == "not reproduced"
+        assert judge(id, evidence, 0.05)["verdict"] == "reproduced"
+        assert judge(id, evidence, 0.01)["verdict"] == "not reproduced"
 
 
 def test_one_seed_has_no_interval_and_shows_no_difference():
     results = make_results()
     results = results[results.seed == 0]
-    row = judge("R7d-digits", results)
+    row = judge("R7d-digits", Evidence(results))
     assert row["n"] == 1 and np.isnan(row["ci_low"])
     assert row["verdict"] == "not reproduced"
 
@@ -185,17 +232,48 @@ def test_one_seed_has_no_interval_and_shows_no_difference():
     ("id", "query", "why"),
     [
         ("R7a-digits", "num_perfect < 10", "hold no expert of k = 10"),
-        ("R7b-digits", "method != 'classifier'", "hold no method classifier"),
+        ("R7b-digits", "method != 'deferral'", "comparison holds no deferral against"),
         ("R7c-digits", "num_perfect == 5", "hold one k only"),
         ("R7d-digits", "method != 'confidence'", "hold no method confidence"),
         ("R7a-digits", "split == 'valid'", "hold no method deferral"),
     ],
 )
 def test_what_the_results_lack_is_not_judged(id, query, why):
-    row = judge(id, make_results().query(query))
+    column = query.split()[0]
+    evidence = Evidence(
+        *(
+            table.query(query) if column in table else table
+            for table in (make_results(), make_comparison())
+        )
+    )
+    row = judge(id, evidence)
     assert tuple(row) == COLUMNS
     assert row["verdict"].startswith("not run: ") and why in row["verdict"]
     assert row["n"] == 0 and np.isnan(row["our_value"])
+
+
+def test_the_better_party_is_told_by_the_comparison():
+    """Its number and interval, at the k where the system is least of it."""
+    comparison = make_comparison()
+    least = (comparison.num_perfect == 5) & (comparison.against != "reference")
+    least &= (comparison.method == "deferral") & (comparison.metric != "di")
+    comparison.loc[least, ["mean", "ci_low", "ci_high", "n"]] = -0.01, -0.05, 0.03, 7
+    row = judge("R7b-digits", Evidence(make_results(), comparison))
+    found = {name: row[name] for name in ("our_value", "ci_low", "ci_high", "n")}
+    assert found == {"our_value": -0.01, "ci_low": -0.05, "ci_high": 0.03, "n": 7}
+    assert row["verdict"] == "reproduced" and row["over"] == "seeds and cases"
+
+
+@pytest.mark.parametrize(
+    ("id", "results", "why"),
+    [
+        ("R7b-digits", make_results, "without a comparison.csv; run the experiment"),
+        ("R5r-cifar10s", make_people, "without a gains.csv; run the experiment again"),
+    ],
+)
+def test_tables_that_are_not_there_are_asked_for(id, results, why):
+    verdict = judge(id, Evidence(results()))["verdict"]
+    assert verdict.startswith("not run: ") and why in verdict
 
 
 @pytest.mark.parametrize(
@@ -210,7 +288,7 @@ def test_what_the_results_lack_is_not_judged(id, query, why):
     ],
 )
 def test_trips_by_hand(id, value, verdict):
-    row = judge(id, make_trips())
+    row = judge(id, Evidence(make_trips()))
     assert row["our_value"] == pytest.approx(value)
     assert row["n"] == 4
     assert row["ci_low"] <= row["our_value"] <= row["ci_high"]
@@ -218,7 +296,7 @@ def test_trips_by_hand(id, value, verdict):
 
 
 def test_trips_out_of_order_are_not_reproduced():
-    row = judge("R1", make_trips(finetune=(33.0, 38.4, 40.4, 51.0)))
+    row = judge("R1", Evidence(make_trips(finetune=(33.0, 38.4, 40.4, 51.0))))
     assert row["our_value"] == pytest.approx(-0.25)
     assert row["verdict"] == "not reproduced"
 
@@ -226,7 +304,7 @@ def test_trips_out_of_order_are_not_reproduced():
 def test_a_share_about_a_fifth_is_what_the_paper_has():
     known, none = np.array(MINUTES["known_mean"]), np.array(MINUTES["none"])
     tuned = none - 0.2 * (none - known) + np.array([0.1, -0.1, 0.1, -0.1])
-    row = judge("R2c", make_trips(finetune=tuple(tuned)))
+    row = judge("R2c", Evidence(make_trips(finetune=tuple(tuned))))
     assert row["our_value"] == pytest.approx(0.2)
     assert row["verdict"] == "reproduced"
 
@@ -245,14 +323,15 @@ def test_a_share_about_a_fifth_is_what_the_paper_has():
     ],
 )
 def test_people_by_hand(id, value, n, verdict):
-    row = judge(id, make_people("cifar10" if "cifar10" in id else "digits"))
+    results = make_people("cifar10" if "cifar10" in id else "digits")
+    row = judge(id, people_evidence(results))
     assert row["our_value"] == pytest.approx(value)
     assert row["n"] == n
     assert row["verdict"] == verdict
 
 
 def test_a_system_that_gains_nothing_is_what_the_paper_has():
-    row = judge("R5-digits_finetune", make_people(system_gain=-0.001))
+    row = judge("R5-digits_finetune", Evidence(make_people(system_gain=-0.001)))
     assert row["our_value"] == pytest.approx(0.0, abs=1e-12)
     assert row["verdict"] == "reproduced"
 
@@ -263,15 +342,55 @@ def test_a_system_that_gains_nothing_is_what_the_paper_has():
         ("R1", "method != 'ideal'", "hold no method ideal"),
         ("R4a-digits_finetune", "num_perfect > 5", "hold no k <= 5"),
         ("R4b-digits_finetune", "num_perfect == 5", "hold one k only"),
-        ("R5-digits_finetune", "method != 'finetune'", "no specialists of method"),
+        ("R5-digits_finetune", "imputer != 'finetune'", "specialists of imputer"),
         ("R6a-cifar10s", "people == 'specialist'", "hold no people of cifar10s"),
-        ("R5r-cifar10s", "method != 'finetune'", "compare no finetune with none"),
+        ("R5r-cifar10s", "imputer != 'finetune'", "compare no finetune with none"),
     ],
 )
 def test_what_is_lacking_of_people_is_not_judged(id, query, why):
-    results = make_trips() if id == "R1" else make_people()
-    row = judge(id, results.query(query))
+    if id == "R1":
+        evidence = Evidence(make_trips().query(query))
+    else:
+        evidence = people_evidence(make_people().query(query))
+    row = judge(id, evidence)
     assert row["verdict"].startswith("not run: ") and why in row["verdict"]
+
+
+def test_specialists_are_judged_by_what_was_chosen():
+    """Systems of other methods, and settings passed over, are in no mean."""
+    results = make_people()
+    others = results.assign(method="mixture", system_accuracy=0.0, chosen=True)
+    passed_over = results.assign(chosen=False, system_accuracy=0.0)
+    table = pd.concat([results, others, passed_over], ignore_index=True)
+    row = judge("R5-digits_finetune", Evidence(table))
+    assert row["our_value"] == pytest.approx(0.101)
+
+
+@pytest.mark.parametrize(
+    ("id", "over"),
+    [
+        ("R7a-digits", "seeds"),
+        ("R7b-digits", "seeds and cases"),
+        ("R7c-digits", "seeds"),
+        ("R7d-digits", "seeds"),
+        ("R4a-digits_finetune", "seeds"),
+        ("R5-digits_finetune", "seeds"),
+        ("R5r-cifar10s", "people"),
+        ("R6a-cifar10s", "people"),
+        ("R1", "people"),
+        ("R2a", "people"),
+        ("R2c", "people"),
+        ("R3", "people"),
+    ],
+)
+def test_intervals_say_what_they_are_over(id, over):
+    if id.startswith("R7"):
+        evidence = make_evidence()
+    elif "-" in id:
+        evidence = people_evidence(make_people())
+    else:
+        evidence = Evidence(make_trips())
+    assert judge(id, evidence)["over"] == over
 
 
 def test_claims_have_names_of_their_own():
@@ -280,6 +399,18 @@ def test_claims_have_names_of_their_own():
     assert {claim.source for claim in claims.CLAIMS} <= set(
         claims_config.get_config().results
     )
+
+
+@pytest.mark.parametrize("name", claims.SOURCES)
+def test_sources_have_a_config_at_every_scale(name):
+    source = claims.SOURCES[name]
+    module = importlib.import_module(f"experiments.configs.{name}")
+    for scale in ("smoke", "default", source.paper_scale):
+        config = module.get_config(scale)
+        # Closed loops and trips name no problem.
+        assert config.get("problem", "") == (
+            source.names[0] if source.key == "problem" else ""
+        )
 
 
 def make_config(results=None, **changes):
@@ -303,7 +434,15 @@ def ready(tmp_path):
     }
     for name, table in made.items():
         (tmp_path / "ready" / name).mkdir(parents=True)
-        table.to_csv(tmp_path / "ready" / name / "results.csv")
+        folder = tmp_path / "ready" / name
+        table.to_csv(folder / "results.csv")
+        if "imputer" in table:
+            persons.compare(table).to_csv(folder / "gains.csv", index=False)
+            # One method alone is compared with nothing.
+            pd.DataFrame().to_csv(folder / "comparison.csv", index=False)
+        elif "problem" in table:
+            comparison = make_comparison(name)
+            comparison.to_csv(folder / "comparison.csv", index=False)
     return tmp_path / "ready"
 
 
@@ -335,6 +474,42 @@ def test_ledger_from_ready_tables(ready, workdir, no_training, capsys):
     assert not verdicts[judged].str.startswith("not run").any()
     printed = capsys.readouterr().out
     assert "R7a-cifar10" in printed and str(workdir / "claims.csv") in printed
+    lines = (workdir / "claims.md").read_text().splitlines()
+    assert len(lines) == 3 + len(claims.CLAIMS)
+    assert [line.split(" | ")[0] for line in lines[3:]] == [
+        f"| {claim.id}" for claim in claims.CLAIMS
+    ]
+
+
+def test_markdown_by_hand():
+    row = {
+        "id": "X1",
+        "paper": "Somebody 2020",
+        "statement": "The share |a - b|\nis small: share",
+        "paper_value": "0.2",
+        "our_value": 0.21449,
+        "ci_low": -0.0001,
+        "ci_high": 0.5,
+        "n": 12,
+        "over": "seeds and cases",
+        "verdict": "reproduced",
+    }
+    bare = {"our_value": 3.0, "ci_low": np.nan, "ci_high": np.nan, "n": 2, "over": ""}
+    nothing = {"our_value": np.nan, "n": 0, "paper_value": "", "verdict": "not run: x"}
+    table = claims.to_markdown(pd.DataFrame([row, row | bare, row | bare | nothing]))
+    assert table.splitlines() == [
+        "<!-- Written by python -m experiments.claims, not by hand. -->",
+        "| id | paper | claim | paper's number | ours (95 % interval) | n | over"
+        " | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+        r"| X1 | Somebody 2020 | The share \|a - b\| is small: share | 0.2"
+        " | 0.214 (0.000 to 0.500) | 12 | seeds and cases | reproduced |",
+        r"| X1 | Somebody 2020 | The share \|a - b\| is small: share | 0.2"
+        " | 3.000 | 2 |  | reproduced |",
+        r"| X1 | Somebody 2020 | The share \|a - b\| is small: share | "
+        " |  | 0 |  | not run: x |",
+    ]
+    assert table.endswith("|\n")
 
 
 def test_what_is_not_there_says_how_to_get_it(ready, workdir, no_training):
@@ -352,6 +527,7 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     def run(config, folder):
         calls.append((config, folder))
         make_results().to_csv(folder / "results.csv")
+        make_comparison().to_csv(folder / "comparison.csv")
 
     monkeypatch.setattr(cifar, "main", run)
     for _ in range(2):
@@ -373,8 +549,8 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
         (
             {"run": ("mnist",)},
             "run must be among bias, cifar10, cifar10_finetune, clusters, compas,"
-            " digits, digits_finetune, health, synthetic, toxicity, trips, got"
-            " 'mnist'",
+            " digits, digits_finetune, health, synthetic, texts, toxicity, trips,"
+            " got 'mnist'",
         ),
         ({"scale": "huge"}, "scale must be one of smoke, default, paper, got 'huge'"),
         ({"tolerance": float("nan")}, r"tolerance must be a number in \[0, 1\]"),
@@ -391,7 +567,7 @@ def test_config_errors(workdir, no_training, changes, message):
     assert not (workdir / "claims.csv").exists()
 
 
-@pytest.mark.parametrize("text", ["", "hello\n1\n", "dataset,seed\ndigits,0\n"])
+@pytest.mark.parametrize("text", ["", "hello\n1\n", "problem,seed\ndigits,0\n"])
 def test_damaged_results_are_named(ready, workdir, no_training, text):
     path = ready / "digits" / "results.csv"
     path.write_text(text)
@@ -399,6 +575,36 @@ def test_damaged_results_are_named(ready, workdir, no_training, text):
     with pytest.raises(ConfigError, match="is not a results table") as caught:
         claims.main(config, workdir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["comparison", "gains"])
+def test_damaged_tables_beside_the_results_are_named(ready, workdir, no_training, name):
+    path = ready / "digits" / f"{name}.csv"
+    path.write_text("method,seed\ndeferral,0\n")
+    config = make_config(results={"digits": str(path.parent), "cifar10": ""})
+    with pytest.raises(ConfigError, match="is not a results table") as caught:
+        claims.main(config, workdir)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_tables_of_other_programs_are_left_alone(ready):
+    """Trips have a comparison too, of other columns, which no claim is about."""
+    theirs = {"dataset": ["simulated"], "method": ["finetune"], "p_value": [0.1]}
+    folder = ready / "trips"
+    pd.DataFrame(theirs).to_csv(folder / "comparison.csv", index=False)
+    evidence = claims.read_evidence("trips", folder)
+    assert evidence.comparison is None and evidence.gains is None
+    assert judge("R1", evidence)["verdict"] == "reproduced"
+
+
+def test_methods_that_are_not_applicable_are_no_rows(ready):
+    path = ready / "digits" / "results.csv"
+    whole = pd.read_csv(path, index_col=0)
+    reason = {"problem": "digits", "method": "joint", "note": "not applicable: why"}
+    pd.concat([whole, pd.DataFrame([reason])]).to_csv(path)
+    results = claims.read_evidence("digits", path.parent).results
+    assert len(results) == len(whole) and results.chosen.dtype == bool
+    assert judge("R7a-digits", Evidence(results))["verdict"] == "reproduced"
 
 
 def test_results_of_other_data_are_refused(ready, workdir, no_training):
