@@ -216,9 +216,10 @@ def _compare(
                 )
                 told.append((*setting, *preference, method, against, other))
                 found.append(interval)
-    if not found:
-        return pd.DataFrame()
     names = [*settings, *preferences, "method", "against", "reference"]
+    if not found:
+        columns = ["problem", *problem.columns, *names, "metric", *_INTERVAL, "p_holm"]
+        return pd.DataFrame(columns=columns)
     comparison = _tabulate(names, told, metrics, found)
     keys = [*settings, *preferences, "method", "against", "reference", "metric"]
     comparison = comparison[comparison.n > 0][[*keys, *_INTERVAL]]
