@@ -5,7 +5,8 @@
 with ``experiments/configs/toxicity.py`` as FILE.
 
 ``L2D_DATA_DIR`` or ``--config.data_dir`` names the folder that holds ``toxicity``.
-Default: 10 methods on 25 splits of three data sets, some four minutes on 2 CPU cores. ``:smoke`` is small,
+Default: 10 methods on 25 splits of three data sets, some four minutes on 2 CPU cores.
+``:smoke`` is small,
 ``:paper`` has 100 splits. ``jigsaw`` is a data set like the others: give it a section.
 
 To expect, accuracy of committees: ``keswani_mturk`` ours .886, Smooth-Matching .824,
