@@ -12,59 +12,33 @@ own.
 """
 
 import difflib
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pandas as pd
 
 from experiments import (
+    evaluation,
     intervals,
     measure,
-    networks,
     schema,
     summaries,
     tables,
     trainings,
 )
 from experiments.figures import methods as figures_of_methods
-from experiments.method import Case, Method, unmet
+from experiments.method import unmet
 from experiments.methods import METHODS
-from experiments.problem import Problem, Teams
+from experiments.problem import Problem
 from experiments.problems import PROBLEMS
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
-from l2d_jax import decisions
-from l2d_jax.engine import chunks, processes, training
-from l2d_jax.learners import batches
-from l2d_jax.types import Array, Batch, Decision, PyTree
-
-_POLICY_STREAM = 100
-# Runs that a device measures at a time: whole data sets take more memory than batches.
-_MEASURED_AT_ONCE = 8
-
-
-class Runs(NamedTuple):
-    """Runs of a method, P of them.
-
-    Attributes:
-      seeds: int ``[P]``.
-      teams: number of the team of each, int ``[P]``.
-      parts: number of the run of each of its trainings, int ``[P]`` each.
-      hparams: of the method, beside the team's, by name, ``[P]``.
-    """
-
-    seeds: np.ndarray
-    teams: np.ndarray
-    parts: tuple[np.ndarray, ...]
-    hparams: dict[str, np.ndarray]
+from l2d_jax.engine import processes
 
 
 def choose_methods(
@@ -137,321 +111,6 @@ def train_all(
     }
 
 
-# The runs of a method.
-
-
-def make_runs(
-    config: ml_collections.ConfigDict,
-    method: Method,
-    teams: Teams,
-    trained: dict[str, Trained],
-) -> Runs:
-    """The runs of a method: those of its first training, for every team.
-
-    What a method reads beside its trainings multiplies them.
-    """
-    parts = [trained[name] for name in method.trainings]
-    if parts and TRAININGS[method.trainings[0]].knows_expert:
-        main = np.arange(len(parts[0].sweep.seeds))
-        of_team = parts[0].teams
-    elif parts:
-        # A run that knows of no team serves all those of its seed.
-        pairs = [
-            (run, team)
-            for run, seed in enumerate(parts[0].sweep.seeds)
-            for team in np.flatnonzero(teams.seeds == seed)
-        ]
-        main, of_team = np.array(pairs).T
-    else:
-        of_team = np.arange(len(teams.seeds))
-        main = np.zeros(len(of_team), int)
-    hparams: dict[str, np.ndarray] = {}
-    for name, values in trainings.values_of(config, method.hparams).items():
-        size = len(of_team)
-        times = np.repeat(np.arange(size), len(values))
-        main, of_team = main[times], of_team[times]
-        hparams = {key: column[times] for key, column in hparams.items()}
-        hparams[name] = np.tile(np.asarray(values, np.float32), size)
-    if parts:
-        learned = parts[0].sweep.hparams
-        hparams |= {
-            name: values[main]
-            for name, values in learned.items()
-            if name not in teams.hparams
-        }
-    seeds = teams.seeds[of_team]
-    others = tuple(best_runs(part, seeds, of_team) for part in parts[1:])
-    return Runs(seeds, of_team, (main, *others) if parts else (), hparams)
-
-
-def best_runs(part: Trained, seeds: np.ndarray, teams: np.ndarray) -> np.ndarray:
-    """The run of a training with the best validation score for each seed and team.
-
-    Of equals the first in the grid; a diverged run only where all have diverged.
-    """
-    score = np.where(part.result.diverged, -np.inf, part.result.score)
-    chosen = np.empty(len(seeds), int)
-    for number, (seed, team) in enumerate(zip(seeds, teams, strict=True)):
-        own = (part.sweep.seeds == seed) & np.isin(part.teams, (-1, team))
-        candidates = np.flatnonzero(own)
-        chosen[number] = candidates[np.argmax(score[candidates])]
-    return chosen
-
-
-def take_runs(runs: Runs, index: np.ndarray) -> Runs:
-    """Some of the runs."""
-    return jax.tree.map(lambda leaf: leaf[index], runs)
-
-
-# Measuring them.
-
-
-def _shared(
-    config: ml_collections.ConfigDict,
-    problem: Problem,
-    hidden: bool,
-    with_inputs: bool = True,
-) -> dict[str, PyTree]:
-    """The examples that all runs decide and are measured on."""
-    inputs = (problem.pool.inputs, problem.test.inputs)
-    if hidden:
-        assert problem.hidden is not None
-        inputs = problem.hidden
-    parts: dict[str, PyTree] = {}
-    for number, (name, dataset) in enumerate(
-        (("valid", problem.pool), ("test", problem.test))
-    ):
-        parts[name] = {
-            "inputs": inputs[number] if with_inputs else (),
-            # Inputs are looked up where a network wants them.
-            "dataset": dataset._replace(inputs=dataset.labels),
-            "slices": {key: pair[number] for key, pair in problem.slices.items()},
-        }
-        if problem.subgroups is not None:
-            parts[name]["subgroup"] = problem.subgroups[number]
-    if problem.sampled == "seeds and cases":
-        parts["resamples"] = intervals.draw_resamples(
-            len(problem.test.labels), config.seed
-        )
-    return parts | {"seed": np.int32(config.seed)}
-
-
-def look_up(
-    problem: Problem, shared: PyTree, run: PyTree, split: str
-) -> tuple[Batch, jax.Array]:
-    """The examples of a run in a split, as its experts have them, and the run's key."""
-    key = training.run_key(jax.random.key(shared["seed"]), run["seed"])
-    rows = run["rows"][split]
-    annotate = training.annotate_pool if split == "valid" else training.annotate_test
-    known = annotate(problem.annotate, key, run["team"], shared[split]["dataset"])
-    known = known._replace(inputs=known.labels)
-    batch = problem.view(batches.take(known, rows), run["team"])
-    weights = run["weights"][split]
-    if batch.weights is not None:
-        weights = weights * batch.weights
-    return batch._replace(weights=weights), key
-
-
-def make_decide(
-    config: ml_collections.ConfigDict,
-    problem: Problem,
-    method: Method,
-    programs: tuple[training.Program, ...],
-    splits: tuple[str, ...],
-) -> Callable[[PyTree, PyTree], dict[str, Decision]]:
-    """What one run decides in some of ``valid`` and ``test``, as a pure function.
-
-    A run has its ``seed``, the ``hparams`` of its method, of its ``team`` and of each
-    of its ``trainings``, their ``variables``, and ``rows`` with ``weights`` of each
-    split.
-    """
-    policy = method.policy(config) if method.policy else None
-
-    def decide(run: PyTree, shared: PyTree) -> dict[str, Decision]:
-        looked: dict[str, tuple[Batch, Decision]] = {}
-        for split in dict.fromkeys((*(("valid",) if policy else ()), *splits)):
-            part, rows = shared[split], run["rows"][split]
-            batch, key = look_up(problem, shared, run, split)
-            predictions = tuple(
-                training.predict(shown, variables, hparams, part["inputs"], rows)
-                for shown, variables, hparams in zip(
-                    programs, run["variables"], run["trainings"], strict=True
-                )
-            )
-            inputs = functools.partial(jnp.take, part["inputs"], rows, axis=0)
-            case = Case(predictions, batch, inputs, problem)
-            decision = method.decide(case, {**run["hparams"], **run["team"]})
-            looked[split] = batch, decision
-        if policy:
-            key = jax.random.fold_in(key, _POLICY_STREAM)
-            batch, decision = looked["valid"]
-            chosen = policy.fit(key, run["hparams"], decision, batch)
-            for number, split in enumerate(splits):
-                batch, decision = looked[split]
-                of_split = jax.random.fold_in(key, number)
-                decision = policy.apply(of_split, chosen, decision, batch)
-                looked[split] = batch, decision
-        return {
-            split: decisions.among(
-                looked[split][1], measure.available(looked[split][0])
-            )
-            for split in splits
-        }
-
-    return decide
-
-
-def make_measure(
-    problem: Problem, split: str
-) -> Callable[[PyTree, PyTree], dict[str, PyTree]]:
-    """What a decision of one run achieves in a split, as a pure function.
-
-    A run has its ``seed``, ``team``, ``rows``, ``weights`` and ``decision``.
-    """
-
-    def scalars(batch: Batch, run: PyTree, shared: PyTree) -> dict[str, jax.Array]:
-        part, rows = shared[split], run["rows"][split]
-        return measure.scalars(
-            run["decision"],
-            batch,
-            {name: column[rows] for name, column in part["slices"].items()},
-            part["subgroup"][rows] if "subgroup" in part else None,
-            problem.num_subgroups,
-        )
-
-    def achieve(run: PyTree, shared: PyTree) -> dict[str, PyTree]:
-        batch, _ = look_up(problem, shared, run, split)
-        found: dict[str, PyTree] = scalars(batch, run, shared)
-        found |= measure.curves(run["decision"], batch)
-        if split == "test" and "resamples" in shared:
-
-            def resampled(counts: Array) -> PyTree:
-                weights = jnp.asarray(batch.weights) * counts[run["rows"][split]]
-                return scalars(batch._replace(weights=weights), run, shared)
-
-            found["resampled"] = jax.lax.map(resampled, shared["resamples"])
-        return found
-
-    return achieve
-
-
-class Rows(NamedTuple):
-    """Rows of each seed in a split, padded to the longest.
-
-    Attributes:
-      rows: int32 ``[S, B]``.
-      weights: float32 ``[S, B]``, 0 for padding.
-    """
-
-    rows: np.ndarray
-    weights: np.ndarray
-
-
-def make_rows(problem: Problem, num_seeds: int) -> dict[str, Rows]:
-    """Rows of the pool that validate, and of the test part that report."""
-    size = len(problem.test.labels)
-    made: dict[str, list[np.ndarray]] = {"valid": [], "test": []}
-    for seed in range(num_seeds):
-        made["valid"].append(problem.split(seed).valid)
-        made["test"].append(
-            problem.test_rows(seed) if problem.test_rows else np.arange(size)
-        )
-    found = {}
-    for name, parts in made.items():
-        longest = max(map(len, parts))
-        found[name] = Rows(
-            np.stack([np.resize(part, longest) for part in parts]).astype(np.int32),
-            np.stack([np.arange(longest) < len(part) for part in parts]).astype(
-                np.float32
-            ),
-        )
-    return found
-
-
-class Measures:
-    """Measures decisions of a problem: one compiled program a split for all methods."""
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        problem: Problem,
-        stop: Callable[[], bool],
-    ):
-        self._config, self._problem, self._stop = config, problem, stop
-        self._teams = problem.teams(config.num_seeds)
-        self._rows = make_rows(problem, config.num_seeds)
-        self._functions = {
-            split: make_measure(problem, split) for split in ("valid", "test")
-        }
-
-    def runs_of(self, runs: Runs) -> dict[str, PyTree]:
-        """What each run has of its own whatever the method."""
-        index = runs.seeds
-        return {
-            "seed": index,
-            "team": _taken(self._teams.hparams, runs.teams),
-            "rows": {key: value.rows[index] for key, value in self._rows.items()},
-            "weights": {key: value.weights[index] for key, value in self._rows.items()},
-        }
-
-    def decide(
-        self,
-        name: str,
-        runs: Runs,
-        trained: dict[str, Trained],
-        splits: tuple[str, ...],
-    ) -> dict[str, Decision]:
-        """What the runs of a method decide, by split, ``[P, B, ...]``."""
-        method = METHODS[name]
-        parts = [trained[key] for key in method.trainings]
-        rows = [TRAININGS[key] for key in method.trainings]
-        pairs = list(zip(parts, runs.parts, strict=True))
-        return chunks.map_runs(
-            make_decide(
-                self._config,
-                self._problem,
-                method,
-                tuple(part.program for part in parts),
-                splits,
-            ),
-            self.runs_of(runs)
-            | {
-                "hparams": runs.hparams,
-                "trainings": tuple(_taken(p.sweep.hparams, i) for p, i in pairs),
-                "variables": tuple(_taken(p.result.variables, i) for p, i in pairs),
-            },
-            _shared(self._config, self._problem, any(row.hidden for row in rows)),
-            where=networks.make_placement(
-                self._config, self._config[rows[0].model] if rows else None
-            ),
-            should_stop=self._stop,
-        )
-
-    def measure(
-        self, name: str, runs: Runs, decision: Decision, split: str
-    ) -> dict[str, PyTree]:
-        """What these decisions achieve, by metric, ``[P, ...]``."""
-        size = len(runs.seeds)
-        where = networks.make_placement(self._config)
-        where = where._replace(runs_per_device=_MEASURED_AT_ONCE)
-        # Filled up to whole chunks, so that one program serves every method.
-        chunk = _MEASURED_AT_ONCE * max(where.num_devices, 2)
-        index = np.minimum(np.arange(-(-size // chunk) * chunk), size - 1)
-        found = chunks.map_runs(
-            self._functions[split],
-            _taken({**self.runs_of(runs), "decision": decision}, index),
-            _shared(self._config, self._problem, False, with_inputs=False),
-            where=where,
-            report=progress.ProgressBar(f"{name}, {split}", unit="run"),
-            should_stop=self._stop,
-        )
-        return jax.tree.map(lambda leaf: leaf[:size], found)
-
-
-def _taken(tree: PyTree, index: np.ndarray) -> PyTree:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
-
-
 # From runs to tables.
 
 
@@ -459,7 +118,7 @@ def tabulate(
     config: ml_collections.ConfigDict,
     problem: Problem,
     name: str,
-    runs: Runs,
+    runs: evaluation.Runs,
     trained: dict[str, Trained],
     split: str,
     measured: dict[str, np.ndarray],
@@ -576,9 +235,9 @@ def measure_all(
     settings, hparams = list(teams.columns), list(config.grid)
     per_seed = config.choose == "per_seed"
     parts, curves, resampled = [], [], []
-    measures = Measures(config, problem, stop)
+    measures = evaluation.Measures(config, problem, stop)
     for name in methods:
-        runs = make_runs(config, METHODS[name], teams, trained)
+        runs = evaluation.make_runs(config, METHODS[name], teams, trained)
         common = (config, problem, name)
         splits = ("valid",) if per_seed else ("valid", "test")
         decided = measures.decide(name, runs, trained, splits)
@@ -587,7 +246,7 @@ def measure_all(
         valid["chosen"] = choose(valid, settings, hparams, per_seed)
         tested = runs
         if per_seed:
-            tested = take_runs(runs, np.flatnonzero(valid.chosen))
+            tested = evaluation.take_runs(runs, np.flatnonzero(valid.chosen))
             decided = measures.decide(name, tested, trained, ("test",))
         measured = measures.measure(name, tested, decided["test"], "test")
         test = tabulate(*common, tested, trained, "test", measured)
