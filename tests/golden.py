@@ -59,8 +59,13 @@ def freeze(folder: pathlib.Path, configs: list[str]) -> None:
             print(hashlib.sha256(path.read_bytes()).hexdigest()[:16], name, path.name)
 
 
-def differences(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
-    """What differs, a line each; rows are told by the key columns that both have."""
+def differences(
+    before: pd.DataFrame, after: pd.DataFrame, rounding: float
+) -> list[str]:
+    """What differs, a line each; rows are told by the key columns that both have.
+
+    Numbers that differ by no more than ``rounding`` are counted apart.
+    """
     lines = []
     for what, ours, theirs in (("gone", before, after), ("new", after, before)):
         columns = [name for name in ours if name not in theirs]
@@ -90,6 +95,14 @@ def differences(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
     for name in shared:
         old, new = before[name].fillna(""), after[name].fillna("")
         differs = np.flatnonzero((old != new).to_numpy())
+        numbers = [
+            pd.to_numeric(values.iloc[differs], errors="coerce").to_numpy(float)
+            for values in (old, new)
+        ]
+        near = np.abs(numbers[0] - numbers[1]) <= rounding
+        if near.any():
+            lines.append(f"{name}: {near.sum()} of {len(index)} cells, by rounding")
+        differs = differs[~near]
         if len(differs):
             row = differs[0]
             lines.append(
@@ -104,6 +117,7 @@ def compare(
     after: pathlib.Path,
     rename: dict[str, str],
     values: dict[str, dict[str, str]],
+    rounding: float,
 ) -> bool:
     """Print what differs between two folders of `freeze`; whether nothing does.
 
@@ -118,8 +132,12 @@ def compare(
             print(f"{name}: missing")
             same = False
             continue
+        if not all((folder / name).read_text().strip() for folder in (before, after)):
+            print(f"{name}: empty")
+            continue
         old, new = (pd.read_csv(folder / name, dtype=str) for folder in (before, after))
-        lines = differences(old.rename(columns=rename).replace(values), new)
+        old = old.rename(columns=rename).replace(values)
+        lines = differences(old, new, rounding)
         print(f"{name}: {'the same' if not lines else ''}")
         for line in lines:
             print(f"  {line}")
@@ -139,6 +157,7 @@ def main() -> None:
     comparing.add_argument("after", type=pathlib.Path)
     comparing.add_argument("--rename", default="")
     comparing.add_argument("--methods", default="")
+    comparing.add_argument("--rounding", type=float, default=0.0)
     given = parser.parse_args()
     if given.command == "freeze":
         freeze(given.folder, given.configs.split(","))
@@ -147,7 +166,9 @@ def main() -> None:
         dict(pair.split("=") for pair in text.split(",") if pair)
         for text in (given.rename, given.methods)
     )
-    same = compare(given.before, given.after, rename, {"method": methods})
+    same = compare(
+        given.before, given.after, rename, {"method": methods}, given.rounding
+    )
     sys.exit(0 if same else 1)
 
 

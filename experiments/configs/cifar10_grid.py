@@ -28,6 +28,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.grid = {
         "alpha": (1.0,),
         "smoothing": (0.1,),
+        "cost": (0.0, 0.5),  # Of passing, nats.
         "learning_rate": (0.1,),
         "weight_decay": (5e-4,),
     }

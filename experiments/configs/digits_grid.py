@@ -33,6 +33,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.grid = {
         "alpha": (1.0,),
         "smoothing": (0.05, 0.2),
+        "cost": (0.0, 0.3, 1.0),  # Of passing, nats.
         "price": (0.0,),
         "learning_rate": (0.1,),
         "weight_decay": (5e-4,),
