@@ -191,6 +191,7 @@ FIELDS: dict[str, Field] = {
     "batch_size": Field(_SIZE, "Examples of a minibatch."),
     "num_epochs": Field(_SIZE, "At most."),
     "expert_model_epochs": Field(_SIZE, "The same of models of experts."),
+    "minimax_epochs": Field(_SIZE, "The same of all rounds of minimax training."),
     "patience": Field(
         _SEED, "Epochs without a better validation score; 0 never stops."
     ),

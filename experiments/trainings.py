@@ -290,25 +290,34 @@ def _bayesian(setting: Setting) -> tuple[Learner, training.Score]:
     )
 
 
+def _joint_parts(setting: Setting, num_epochs: int) -> tuple[Any, ...]:
+    deferrer = setting.config.joint.deferrer
+    return (
+        networks.make_model(deferrer, (0, setting.num_experts + 1)),
+        setting.model("model", networks.class_outputs(setting.num_classes), 0),
+        setting.optimizer(num_epochs),
+        max(setting.problem.traits.num_groups, 1),
+    )
+
+
 def _joint(objective: str) -> Callable[[Setting], tuple[Learner, training.Score]]:
     def make(setting: Setting) -> tuple[Learner, training.Score]:
-        config = setting.config
-        parts: tuple[Any, ...] = (
-            networks.make_model(config.joint.deferrer, (0, setting.num_experts + 1)),
-            setting.model("model", networks.class_outputs(setting.num_classes), 0),
-            setting.optimizer(config.num_epochs),
-            max(setting.problem.traits.num_groups, 1),
-        )
-        if objective != "minimax":
-            return joint.make_learner(*parts, objective=objective), team_score
-        rounds = config.joint.minimax_rounds
-        steps = config.num_epochs * (setting.num_train // config.batch_size)
-        learner = joint.make_minimax_learner(
-            *parts, num_rounds=rounds, steps_per_round=max(2, steps // rounds)
-        )
-        return learner, team_score
+        parts = _joint_parts(setting, setting.config.num_epochs)
+        return joint.make_learner(*parts, objective=objective), team_score
 
     return make
+
+
+def _minimax(setting: Setting) -> tuple[Learner, training.Score]:
+    config = setting.config
+    rounds = config.joint.minimax_rounds
+    steps = config.minimax_epochs * (setting.num_train // config.batch_size)
+    learner = joint.make_minimax_learner(
+        *_joint_parts(setting, config.minimax_epochs),
+        num_rounds=rounds,
+        steps_per_round=max(2, steps // rounds),
+    )
+    return learner, team_score
 
 
 _GATE = ("sampled", "temperature")
@@ -346,7 +355,9 @@ TRAININGS = {
     ),
     "joint": Training(_joint("joint"), _JOINT, reads=("joint",)),
     "joint_balanced": Training(_joint("balanced"), _JOINT, reads=("joint",)),
-    "joint_minimax": Training(_joint("minimax"), _JOINT, reads=("joint",)),
+    "joint_minimax": Training(
+        _minimax, _JOINT, epochs="minimax_epochs", reads=("joint",)
+    ),
 }
 """Trainings by name."""
 

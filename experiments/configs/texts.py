@@ -55,6 +55,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.batch_size = 200
     config.num_epochs = 250  # 1,000 steps.
     config.expert_model_epochs = 250
+    config.minimax_epochs = 1250  # As many of each round.
     config.best_epoch = "accuracy"
     config.patience = 0
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
@@ -69,6 +70,6 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale == "smoke":
         config.num_seeds = 2
         config.num_features = 4
-        config.num_epochs = config.expert_model_epochs = 2
+        config.num_epochs = config.expert_model_epochs = config.minimax_epochs = 2
         config.epochs_per_dispatch = 2
     return config
