@@ -6,6 +6,8 @@ import pytest
 from l2d_jax import decisions
 from l2d_jax.types import Decision
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 decide = jax.jit(decisions.deferral_decision)
 by_score = jax.jit(decisions.decide)
 allocate = jax.jit(decisions.allocate)
@@ -468,6 +470,20 @@ def test_equal_votes_are_the_lowest_label(num_voters):
     chosen = answers_of_everybody((answers, most, answers + 1))
     for ours, expected in zip(chosen, (0, 1, 1), strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+def test_votes_that_differ_by_rounding_alone_are_equal():
+    """1 + 2 = 3, of 7: in float32 the two together have more than the one."""
+    parts = np.array([[1, 2, 3, 1], [1, 4, 5, 2], [1, 5, 6, 7], [2, 3, 5, 2]])
+    decision = make_decision(parts, np.full((4, 2), 0.5))
+    answers = np.tile([1, 1, 0], (4, 1))
+    votes = np.asarray(vote(decision, answers))
+    assert (votes[:, 1] > votes[:, 0]).any()
+    np.testing.assert_array_equal(answer(decision, answers), 0)
+    np.testing.assert_array_equal(answer(decision, 1 - answers), 0)
+    # With a little more than rounding it is none.
+    more = make_decision(parts + np.array([0, 0.01, 0, 0]), np.full((4, 2), 0.5))
+    np.testing.assert_array_equal(answer(more, answers), 1)
 
 
 def test_the_majority_is_of_who_was_asked():

@@ -5,6 +5,8 @@ import pytest
 from l2d_jax import decisions, metrics
 from l2d_jax.types import Decision
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 team_metrics = jax.jit(metrics.team_metrics)
 deferral_curves = jax.jit(metrics.deferral_curves)
 system_accuracy = jax.jit(metrics.system_accuracy)
