@@ -2,7 +2,8 @@
 
   python tests/golden.py freeze BEFORE            # in the old checkout
   python tests/golden.py freeze AFTER             # in the new one
-  python tests/golden.py compare BEFORE AFTER [--rename dataset=problem] [--methods deferral=mixture]
+  python tests/golden.py compare BEFORE AFTER [--rename dataset=problem]
+      [--methods deferral=mixture]
 
 ``freeze`` runs every program at its ``:smoke`` scale (``--configs=digits,compas`` for
 some) and prints the checksum of each table; ``compare`` prints, for each table, whether
