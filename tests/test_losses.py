@@ -67,6 +67,10 @@ def oracle_allocation_uncentered(weights, expert_labels, label):
     return bernoulli_nll(sigmoid(q), label)
 
 
+def oracle_vote(votes, label):
+    return -np.log(softmax(votes)[label])
+
+
 def allocation_uncentered(weights, expert_labels, label):
     return losses.allocation_log_loss(weights, expert_labels, label, centered=False)
 
@@ -96,6 +100,9 @@ def batch_of(name, num_rows=4):
         return 3 * units(), 3 * units(), units(), floats()
     if name == "rejection":
         return 3 * units(), units(), floats()
+    if name == "vote":
+        shares = units(4)
+        return shares / shares.sum(1, keepdims=True), classes(4)
     return units(3), units(3), classes(2)
 
 
@@ -108,6 +115,7 @@ CASES = {
     "rejection": (losses.rejection_nll, oracle_rejection),
     "allocation": (losses.allocation_log_loss, oracle_allocation),
     "uncentered": (allocation_uncentered, oracle_allocation_uncentered),
+    "vote": (losses.vote_log_loss, oracle_vote),
 }
 
 
@@ -221,6 +229,18 @@ def test_allocation_log_loss_by_hand(centered, label, expected):
     weights = jnp.array([0.5, 0.3, 0.2])  # With answers 1, 0, 1 the vote is 0.7.
     loss = losses.allocation_log_loss(weights, jnp.array([1, 0, 1]), label, centered)
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_vote_log_loss_by_hand():
+    # United and right, or wrong, in three classes; and shares 1/2, 1/4, 1/4.
+    united = np.array([1.0, 0.0, 0.0])
+    for votes, label, expected in (
+        (united, 0, np.log(1 + 2 / np.e)),
+        (united, 2, np.log(np.e + 2)),
+        (np.array([0.5, 0.25, 0.25]), 0, np.log(1 + 2 * np.exp(-0.25))),
+    ):
+        ours = losses.vote_log_loss(votes, label)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4])
@@ -388,6 +408,18 @@ def test_experts_may_be_permuted():
         )
 
 
+def test_a_vote_on_two_classes_is_the_centered_allocation():
+    weights, answers, labels = batch_of("allocation", 8)
+    weights /= weights.sum(1, keepdims=True)
+    answers = np.round(answers)
+    one = np.sum(weights * answers, axis=1)
+    votes = np.stack([1 - one, one], axis=1)
+    ours = jax.vmap(losses.vote_log_loss)(votes, labels)
+    theirs = jax.vmap(losses.allocation_log_loss)(weights, answers, labels)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert 0 < labels.sum() < 8
+
+
 def test_a_centered_vote_treats_the_labels_alike():
     weights, answers = np.float32([0.5, 0.3, 0.2]), np.float32([1, 0, 1])
     ours = losses.allocation_log_loss(weights, answers, 1)
@@ -466,6 +498,9 @@ ZEROS = np.zeros(3)
             "^logits must have",
         ),
         (losses.classification_cross_entropy, (LOGITS, ZEROS), "^label must have"),
+        (losses.vote_log_loss, (np.zeros((2, 3)), 0), "^votes must have"),
+        (losses.vote_log_loss, (np.zeros(1), 0), "at least 2 entries"),
+        (losses.vote_log_loss, (LOGITS, ZEROS), "^label must have"),
         (losses.expert_correctness_nll, (ZEROS, 0.0), "^logit must have"),
         (losses.expert_correctness_nll, (0.0, ZEROS), "^expert_correct must have"),
         (losses.mixture_nll, (ZEROS, 0.0, 0.0), "^classifier_nll must have"),
@@ -541,6 +576,8 @@ def test_a_wrong_shape_names_the_argument(wrap, loss, args, message):
             r"\[0, 4\), got 4",
         ),
         (losses.classification_cross_entropy, (np.full(3, np.nan), 0), "got NaN"),
+        (losses.vote_log_loss, (ZEROS + 1.5, 0), r"votes must be in \[0, 1\], got 1.5"),
+        (losses.vote_log_loss, (ZEROS, 3), r"label must be in .*\[0, 3\), got 3"),
         (losses.expert_correctness_nll, (np.nan, 0.0), "logit must be finite, got NaN"),
         (losses.expert_correctness_nll, (0.0, np.nan), "expert_correct .* got NaN"),
         (losses.mixture_nll, (np.nan, 0.0, 0.0), "classifier_nll must be finite"),
@@ -595,8 +632,9 @@ def test_wrong_types_name_the_argument():
         (lambda x, y: losses.deferral_cross_entropy(x, y, 1.0, 0.0), 2, (-1, 3, 9)),
         (losses.classification_cross_entropy, 3, (-1, 4, 9)),
         (lambda x, y: losses.allocation_log_loss(x, LOGITS, y), 1, (-1, 2, 9)),
+        (losses.vote_log_loss, 3, (-1, 4, 9)),
     ],
-    ids=["deferral", "classification", "allocation"],
+    ids=["deferral", "classification", "allocation", "vote"],
 )
 def test_a_traced_label_out_of_range_poisons_its_row_alone(loss, good, bad):
     values_and_slopes = jax.vmap(jax.value_and_grad(loss), (None, 0))

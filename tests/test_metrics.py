@@ -2,10 +2,16 @@ import jax
 import numpy as np
 import pytest
 
-from l2d_jax import metrics
+from l2d_jax import decisions, metrics
 from l2d_jax.types import Decision
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 team_metrics = jax.jit(metrics.team_metrics)
+deferral_curves = jax.jit(metrics.deferral_curves)
+system_accuracy = jax.jit(metrics.system_accuracy)
+deferral_rate = jax.jit(metrics.deferral_rate)
+coverage = jax.jit(metrics.coverage)
 curve = jax.jit(metrics.coverage_accuracy_curve)
 best_curve = jax.jit(metrics.best_coverage_accuracy_curve)
 area_under_curve = jax.jit(metrics.area_under_curve)
@@ -23,14 +29,14 @@ NAMES = [
 ]
 
 
-def make_decision(prediction, defer, expert_correct_prob):
-    prediction = np.asarray(prediction)
+def make_decision(predicted, defer, expert_correct_prob):
+    """Of one expert, who answers where ``defer``."""
+    defer = np.asarray(defer, bool)[:, None]
     return Decision(
-        prediction=prediction,
-        defer=np.asarray(defer, bool),
+        class_probs=np.eye(3)[np.asarray(predicted)],
+        expert_correct_prob=np.asarray(expert_correct_prob, float)[:, None],
         defer_score=np.where(defer, 1.0, -1.0),
-        class_probs=np.eye(3)[prediction],
-        expert_correct_prob=np.asarray(expert_correct_prob, float),
+        allocation=np.concatenate([defer, ~defer], axis=1).astype(float),
     )
 
 
@@ -40,7 +46,7 @@ def random_batch(seed, size=24):
         rng.integers(0, 3, size), rng.random(size) < 0.4, rng.random(size)
     )
     labels, expert_labels = rng.integers(0, 3, (2, size))
-    return decision, labels, expert_labels, rng.random(size)
+    return decision, labels, expert_labels[:, None], rng.random(size)
 
 
 def random_curve_inputs(seed, size=24):
@@ -57,19 +63,20 @@ def team_oracle(decision, labels, expert_labels, weights):
     def mean(values, w):
         return np.sum(values * w) / np.sum(w) if np.sum(w) > 0 else np.nan
 
-    classifier = decision.prediction == labels
-    expert = expert_labels == labels
-    kept, deferred = weights * ~decision.defer, weights * decision.defer
+    classifier = decision.class_probs.argmax(1) == labels
+    expert = expert_labels[:, 0] == labels
+    defer = decision.allocation[:, 0] == 1
+    kept, deferred = weights * ~defer, weights * defer
     error = 0.0
     for b in range(15):
         low, high = b / 15, (b + 1) / 15
-        p = decision.expert_correct_prob
+        p = decision.expert_correct_prob[:, 0]
         inside = (p > low) & (p <= high)
         error += abs(np.sum((weights * (expert - p))[inside])) / np.sum(weights)
     return {
-        "system_accuracy": mean(np.where(decision.defer, expert, classifier), weights),
-        "coverage": mean(~decision.defer, weights),
-        "deferral_rate": mean(decision.defer, weights),
+        "system_accuracy": mean(np.where(defer, expert, classifier), weights),
+        "coverage": mean(~defer, weights),
+        "deferral_rate": mean(defer, weights),
         "classifier_accuracy": mean(classifier, weights),
         "classifier_accuracy_kept": mean(classifier, kept),
         "expert_accuracy": mean(expert, weights),
@@ -98,7 +105,7 @@ def test_team_metrics_by_hand():
         [0, 1, 0, 0, 0], [False, False, True, True, True], [0.9, 0.1, 0.9, 0.9, 0.1]
     )
     labels = np.array([0, 1, 2, 1, 2])
-    expert_labels = np.array([0, 2, 2, 1, 1])
+    expert_labels = np.array([[0], [2], [2], [1], [1]])
     result = team_metrics(decision, labels, expert_labels)
     assert sorted(result) == sorted(NAMES)
     np.testing.assert_allclose(result["system_accuracy"], 4 / 5, **TOL)
@@ -151,7 +158,7 @@ def test_integer_weight_equals_repetition():
     weighted = team_metrics(decision, labels, expert_labels, counts)
     repeated = team_metrics(
         *jax.tree.map(lambda x: np.repeat(x, counts, 0), (decision, labels)),
-        np.repeat(expert_labels, counts),
+        np.repeat(expert_labels, counts, 0),
     )
     for name in NAMES:
         np.testing.assert_allclose(weighted[name], repeated[name], **TOL)
@@ -160,7 +167,8 @@ def test_integer_weight_equals_repetition():
 @pytest.mark.parametrize("defer", [False, True])
 def test_nothing_on_one_side_is_nan_there_only(defer):
     decision, labels, expert_labels, weights = random_batch(3)
-    decision = decision._replace(defer=np.full(labels.shape, defer))
+    share = np.full(labels.shape, defer, float)
+    decision = decision._replace(allocation=np.stack([share, 1 - share], axis=1))
     result = team_metrics(decision, labels, expert_labels, weights)
     empty = "classifier_accuracy_kept" if defer else "expert_accuracy_deferred"
     assert [name for name in NAMES if np.isnan(result[name])] == [empty]
@@ -177,7 +185,8 @@ def test_no_weight_is_nan_everywhere():
 
 def test_no_estimate_of_the_expert_is_nan():
     decision, labels, expert_labels, _ = random_batch(5)
-    decision = decision._replace(expert_correct_prob=np.full(labels.shape, np.nan))
+    nothing = np.full(decision.defer_score.shape, np.nan)
+    decision = decision._replace(expert_correct_prob=nothing)
     result = team_metrics(decision, labels, expert_labels)
     undefined = [name for name in NAMES if np.isnan(result[name])]
     assert undefined == ["expert_calibration_error"]
@@ -186,13 +195,12 @@ def test_no_estimate_of_the_expert_is_nan():
 def test_standalone_functions_agree_with_team_metrics():
     decision, labels, expert_labels, weights = random_batch(6)
     result = team_metrics(decision, labels, expert_labels, weights)
-    system = metrics.system_accuracy(
-        decision.defer, decision.prediction, labels, expert_labels, weights
-    )
+    system = system_accuracy(decision, labels, expert_labels, weights)
     expected = team_oracle(decision, labels, expert_labels, weights)
     np.testing.assert_allclose(system, expected["system_accuracy"], **TOL)
+    np.testing.assert_allclose(coverage(decision, weights), expected["coverage"], **TOL)
     np.testing.assert_allclose(
-        metrics.coverage(decision.defer, weights), expected["coverage"], **TOL
+        deferral_rate(decision, weights), expected["deferral_rate"], **TOL
     )
     # System accuracy is the mixture of the two conditional accuracies.
     mixture = (
@@ -317,19 +325,162 @@ def test_curve_weights_count_examples():
 
 def test_curve_agrees_with_system_accuracy_at_a_threshold():
     decision, labels, expert_labels, _ = random_batch(7)
-    score = np.random.default_rng(7).normal(size=labels.size)
+    score = np.random.default_rng(7).normal(size=(labels.size, 1))
+    decision = decision._replace(defer_score=score)
     for threshold in (-0.5, 0.0, 0.7):
-        defer = score > threshold
-        system = metrics.system_accuracy(
-            defer, decision.prediction, labels, expert_labels
-        )
+        shifted = decisions.apply_threshold(decision, threshold)
+        system = system_accuracy(shifted, labels, expert_labels)
         point = curve(
-            score,
-            decision.prediction == labels,
-            expert_labels == labels,
-            metrics.coverage(defer)[None],
+            score[:, 0],
+            decision.class_probs.argmax(1) == labels,
+            expert_labels[:, 0] == labels,
+            coverage(shifted)[None],
         )
         np.testing.assert_allclose(point[0], system, **TOL)
+
+
+# Several experts, some of whom were not asked.
+
+
+def test_an_answer_that_was_not_asked_for_counts_nowhere():
+    """An expert who is right 80 times of 100 and asked half of the time."""
+    labels = np.arange(200) % 3
+    answers = np.where(np.arange(200) % 10 < 2, (labels + 1) % 3, labels)
+    answers = np.where(np.arange(200) < 100, answers, -1)[:, None]
+    # The classifier, who is always wrong, keeps a fifth of either half.
+    defer = np.arange(200) % 5 < 4
+    decision = make_decision((labels + 1) % 3, defer, np.full(200, 0.8))
+    result = team_metrics(decision, labels, answers)
+    np.testing.assert_allclose(result["expert_accuracy"], 0.8, **TOL)
+    # 80 answers are asked for and given, among them all of the 20 that are wrong.
+    np.testing.assert_allclose(result["expert_accuracy_deferred"], 60 / 80, **TOL)
+    # Of 200 inputs 80 have no answer, and the 40 that are kept are wrong.
+    np.testing.assert_allclose(result["system_accuracy"], 60 / 120, **TOL)
+    np.testing.assert_allclose(result["expert_calibration_error"], 0.0, **TOL)
+    # Whom the system would ask it decides all the same.
+    np.testing.assert_allclose(result["deferral_rate"], 0.8, **TOL)
+    half = jax.tree.map(lambda leaf: leaf[:100], decision)
+    alone = team_metrics(half, labels[:100], answers[:100])
+    for name in ("expert_accuracy", "expert_accuracy_deferred"):
+        np.testing.assert_allclose(result[name], alone[name], **TOL)
+
+
+def team_by_hand():
+    """Two experts and three classes; four inputs of class 0.
+
+    The first input is kept, the second goes to the second expert, the third is voted
+    on and the fourth left to somebody who was not asked.
+    """
+    decision = Decision(
+        class_probs=np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]] * 2),
+        expert_correct_prob=np.array([[0.5, 0.5], [0.5, 0.9], [0.5, 0.5], [0.5, 0.1]]),
+        defer_score=np.array([[-1.0, -2.0], [0.1, 0.5], [0.6, 0.2], [2.0, 1.0]]),
+        allocation=np.array([[0, 0, 1], [0, 1, 0], [0.5, 0.3, 0.2], [1, 0, 0]]),
+    )
+    answers = np.array([[0, 1], [1, 0], [0, 2], [-1, 0]])
+    return decision, np.zeros(4, int), answers
+
+
+def test_team_of_two_experts_by_hand():
+    decision, labels, answers = team_by_hand()
+    for function in (metrics.team_metrics, team_metrics):
+        result = function(decision, labels, answers)
+        expected = {
+            # Three have an answer: 0 of the classifier, 0 of the second expert, and a
+            # vote of .5 + .2 * .8 for 0.
+            "system_accuracy": 1.0,
+            # Shares: 1 + 0 + .2 + 0 of four, and 0 + 1 + .8 + 1.
+            "coverage": 0.3,
+            "deferral_rate": 0.7,
+            # Right on the first and the third.
+            "classifier_accuracy": 0.5,
+            # Kept with weights 1 and .2, right both times.
+            "classifier_accuracy_kept": 1.0,
+            # Of seven answers four are 0.
+            "expert_accuracy": 4 / 7,
+            # With weights 1 (right), .5 (right) and .3 (wrong); -1 has none.
+            "expert_accuracy_deferred": 1.5 / 1.8,
+            # Five of .5, of which two are right; .9 and .1, both right.
+            "expert_calibration_error": (0.5 + 0.1 + 0.9) / 7,
+        }
+        assert sorted(result) == sorted(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(result[name], value, err_msg=name, **TOL)
+    # With other weights, among them none.
+    weights = np.array([1.0, 2.0, 3.0, 0.0])
+    result = team_metrics(decision, labels, answers, weights)
+    np.testing.assert_allclose(result["coverage"], 1.6 / 6, **TOL)
+    np.testing.assert_allclose(result["expert_accuracy"], (1 + 2 + 3) / 12, **TOL)
+    np.testing.assert_allclose(
+        result["expert_accuracy_deferred"], (2 + 1.5) / (2 + 1.5 + 0.9), **TOL
+    )
+
+
+def test_without_a_classifier_nothing_of_it_is_defined():
+    everybody = decisions.majority_decision(4, 3, 2)
+    _, labels, answers = team_by_hand()
+    result = team_metrics(everybody, labels, answers)
+    undefined = [name for name in NAMES if np.isnan(result[name])]
+    assert undefined == [
+        "classifier_accuracy",
+        "classifier_accuracy_kept",
+        "expert_calibration_error",
+    ]
+    # Votes 0:1, 1:0, 0:2 and 0 alone; a tie is the lowest label.
+    np.testing.assert_allclose(result["system_accuracy"], 1.0, **TOL)
+    np.testing.assert_allclose(result["coverage"], 0.0, **TOL)
+    np.testing.assert_allclose(result["deferral_rate"], 1.0, **TOL)
+    np.testing.assert_allclose(result["expert_accuracy"], 4 / 7, **TOL)
+    curves = deferral_curves(everybody, labels, answers, np.array([0.0, 0.5, 1.0]))
+    assert np.isnan(curves[0][1:]).all() and np.isnan(curves[1][1:]).all()
+
+
+def test_where_nobody_has_an_answer_all_is_nan():
+    alone = decisions.expert_decision(3, 3, 2)
+    result = team_metrics(alone, np.zeros(3, int), np.full((3, 2), -1))
+    defined = [name for name in NAMES if not np.isnan(result[name])]
+    assert defined == ["coverage", "deferral_rate"]
+
+
+def test_curves_of_two_experts_by_hand():
+    # Whom the scores ask of those who were asked: 0 (right), 0 (wrong), 0 (right), and
+    # 1 (right), for 0 was not asked; kept first: inputs 0 (right), 1 (wrong), 2, 3.
+    decision, labels, answers = team_by_hand()
+    decision.defer_score[1] = [0.5, 0.1]
+    coverages = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    for function in (metrics.deferral_curves, deferral_curves):
+        ours, best = function(decision, labels, answers, coverages)
+        np.testing.assert_allclose(ours, [3 / 4, 3 / 4, 3 / 4, 3 / 4, 2 / 4], **TOL)
+        # Somebody is always right; the classifier is on two.
+        np.testing.assert_allclose(best, [1, 1, 1, 3 / 4, 1 / 2], **TOL)
+    # A row in which nobody was asked counts for nothing, whatever it holds.
+    more = jax.tree.map(
+        lambda leaf: np.concatenate([leaf, np.full_like(leaf[:1], np.nan)]), decision
+    )
+    unasked = np.concatenate([answers, [[-1, -1]]])
+    longer = deferral_curves(more, np.zeros(5, int), unasked, coverages)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **TOL), longer, (ours, best)
+    )
+
+
+def test_curves_do_not_read_the_allocation_and_have_its_points():
+    """At the coverage of a threshold the curve is the accuracy under that threshold."""
+    rng = np.random.default_rng(11)
+    labels = rng.integers(0, 3, 40)
+    answers = rng.integers(0, 3, (40, 3))
+    probs = rng.dirichlet(np.ones(3), 40)
+    decision = decisions.decide(probs, rng.normal(size=(40, 3)))
+    for threshold in (-1.0, 0.3, 1.0):
+        shifted = decisions.apply_threshold(decision, threshold)
+        ours, best = deferral_curves(
+            decision, labels, answers, metrics.coverage(shifted)[None]
+        )
+        system = system_accuracy(shifted, labels, answers)
+        np.testing.assert_allclose(ours[0], system, **TOL)
+        assert best[0] >= ours[0]
+        moved = deferral_curves(shifted, labels, answers, coverage(shifted)[None])
+        np.testing.assert_allclose(moved[0], ours, **TOL)
 
 
 def test_area_by_hand():
@@ -364,19 +515,17 @@ def test_area_between_expert_and_classifier_of_a_blind_rejector():
 
 def test_wrong_arguments_are_named():
     decision, labels, expert_labels, weights = random_batch(8)
-    message = r"^expert_labels must have shape \[B\] = \(24,\), got \(5,\)$"
+    message = r"^expert_labels must have shape \[B, M\] = \(24, 1\), got \(5, 1\)$"
     with pytest.raises(ValueError, match=message):
         metrics.team_metrics(decision, labels, expert_labels[:5])
+    with pytest.raises(ValueError, match=r"^expert_labels must have shape \[B, M\]"):
+        metrics.system_accuracy(decision, labels, expert_labels[:, 0])
     with pytest.raises(ValueError, match=r"^labels must have shape \[B\] = \(24,\)"):
         metrics.team_metrics(decision, np.stack([labels] * 2, 1), expert_labels)
-    with pytest.raises(ValueError, match=r"^decision\.defer must have shape"):
-        metrics.team_metrics(
-            decision._replace(defer=decision.defer[:, None]), labels, expert_labels
-        )
     with pytest.raises(ValueError, match=r"^weights must have shape \[B\]"):
-        metrics.system_accuracy(
-            decision.defer, decision.prediction, labels, expert_labels, weights[1:]
-        )
+        metrics.system_accuracy(decision, labels, expert_labels, weights[1:])
+    with pytest.raises(ValueError, match=r"^weights must have shape \[B\]"):
+        metrics.coverage(decision, weights[1:])
     with pytest.raises(ValueError, match=r"^num_bins must be at least 1, got 0"):
         metrics.calibration_error(weights, weights, 0)
     with pytest.raises(ValueError, match=r"^outcomes must have shape \[B\]"):

@@ -222,9 +222,10 @@ def _check_pool(pool: Dataset, folds: dict[int, orders.Fold]) -> None:
         for name, rows in fold._asdict().items():
             if not len(rows):
                 raise ValueError(f"split: seed {seed} has no example in {name}")
-            if np.min(rows) < 0 or np.max(rows) >= size:
+            outside = rows[(rows < 0) | (rows >= size)]
+            if len(outside):
                 raise ValueError(
-                    f"split: {name} of seed {seed} has row {np.max(rows)}, and the pool"
+                    f"split: {name} of seed {seed} has row {outside[0]}, and the pool"
                     f" has {size} rows"
                 )
 

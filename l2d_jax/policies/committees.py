@@ -39,7 +39,7 @@ def draw_committee(key: jax.Array, decision: Decision, size: int) -> Decision:
         shares, noise
     )
     chosen = decisions.prediction(decision)
-    num_classes = jnp.shape(decision.class_probs)[1]
-    return decision._replace(
-        class_probs=jax.nn.one_hot(chosen, num_classes), allocation=seats
-    )
+    classes = jax.nn.one_hot(chosen, jnp.shape(decision.class_probs)[1])
+    # Where there is no classifier there is none on a committee.
+    classes = jnp.where(chosen[:, None] >= 0, classes, jnp.nan)
+    return decision._replace(class_probs=classes, allocation=seats)

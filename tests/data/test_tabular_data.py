@@ -3,6 +3,7 @@ import hashlib
 import io
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -123,8 +124,14 @@ def test_columns_go_where_the_rows_say():
     np.testing.assert_array_equal(table.train.inputs, [[6, 7], [0, 1]])
     np.testing.assert_array_equal(table.train.groups, [0, 1])
     np.testing.assert_array_equal(
-        table.train.expert_labels, [[[0.0, 1.0]], [[0.75, 0.25]]]
+        table.train.expert_probs, [[[0.0, 1.0]], [[0.75, 0.25]]]
     )
+    # A tie, as that of the second example, is the lowest label.
+    assert [part.expert_labels.tolist() for part in parts(table)] == [
+        [[1], [0]],
+        [[0]],
+        [[1]],
+    ]
     assert [part.labels.tolist() for part in parts(table)] == [[0, 0], [1], [1]]
     assert [part.tolist() for part in table.extra] == [[[4], [1]], [[2]], [[3]]]
     assert [part.tolist() for part in table.unreliable] == [
@@ -136,14 +143,33 @@ def test_columns_go_where_the_rows_say():
     for part, extra, unreliable in zip(
         parts(table), table.extra, table.unreliable, strict=True
     ):
-        assert part.inputs.dtype == part.expert_labels.dtype == np.float32
+        assert part.inputs.dtype == part.expert_probs.dtype == np.float32
         assert part.labels.dtype == part.groups.dtype == np.int32
+        assert part.expert_labels.dtype == np.int32
         assert extra.dtype == np.float32
         assert unreliable.dtype == bool
 
 
 def test_a_table_needs_no_decision_maker():
-    assert [part.expert_labels for part in parts(make(expert_probs=None))] == [None] * 3
+    for part in parts(make(expert_probs=None)):
+        assert part.expert_probs is None and part.expert_labels is None
+
+
+def test_columns_are_read_by_position_whatever_their_index():
+    """As the rows that are left of a frame are: those of a shuffled one, say."""
+    pandas = pytest.importorskip("pandas")
+    index = [2, 0, 3, 1]
+    columns = {
+        "labels": pandas.Series([0, 1, 1, 0], index=index),
+        "groups": pandas.Series([True, False, True, False], index=index),
+        "unreliable": pandas.Series([True, True, False, False], index=index),
+        "expert_probs": pandas.Series([0.25, 0.5, 0.75, 1.0], index=index),
+        "inputs": pandas.DataFrame(
+            {"a": [0.0, 2.0, 4.0, 6.0], "b": [1.0, 3.0, 5.0, 7.0]}, index=index
+        ),
+        "extra": pandas.DataFrame({"c": [1, 2, 3, 4]}, index=index),
+    }
+    jax.tree.map(np.testing.assert_array_equal, make(**columns)[:5], make()[:5])
 
 
 @pytest.mark.parametrize("field", ["labels", "groups"])
@@ -247,6 +273,7 @@ def test_compas_follows_the_rules_of_the_paper(tmp_path, monkeypatch):
         np.testing.assert_allclose(
             features[name], values, rtol=0, atol=1e-6, err_msg=name
         )
+    assert [part.expert_probs for part in parts(table)] == [None] * 3
     assert [part.expert_labels for part in parts(table)] == [None] * 3
     assert (table.name, table.group_name) == ("compas", "African-American")
 
@@ -363,9 +390,11 @@ def test_predict_responsibly_reads_the_authors_tensors(
     assert [part.labels.tolist() for part in parts(table)] == [[1, 0], [1], [0, 1]]
     assert [part.groups.tolist() for part in parts(table)] == [[0, 1], [0], [0, 1]]
     np.testing.assert_array_equal(
-        table.train.expert_labels, [[[0.25, 0.75]], [[0.75, 0.25]]]
+        table.train.expert_probs, [[[0.25, 0.75]], [[0.75, 0.25]]]
     )
-    np.testing.assert_array_equal(table.test.expert_labels, [[[1, 0]], [[0, 1]]])
+    np.testing.assert_array_equal(table.train.expert_labels, [[1], [0]])
+    np.testing.assert_array_equal(table.test.expert_probs, [[[1, 0]], [[0, 1]]])
+    np.testing.assert_array_equal(table.test.expert_labels, [[0], [1]])
     np.testing.assert_array_equal(table.extra[0], [[0, 1], [1, 0]])
     assert [part.tolist() for part in table.unreliable] == unreliable
     assert len(table.feature_names) == 21
@@ -511,7 +540,7 @@ def drawn():
     for scenario in tabular.SCENARIOS:
         table = data.make_synthetic(scenario, num_examples=LARGE)
         rows = tabular.split_rows(LARGE, seed=0)
-        probs = np.concatenate([part.expert_labels for part in parts(table)])
+        probs = np.concatenate([part.expert_probs for part in parts(table)])
         order = np.argsort(np.concatenate(rows))
         tables[scenario] = pooled(table, rows) | {"probs": probs[order, 0, 1]}
     return tables
@@ -521,7 +550,8 @@ def test_synthetic_data_has_the_form_of_a_table():
     table = data.make_synthetic("biased", num_examples=20)
     # 6 of 20 test, a fifth of the other 14 rounds down to 2.
     assert [part.inputs.shape for part in parts(table)] == [(12, 4), (2, 4), (6, 4)]
-    assert table.test.expert_labels.shape == (6, 1, 2)
+    assert table.test.expert_probs.shape == (6, 1, 2)
+    assert table.test.expert_labels.shape == (6, 1)
     assert table.extra[2].shape == (6, 2)
     assert len(table.feature_names) == 4
     assert table.name == "synthetic"
@@ -534,7 +564,7 @@ def test_synthetic_data_depends_on_the_seed():
         data.make_synthetic(seed=seed, num_examples=50) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.train.inputs, again.train.inputs)
-    np.testing.assert_array_equal(first.test.expert_labels, again.test.expert_labels)
+    np.testing.assert_array_equal(first.test.expert_probs, again.test.expert_probs)
     assert not np.array_equal(first.train.inputs, other.train.inputs)
 
 
@@ -680,7 +710,7 @@ def test_real_compas_is_that_of_the_authors():
 def test_real_decision_makers(scenario, error, gap):
     table = data.load_compas_predict_responsibly(scenario)
     assert [len(part.labels) for part in parts(table)] == [6175, 1543, 3309]
-    answers = table.test.expert_labels[:, 0, 1] > 0.5
+    answers = table.test.expert_labels[:, 0] == 1
     found = error_and_gap(table.test.labels, table.test.groups, answers)
     np.testing.assert_allclose(found[0], error, rtol=0, atol=1e-4)
     np.testing.assert_allclose(found[1], gap, rtol=0, atol=1e-3)
@@ -692,14 +722,14 @@ def test_real_inconsistent_decisions_are_turned_around_in_the_young_alone():
         data.load_compas_predict_responsibly(name).test
         for name in ("accurate", "inconsistent")
     )
-    differ = np.any(accurate.expert_labels != inconsistent.expert_labels, axis=(1, 2))
+    differ = np.any(accurate.expert_probs != inconsistent.expert_probs, axis=(1, 2))
     young = data.load_compas_predict_responsibly("inconsistent").unreliable[2]
     assert not differ[~young].any()
     np.testing.assert_allclose(young.mean(), 0.607, rtol=0, atol=1e-3)
     np.testing.assert_allclose(differ[young].mean(), 0.292, rtol=0, atol=1e-3)
     np.testing.assert_allclose(
-        inconsistent.expert_labels[differ],
-        accurate.expert_labels[differ][..., ::-1],
+        inconsistent.expert_probs[differ],
+        accurate.expert_probs[differ][..., ::-1],
         rtol=0,
         atol=1e-6,
     )

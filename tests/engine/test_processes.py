@@ -20,8 +20,10 @@ import pytest
 
 from experiments.runtime import distributed, signals
 from experiments.runtime.errors import ConfigError
+from l2d_jax import metrics
 from l2d_jax.engine import (
     chunks,
+    orders,
     placement,
     processes,
     sweeps,
@@ -351,7 +353,9 @@ def test_no_collective_inside_a_run(monkeypatch):
     shared = training.Program(
         deferral.make_learner(model, make_adam()),
         lambda key, hparams, dataset: dataset,
-        lambda decision, batch, hparams: jnp.mean(decision.prediction == batch.labels),
+        lambda decision, batch, hparams: metrics.system_accuracy(
+            decision, batch.labels, batch.expert_labels
+        ),
         num_epochs=2,
         patience=1,
     )
@@ -362,16 +366,19 @@ def test_no_collective_inside_a_run(monkeypatch):
     hparams = {"learning_rate": np.linspace(0.01, 0.1, 8), "alpha": (1.0,)}
     sweep = sweeps.grid((0,), hparams)
     where = Placement("shard", 8)
-    options = {"root_seed": 0, "valid_fraction": 0.2, "batch_size": 4}
-    result = sweeps.run_sweep(shared, sweep, pool, where=where, **options)
-    index = np.tile(np.arange(5), (8, 1))
-    sweeps.predict_runs(
-        shared, sweep, result.variables, pool.inputs, index, where=where
+    sweeps.run_sweep(
+        shared,
+        sweep,
+        pool,
+        root_seed=0,
+        split=lambda seed: orders.split_pool(seed, 20, 0.2),
+        batch_size=4,
+        where=where,
     )
     runs = np.arange(4.0, dtype=np.float32)
     chunks.map_runs(lambda run, shared: run * shared, runs, runs[:1], where=where)
     assert len(jax.devices()) == 2
-    # To start, to go on for an epoch and one more, to predict, and to map.
+    # To start, to go on for an epoch and one more, and to map.
     assert len(counts) >= 4 and set(counts) == {0}
 
 

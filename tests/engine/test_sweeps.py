@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from l2d_jax import metrics, optimizers
-from l2d_jax.engine import checkpoints, sweeps, training
+from l2d_jax.engine import checkpoints, orders, sweeps, training
 from l2d_jax.engine.placement import KINDS, Placement
 from l2d_jax.learners import deferral
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset, ModelFns
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
 
 NUM_CLASSES = 3
 
@@ -38,9 +40,7 @@ def annotate(key, hparams, dataset):
 
 def score(decision, batch, hparams):
     del hparams
-    return metrics.system_accuracy(
-        decision.defer, decision.prediction, batch.labels, batch.expert_labels[:, 0]
-    )
+    return metrics.system_accuracy(decision, batch.labels, batch.expert_labels)
 
 
 def make_program(num_epochs=6, patience=None):
@@ -73,8 +73,12 @@ def make_sweep(num_seeds=2, learning_rates=(0.05,)):
     )
 
 
+def split(seed):
+    return orders.split_pool(seed, 150, 0.2)
+
+
 def run(program, sweep, pool, kind="shard", runs_per_device=4, **kwargs):
-    options = {"root_seed": 0, "valid_fraction": 0.2, "batch_size": 20}
+    options = {"root_seed": 0, "split": split, "batch_size": 20}
     options |= {"epochs_per_dispatch": 2}
     return sweeps.run_sweep(
         program,
@@ -248,35 +252,88 @@ def test_batch_larger_than_the_data(pool):
         run(make_program(), make_sweep(), pool, batch_size=200)
 
 
-def test_predictions_of_runs_in_parts(pool):
-    program, sweep = make_program(), make_sweep()
-    result = run(program, sweep, pool)
-    index = np.tile(np.arange(40), (len(sweep.seeds), 1))
-    in_parts = sweeps.predict_runs(
-        program, sweep, result.variables, pool.inputs, index, where=Placement("vmap", 3)
-    )
-    one_run = jax.tree.map(lambda leaf: leaf[4], result.variables)
-    alone = program.learner.predict(
-        one_run, {k: v[4] for k, v in sweep.hparams.items()}, pool.inputs[:40]
-    )
-    row = jax.tree.map(lambda leaf: leaf[4], in_parts)
-    assert_same(row, jax.tree.map(np.asarray, alone), exact=False)
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("inputs", 149), ("groups", 40), ("costs", 151), ("expert_correct", 1)],
+)
+def test_a_column_of_another_length_than_the_labels(pool, name, rows):
+    """A gather would fill in its last row, or a NaN, and nobody would know."""
+    column = np.zeros((rows, 2), np.float32)
+    message = rf"^pool\.{name} has {rows} rows and pool\.labels 150; give every [^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        run(make_program(), make_sweep(), pool._replace(**{name: column}))
+
+
+@pytest.mark.parametrize("part", orders.Fold._fields)
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([3, 150], "has row 150, and the pool has 150 rows"),
+        ([-1, 3], "has row -1, and the pool has 150 rows"),
+        ([], "has no example in"),
+    ],
+)
+def test_a_fold_of_rows_that_are_not_there(pool, part, rows, message):
+    def wrong(seed):
+        if seed == 0:
+            return split(seed)
+        return split(seed)._replace(**{part: np.array(rows, np.int32)})
+
+    with pytest.raises(ValueError, match=r"^split: [^\n]*$") as error:
+        run(make_program(), make_sweep(), pool, split=wrong, batch_size=1)
+    said = str(error.value)
+    assert message in said and part in said and "seed 1 " in said
+
+
+def test_each_seed_trains_and_validates_on_its_own_fold(pool):
+    """What the others hold is not looked at: there it is not a number."""
+    rows = np.arange(150, dtype=np.int32)
+
+    def halves(seed):
+        mine = rows[rows % 2 == seed]
+        return orders.Fold(train=mine[15:], valid=mine[:15])
+
+    program, sweep = make_program(4), make_sweep(2)
+    whole = run(program, sweep, pool, split=halves)
+    odd = (rows % 2 == 1)[:, None]
+    half = pool._replace(inputs=np.where(odd, np.float32(np.nan), pool.inputs))
+    result = run(program, sweep, half, split=halves)
+    first = sweep.seeds == 0
+    np.testing.assert_array_equal(result.diverged, ~first)
+    assert_same(*(jax.tree.map(lambda x: x[first], r) for r in (result, whole)), True)
 
 
 def test_experts_are_paired_across_hyperparameters(pool):
     sweep = make_sweep()
-    index = np.tile(np.arange(150), (len(sweep.seeds), 1))
 
-    def labels(split):
-        def of_run(*args):
-            return split(annotate, *args)
+    @jax.jit
+    def labels(seeds, hparams):
+        def of_run(seed, hparams):
+            key = training.run_key(jax.random.key(0), seed)
+            return [
+                of_part(annotate, key, hparams, pool).expert_labels[:, 0]
+                for of_part in (training.annotate_pool, training.annotate_test)
+            ]
 
-        where = Placement("vmap", 3)
-        found = sweeps.annotate_runs(of_run, sweep, pool, index, 0, where=where)
-        return found[..., 0]
+        return jax.vmap(of_run)(seeds, hparams)
 
-    train, test = labels(training.annotate_pool), labels(training.annotate_test)
+    train, test = map(np.asarray, labels(sweep.seeds, sweep.hparams))
     np.testing.assert_array_equal(train[0], train[1])
     np.testing.assert_array_equal(train[2], pool.labels)
     assert (train[0] != train[4]).any()
     assert (train[0] != test[0]).any()
+
+
+def test_predictions_are_the_same_in_parts(pool):
+    """Of 40 examples 13 at a time, whose last part is filled up."""
+    program = make_program()
+    hparams = {"alpha": 0.5, "num_perfect": 0.0, "learning_rate": 0.05}
+    state = program.learner.init(
+        jax.random.key(0), hparams, annotate(jax.random.key(1), hparams, pool)
+    )
+    index = np.arange(150)[-40:]
+    in_parts = jax.jit(training.predict, static_argnums=0)(
+        program, state.variables, hparams, pool.inputs, index
+    )
+    whole = program.learner.predict(state.variables, hparams, pool.inputs[index])
+    assert_same(in_parts, whole, exact=False)

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax import models, optimizers
-from l2d_jax.learners import bayesian, mixture
+from l2d_jax import decisions, models, optimizers
+from l2d_jax.learners import bayesian, classifier
 from l2d_jax.types import Batch, ModelFns, Variables
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
 
 KEY = jax.random.key(0)
 DECIDE = jax.jit(bayesian.decide)
@@ -64,11 +66,11 @@ def test_decide_by_hand():
             decision.class_probs[:, 1], [0.7, 0.55], rtol=1e-5, atol=0
         )
         # Of the other, mean .55 and deviation .495: the noise exceeds the signal.
-        passing = jax.nn.sigmoid(decision.defer_score)
+        passing = jax.nn.sigmoid(decision.defer_score[:, 0])
         expected = 1 / (1 + np.array([0.2 / np.sqrt(0.02), 0.05 / np.sqrt(0.245)]))
         np.testing.assert_allclose(passing, expected, rtol=1e-4, atol=0)
-        np.testing.assert_array_equal(decision.defer, [False, True])
-        np.testing.assert_array_equal(decision.prediction, [1, 1])
+        np.testing.assert_array_equal(decision.allocation, [[0, 1], [1, 0]])
+        np.testing.assert_array_equal(decisions.prediction(decision), [1, 1])
         assert np.isnan(decision.expert_correct_prob).all()
 
 
@@ -79,7 +81,7 @@ def test_decide_agrees_with_the_oracle_and_swaps_labels():
     decision, swapped = DECIDE(logits), DECIDE(-logits)
     np.testing.assert_allclose(decision.class_probs[:, 1], mean, rtol=1e-5, atol=1e-6)
     expected = 1 / (1 + np.exp(-np.log(noise / np.abs(mean - 0.5))))
-    passing = jax.nn.sigmoid(decision.defer_score)
+    passing = jax.nn.sigmoid(decision.defer_score[:, 0])
     np.testing.assert_allclose(passing, expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(
         decision.defer_score, swapped.defer_score, rtol=1e-3, atol=1e-3
@@ -94,7 +96,7 @@ def test_decide_without_noise_or_signal():
     logits = jnp.array([[1e4, 0.0, 1e4], [1e4, 0.0, -1e4]])
     decision = DECIDE(logits)
     assert np.isfinite(decision.defer_score).all()
-    np.testing.assert_array_equal(decision.defer, [False, False, True])
+    np.testing.assert_array_equal(decision.allocation, [[0, 1], [0, 1], [1, 0]])
     np.testing.assert_allclose(decision.class_probs.sum(1), 1.0, rtol=1e-6, atol=0)
 
 
@@ -104,7 +106,7 @@ def test_an_update_descends_the_bound():
     labels = np.array([0, 1, 1, 0, 1, 0], np.int32)
     groups = np.array([0, 0, 0, 1, 1, 1], np.int32)
     batch = Batch(inputs, labels, groups=groups)
-    hparams = {"learning_rate": jnp.float32(1.0), "alpha": jnp.float32(0.3)}
+    hparams = {"learning_rate": jnp.float32(1.0), "fairness": jnp.float32(0.3)}
     learner = bayesian.make_learner(
         linear_model(),
         optimizers.make_sgd(1000, momentum=0.0),
@@ -195,10 +197,10 @@ def test_it_classifies_and_is_less_sure_where_classes_meet():
     learner, variables = fit(batch, hparams)
     predict = jax.jit(learner.predict)
     decision = predict(variables, hparams, inputs)
-    assert np.mean(decision.prediction == labels) > 0.95
-    score = mixture.loss_score("classify")(decision, batch, hparams)
+    assert np.mean(decisions.prediction(decision) == labels) > 0.95
+    score = classifier.loss_score()(decision.class_probs, batch, hparams)
     assert score > -0.2
-    passing = np.asarray(decision.defer_score)
+    passing = np.asarray(decision.defer_score)[:, 0]
     distance = np.abs(inputs[:, 0])
     assert passing[distance < 0.2].mean() > passing[distance > 1].mean() + 1
     # A prediction does not depend on the others of its batch.

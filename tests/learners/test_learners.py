@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax import optimizers
+from l2d_jax import decisions, optimizers
 from l2d_jax.learners import (
-    batches,
-    confidence,
+    classifier,
+    cost_sensitive,
     deferral,
+    expert_model,
     gradient,
     mixture,
 )
@@ -61,6 +62,7 @@ def batch():
 
 
 HPARAMS = {"learning_rate": 0.1, "weight_decay": 0.0, "alpha": 1.0, "cost": 0.1}
+HPARAMS |= {"price": 0.0, "smoothing": 0.25}
 HPARAMS = {name: np.float32(value) for name, value in HPARAMS.items()}
 
 
@@ -85,21 +87,29 @@ def make(name, optimizer=None):
     optimizer = optimizer or optimizers.make_adam()
     maker, num_outputs = {
         "deferral": (deferral.make_learner, 4),
-        "classifier": (confidence.make_classifier, 3),
-        "expert_model": (confidence.make_expert_model, 1),
-        "mixture": (mixture.make_learner, 2),
+        "classifier": (classifier.make_learner, 3),
+        "cost_sensitive": (cost_sensitive.make_learner, 4),
+        "expert_model": (expert_model.make_learner, 1),
+        "mixture": (mixture.make_learner, 4),
+        "binary_mixture": (mixture.make_learner, 2),
     }[name]
     return maker(table_model(num_outputs), optimizer)
 
 
+def defers(decision):
+    assert decision.allocation.shape == (4, 2)
+    return decision.allocation[:, 0] == 1
+
+
 def test_deferral_finds_the_best_rule(batch):
     decision = fit(make("deferral"), batch)
-    np.testing.assert_array_equal(decision.defer, BEST_DEFER)
+    np.testing.assert_array_equal(defers(decision), BEST_DEFER)
+    predictions = decisions.prediction(decision)
     for cell, prediction in enumerate(BEST_PREDICTION):
         if prediction is not None:
-            assert decision.prediction[cell] == prediction
+            assert predictions[cell] == prediction
     np.testing.assert_allclose(
-        decision.expert_correct_prob, EXPERT_ACCURACY, rtol=0, atol=0.02
+        decision.expert_correct_prob[:, 0], EXPERT_ACCURACY, rtol=0, atol=0.02
     )
     np.testing.assert_allclose(
         decision.class_probs, CLASS_FREQUENCIES, rtol=0, atol=0.02
@@ -117,21 +127,52 @@ def test_alpha_zero_learns_classes_where_the_expert_errs(batch):
             decision.class_probs[cell], frequencies, rtol=0, atol=0.02
         )
     np.testing.assert_allclose(
-        decision.expert_correct_prob, EXPERT_ACCURACY, rtol=0, atol=0.02
+        decision.expert_correct_prob[:, 0], EXPERT_ACCURACY, rtol=0, atol=0.02
     )
+
+
+@pytest.mark.parametrize(
+    ("price", "defer"),
+    # A guess is right on 1, .5, .7 and .6, the expert on .5, 1, .4 and .75.
+    [(0.0, BEST_DEFER), (0.2, [False, True, False, False]), (0.6, [False] * 4)],
+)
+def test_actions_that_cost_errors_find_the_best_rule(batch, price, defer):
+    hparams = {**HPARAMS, "price": np.float32(price)}
+    decision = fit(make("cost_sensitive"), batch, hparams)
+    np.testing.assert_array_equal(defers(decision), defer)
+    assert np.isnan(decision.expert_correct_prob).all()
+    predictions = decisions.prediction(decision)
+    for cell, prediction in enumerate(BEST_PREDICTION):
+        if prediction is not None:
+            assert predictions[cell] == prediction
 
 
 def test_classifier_finds_the_class_frequencies(batch):
-    logits = fit(make("classifier"), batch)
-    np.testing.assert_allclose(
-        jax.nn.softmax(logits), CLASS_FREQUENCIES, rtol=0, atol=0.02
-    )
+    probs = fit(make("classifier"), batch)
+    np.testing.assert_allclose(probs, CLASS_FREQUENCIES, rtol=0, atol=0.02)
 
 
 def test_expert_model_finds_the_expert_accuracy(batch):
     probs = fit(make("expert_model"), batch)
-    assert probs.shape == (4,)
-    np.testing.assert_allclose(probs, EXPERT_ACCURACY, rtol=0, atol=0.02)
+    assert probs.shape == (4, 1)
+    np.testing.assert_allclose(probs[:, 0], EXPERT_ACCURACY, rtol=0, atol=0.02)
+
+
+def test_one_model_of_several_experts_finds_each_accuracy(batch):
+    """The second is asked of every other example alone, the third of nothing."""
+    second = np.where(np.arange(80) % 2, -1, (batch.labels + 1) % 3)
+    answers = np.stack([batch.expert_labels[:, 0], second, np.full(80, -1)], axis=1)
+    learner = expert_model.make_learner(table_model(3), optimizers.make_adam())
+    several = batch._replace(expert_labels=answers.astype(np.int32))
+    probs = fit(learner, several)
+    assert probs.shape == (4, 3)
+    np.testing.assert_allclose(probs[:, 0], EXPERT_ACCURACY, rtol=0, atol=0.02)
+    # Always wrong, where it was asked.
+    assert (probs[:, 1] < 0.05).all()
+    start = learner.init(jax.random.key(0), HPARAMS, several).variables.params["w"]
+    np.testing.assert_allclose(
+        probs[:, 2], jax.nn.sigmoid(start)[:, 2], rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,15 +188,32 @@ def test_mixture_defers_where_the_expert_is_worth_its_cost(batch, cost, defer):
     labels = (np.array(CELL_LABELS) == [[0], [1], [1], [2]]).astype(np.int32).ravel()
     # Always 0.9 on the truth.
     truth = np.where(np.eye(2)[labels] == 1, 0.9, 0.1).astype(np.float32)
-    binary = Batch(batch.inputs, labels, truth[:, None, :])
-    decision = fit(make("mixture"), binary, {**HPARAMS, "cost": np.float32(cost)})
-    np.testing.assert_array_equal(decision.defer, defer)
+    binary = Batch(batch.inputs, labels, expert_probs=truth[:, None, :])
+    hparams = {**HPARAMS, "cost": np.float32(cost)}
+    decision = fit(make("binary_mixture"), binary, hparams)
+    np.testing.assert_array_equal(defers(decision), defer)
     kept = ~np.array(defer)
     frequencies = np.array([1.0, 0.5, 0.7, 0.6])
     np.testing.assert_allclose(
         decision.class_probs[kept, 1], frequencies[kept], rtol=0, atol=0.02
     )
     assert np.isnan(decision.expert_correct_prob).all()
+
+
+def test_mixture_of_three_classes_defers_where_the_expert_is_likelier_right():
+    """Right on 3/4 or 1/3 of what is a guess to the classifier, 1/2 and all."""
+    labels = np.int32([[0, 1, 2] * 4, [0, 1, 2] * 4, [2] * 12, [0, 1] * 6])
+    correct = np.array([[1, 1, 1, 0] * 3, [1, 0, 0, 0] * 3, [1, 0] * 6, [1] * 12], bool)
+    labels, correct = labels.ravel(), correct.ravel()
+    answers = np.where(correct, labels, (labels + 1) % 3)
+    inputs = np.repeat(np.eye(4, dtype=np.float32), 12, axis=0)
+    batch = Batch(inputs, labels, answers[:, None].astype(np.int32))
+    decision = fit(make("mixture"), batch, {**HPARAMS, "cost": np.float32(0.0)})
+    # An answer has 3/4, so that it costs .288 right and 2.079 wrong: .736, 1.632, 1.184
+    # and .288 nats in the mean, against 1.099, 1.099, 0 and .693 of the classifier.
+    np.testing.assert_array_equal(defers(decision), [True, False, False, True])
+    expected = [[1 / 3, 1 / 3, 1 / 3], [0, 0, 1]]
+    np.testing.assert_allclose(decision.class_probs[1:3], expected, rtol=0, atol=0.02)
 
 
 def plain_sgd():
@@ -199,6 +257,7 @@ def expected_gradient(name, batch, w, weights):
         targets = np.eye(logits.shape[1])[batch.labels]
         if name == "deferral":
             targets *= (1.0 - 0.7 * correct)[:, None]
+        if name != "classifier":
             targets[:, -1] = correct
         probs = softmax(logits)
         losses = -np.sum(targets * np.log(probs), axis=1)
@@ -207,7 +266,10 @@ def expected_gradient(name, batch, w, weights):
     return batch.inputs.T @ (share[:, None] * slopes), np.sum(share * losses)
 
 
-@pytest.mark.parametrize("name", ["deferral", "classifier", "expert_model"])
+TRAINED = ("deferral", "classifier", "cost_sensitive", "expert_model")
+
+
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_an_update_follows_the_gradient_of_the_mean_loss(batch, name, weighted):
     weights = np.random.default_rng(0).uniform(0.0, 2.0, len(batch.labels))
@@ -220,10 +282,10 @@ def test_an_update_follows_the_gradient_of_the_mean_loss(batch, name, weighted):
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["deferral", "expert_model"])
+@pytest.mark.parametrize("name", ["deferral", "cost_sensitive", "expert_model"])
 @pytest.mark.parametrize("answered", [False, True])
 def test_an_imputed_correctness_takes_the_place_of_answers(batch, name, answered):
-    probs = np.random.default_rng(1).uniform(size=(len(batch.labels), 2))
+    probs = np.random.default_rng(1).uniform(size=(len(batch.labels), 1))
     given = batch._replace(
         expert_labels=batch.expert_labels if answered else None,
         expert_correct=probs.astype(np.float32),
@@ -235,20 +297,37 @@ def test_an_imputed_correctness_takes_the_place_of_answers(batch, name, answered
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["deferral", "classifier", "expert_model"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_examples_of_weight_0_change_nothing(batch, name):
-    """Padding, whatever it holds, and examples that nobody annotated."""
+    """Padding, whatever it holds."""
     weights = np.ones(len(batch.labels), np.float32)
     weights[3::7] = 0.0
     unused = weights == 0.0
     padded = Batch(
-        np.where(unused[:, None], np.float32(1e3), batch.inputs),
-        np.where(unused, 0, batch.labels).astype(np.int32),
-        np.where(unused[:, None], -1, batch.expert_labels).astype(np.int32),
+        np.where(unused[:, None], np.float32(np.nan), batch.inputs),
+        np.where(unused, -1, batch.labels).astype(np.int32),
+        np.where(unused[:, None], 9, batch.expert_labels).astype(np.int32),
         weights=weights,
     )
     got, loss, w = gradient_of(make(name, plain_sgd()), padded)
     expected, expected_loss = expected_gradient(name, batch, w, weights)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["deferral", "cost_sensitive", "expert_model"])
+@pytest.mark.parametrize("imputed", [False, True])
+def test_examples_about_which_nobody_was_asked_change_nothing(batch, name, imputed):
+    unasked = np.arange(len(batch.labels)) % 7 == 3
+    if imputed:
+        correct = (batch.expert_labels == batch.labels[:, None]).astype(np.float32)
+        correct[unasked] = np.nan
+        given = batch._replace(expert_labels=None, expert_correct=correct)
+    else:
+        answers = np.where(unasked[:, None], -1, batch.expert_labels)
+        given = batch._replace(expert_labels=answers.astype(np.int32))
+    got, loss, w = gradient_of(make(name, plain_sgd()), given)
+    expected, expected_loss = expected_gradient(name, batch, w, 1.0 - unasked)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-6)
 
@@ -260,7 +339,9 @@ def test_a_batch_of_weight_0_is_no_step(batch):
     assert loss == 0.0
 
 
-@pytest.mark.parametrize("name", ["deferral", "expert_model", "mixture"])
+@pytest.mark.parametrize(
+    "name", ["deferral", "cost_sensitive", "expert_model", "mixture"]
+)
 def test_without_an_expert(batch, name):
     learner = make(name)
     alone = batch._replace(expert_labels=None)
@@ -269,29 +350,72 @@ def test_without_an_expert(batch, name):
         state = learner.init(jax.random.key(0), HPARAMS, alone)
         return learner.update(state, HPARAMS, alone)
 
-    with pytest.raises(ValueError, match=r"batch\.expert_labels is None") as error:
+    message = r"batch\.expert_labels is None and so is batch\.expert_correct; give"
+    with pytest.raises(ValueError, match=message):
         jax.eval_shape(update_once)
-    assert ("batch.expert_correct" in str(error.value)) == (name != "mixture")
 
 
-def test_whether_the_expert_is_right():
-    answers = np.int32([[2, 0], [1, 1], [0, 1]])
-    given = Batch(np.zeros((3, 4)), np.int32([2, 0, 0]), answers)
-    right = batches.expert_correct(given, jnp.float32)
-    assert right.dtype == jnp.float32
-    np.testing.assert_array_equal(right, [1.0, 0.0, 1.0])
-    imputed = given._replace(expert_correct=np.float32([[0.25, 1], [0.5, 1], [1, 0]]))
-    np.testing.assert_array_equal(
-        batches.expert_correct(imputed, jnp.float32), [0.25, 0.5, 1.0]
+@pytest.mark.parametrize("name", ["deferral", "cost_sensitive", "mixture"])
+def test_a_method_of_one_expert_refuses_two(batch, name):
+    learner = make(name)
+    two = batch._replace(expert_labels=np.repeat(batch.expert_labels, 2, axis=1))
+
+    def update_once():
+        state = learner.init(jax.random.key(0), HPARAMS, two)
+        return learner.update(state, HPARAMS, two)
+
+    with pytest.raises(ValueError, match="the batch has 2 experts and this method tak"):
+        jax.eval_shape(update_once)
+
+
+def disparity_oracle(probs, labels, groups, weights):
+    gaps = []
+    for label in (0, 1):
+        cells = [(labels == label) & (groups == group) for group in (0, 1)]
+        misses = [
+            np.average(np.abs(probs - label)[cell], weights=weights[cell])
+            for cell in cells
+        ]
+        gaps.append(abs(misses[0] - misses[1]))
+    return 0.5 * sum(gaps)
+
+
+@pytest.mark.parametrize("expert", ["answers", "probabilities"])
+def test_a_fair_deferral_adds_the_disparity_of_the_system(expert):
+    """In float64: who was not asked is decided upon by the classifier."""
+    generator = np.random.default_rng(5)
+    labels, groups = generator.integers(0, 2, (2, 60)).astype(np.int32)
+    outputs = generator.normal(size=(60, 3)).astype(np.float32)
+    weights = generator.uniform(0.5, 2.0, 60).astype(np.float32)
+    answers = generator.integers(-1, 2, 60).astype(np.int32)
+    probs = generator.dirichlet([1, 1], 60).astype(np.float32)
+    batch = Batch(
+        np.zeros((60, 1), np.float32),
+        labels,
+        answers[:, None],
+        groups,
+        weights,
+        expert_probs=probs[:, None] if expert == "probabilities" else None,
     )
-    for field, values in (
-        ("expert_labels", np.zeros((3, 2, 3))),
-        ("expert_correct", np.zeros(3)),
-    ):
-        with pytest.raises(
-            ValueError, match=rf"batch\.{field} must have shape \[B, M\]"
-        ):
-            batches.expert_correct(given._replace(**{field: values}), jnp.float32)
+    hparams = {"alpha": np.float32(0.3), "fairness": np.float32(0.7)}
+    of_actions = softmax(np.float64(outputs))
+    positive, gate = softmax(np.float64(outputs[:, :2]))[:, 1], of_actions[:, 2]
+    correct = answers == labels
+    losses = -(1.0 - 0.7 * correct) * np.log(of_actions[np.arange(60), labels])
+    losses -= correct * np.log(gate)
+    expected = np.average(losses, weights=weights * (answers >= 0))
+    if expert == "answers":
+        team = np.where(answers >= 0, gate * answers + (1 - gate) * positive, positive)
+    else:
+        team = gate * probs[:, 1] + (1 - gate) * positive
+    unfair = disparity_oracle(team, labels, groups, weights)
+    assert unfair > 0.01
+    loss_fn = deferral.make_batch_loss(regularized=True)
+    for function in (loss_fn, jax.jit(loss_fn)):
+        loss = function(outputs, batch, hparams, jax.random.key(0))
+        np.testing.assert_allclose(loss, expected + 0.7 * unfair, rtol=1e-5, atol=1e-6)
+    plain = deferral.make_batch_loss()(outputs, batch, hparams, jax.random.key(0))
+    np.testing.assert_allclose(plain, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_classifier_knows_nothing_of_the_expert(batch):

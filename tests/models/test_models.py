@@ -5,6 +5,8 @@ import pytest
 
 from l2d_jax.models import gated_pair, linear, mlp, separate_mlps, wide_resnet
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 
 def _count(tree):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

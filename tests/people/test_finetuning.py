@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l2d_jax import models, optimizers
-from l2d_jax.learners import confidence
+from l2d_jax.learners import expert_model
 from l2d_jax.people import finetuning
 from l2d_jax.types import Dataset, Learner
 
@@ -14,7 +14,7 @@ from l2d_jax.types import Dataset, Learner
 LEARNER = Learner(
     *map(
         jax.jit,
-        confidence.make_expert_model(models.mlp((), 1), optimizers.make_adam()),
+        expert_model.make_learner(models.mlp((), 1), optimizers.make_adam()),
     )
 )
 # Arrays, so that other values are the same program.
@@ -73,9 +73,8 @@ def unlabelled():
 
 
 def imitate(prediction, unlabelled):
-    pseudo = jnp.round(prediction)[:, None]
-    sure = jnp.maximum(prediction, 1.0 - prediction)
-    return unlabelled._replace(expert_correct=pseudo), sure
+    sure = jnp.maximum(prediction, 1.0 - prediction)[:, 0]
+    return unlabelled._replace(expert_correct=jnp.round(prediction)), sure
 
 
 def fit_from_scratch(dataset, order, bank=None):
@@ -87,7 +86,8 @@ def fit_from_scratch(dataset, order, bank=None):
 def nll(variables, dataset):
     """Mean negative log-likelihood of a person's answers, in nats, by NumPy."""
     prob = np.asarray(LEARNER.predict(variables, HPARAMS, dataset.inputs), np.float64)
-    correct = dataset.expert_correct[:, 0]
+    correct = dataset.expert_correct
+    assert prob.shape == correct.shape
     return -np.mean(np.log(np.where(correct > 0.5, prob, 1.0 - prob)))
 
 
@@ -278,8 +278,8 @@ def self_train(individual, unlabelled, threshold, imitate=imitate):
 
 def sure_of_first_feature(prediction, unlabelled):
     """Confidence known in advance: the first feature."""
-    pseudo = jnp.round(prediction)[:, None]
-    return unlabelled._replace(expert_correct=pseudo), unlabelled.inputs[:, 0]
+    pseudo = unlabelled._replace(expert_correct=jnp.round(prediction))
+    return pseudo, unlabelled.inputs[:, 0]
 
 
 @jax.jit
@@ -320,7 +320,7 @@ def test_self_training_goes_on_with_what_is_sure(
     unlabelled = unlabelled._replace(inputs=inputs, weights=weights)
     fitted = self_train_by_first_feature(individual, unlabelled, threshold)
     assert int(fitted.num_selected) == expected
-    prediction = np.asarray(LEARNER.predict(first, HPARAMS, inputs))
+    prediction = np.asarray(LEARNER.predict(first, HPARAMS, inputs))[:, 0]
     pseudo = make_dataset(inputs, prediction > 0.5, weights * (SURE >= threshold))
     both = finetuning.join(individual, pseudo)
     assert_close(fitted.variables, fit_joined(both))
@@ -415,7 +415,7 @@ def test_extreme_people_have_sound_models(people, fitted_people):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted_people))
     predict = jax.vmap(LEARNER.predict, (0, None, None))
     for fitted in fitted_people:
-        prob = np.asarray(predict(fitted.variables, HPARAMS, bank)).mean(axis=1)
+        prob = np.asarray(predict(fitted.variables, HPARAMS, bank)).mean(axis=(1, 2))
         _, all_right, all_wrong = prob
         assert all_right > all_wrong + 0.1
     _, tuned, self_trained = fitted_people

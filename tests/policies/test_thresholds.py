@@ -8,6 +8,8 @@ import pytest
 from l2d_jax.policies import thresholds as policy
 from l2d_jax.policies.thresholds import Thresholds
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 KEY = jax.random.key(0)
 # Few programs, each compiled once.
 SEARCH = jax.jit(policy.search, static_argnames=("num_draws", "per_group"))
