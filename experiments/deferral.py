@@ -77,6 +77,7 @@ def choose_methods(
     Raises:
       ConfigError: a name is unknown, or a method that was named has an unmet need.
     """
+    schema.one_of(PROBLEMS)("problem", problem_name)
     traits = PROBLEMS[problem_name].traits
     named = [name for name in config.methods if name != "all"]
     for name in named:
@@ -640,6 +641,7 @@ def run(
       draw: draws the figures of a finished folder.
     """
     schema.check(config)
+    schema.one_of(METHODS)("reference", config.reference)
     methods, reasons = choose_methods(config, config.problem)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
