@@ -649,7 +649,6 @@ def run(
     parts, shown = [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
-            check_sizes(config, problem)
             trained = train_all(config, problem, methods, workdir, stop)
             results = measure_all(config, problem, methods, trained, stop)
             made = summaries.make(config, problem, results.table, results.resampled)
@@ -667,20 +666,6 @@ def run(
     for name, why in reasons.items():
         progress.say(f"{name}: not applicable: {why}")
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
-
-
-def check_sizes(config: ml_collections.ConfigDict, problem: Problem) -> None:
-    """Check sizes against the number of examples to train and validate on.
-
-    Raises:
-      ConfigError: a part is empty or a batch is larger than the training part.
-    """
-    fold = problem.split(0)
-    if config.batch_size > len(fold.train):
-        raise ConfigError(
-            f"batch_size {config.batch_size} is larger than the {len(fold.train)}"
-            f" training examples; choose one of at most {len(fold.train)}"
-        )
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
