@@ -35,7 +35,7 @@ from experiments import (
 from experiments.figures import methods as figures_of_methods
 from experiments.method import Case, Method, unmet
 from experiments.methods import METHODS
-from experiments.problem import Problem, Teams
+from experiments.problem import Problem, Teams, Traits
 from experiments.problems import PROBLEMS
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
@@ -78,7 +78,13 @@ def choose_methods(
       ConfigError: a name is unknown, or a method that was named has an unmet need.
     """
     schema.one_of(PROBLEMS)("problem", problem_name)
-    traits = PROBLEMS[problem_name].traits
+    traits, _, _, fields = PROBLEMS[problem_name]
+    lacks = [name for name in fields if name not in config]
+    if lacks:
+        raise ConfigError(
+            f"{lacks[0]} is missing, which {problem_name} needs; add it to the config"
+            " file"
+        )
     named = [name for name in config.methods if name != "all"]
     for name in named:
         if name not in METHODS:
@@ -88,7 +94,7 @@ def choose_methods(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"
                 " experiments.methods)"
             )
-        why = unmet(METHODS[name], traits)
+        why = _why_not(config, METHODS[name], traits)
         if why:
             raise ConfigError(
                 f"methods: {name} is not applicable to {problem_name}: it {why}; leave"
@@ -96,11 +102,24 @@ def choose_methods(
             )
     if "all" not in config.methods:
         return named, {}
-    wanted = {name: unmet(method, traits) for name, method in METHODS.items()}
+    wanted = {
+        name: _why_not(config, method, traits) for name, method in METHODS.items()
+    }
     return (
         [name for name, why in wanted.items() if not why],
         {name: why for name, why in wanted.items() if why},
     )
+
+
+def _why_not(config: ml_collections.ConfigDict, method: Method, traits: Traits) -> str:
+    """Why a method cannot be had; empty where it can."""
+    fields = [*method.fields]
+    for name in method.trainings:
+        row = TRAININGS[name]
+        fields += [row.model, row.epochs, *row.fields]
+    lacks = [name for name in dict.fromkeys(fields) if name not in config]
+    needs = f"needs {' and '.join(lacks)} in the config" if lacks else ""
+    return unmet(method, traits) or needs
 
 
 def train_all(

@@ -70,6 +70,7 @@ class Method(NamedTuple):
       decide: ``(case, hparams) -> Decision``.
       hparams: of the grid, what it reads beside its trainings.
       policy: makes what is decided after training, from the config; None is nothing.
+      fields: of the config, what it reads beside its trainings.
     """
 
     label: str
@@ -78,6 +79,7 @@ class Method(NamedTuple):
     decide: Callable[[Case, HParams], Decision]
     hparams: tuple[str, ...] = ()
     policy: Callable[[Any], Policy] | None = None
+    fields: tuple[str, ...] = ()
 
 
 def unmet(method: Method, traits: Traits) -> str:

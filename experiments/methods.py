@@ -227,6 +227,7 @@ METHODS = {
         _alone,
         ("cost",),
         _two_thresholds("reject"),
+        ("threshold_draws",),
     ),
     "deferral_thresholds": Method(
         "defer by thresholds",
@@ -235,6 +236,7 @@ METHODS = {
         _alone,
         ("cost",),
         _two_thresholds("defer"),
+        ("threshold_draws",),
     ),
     "bayesian": Method(
         "Bayesian classifier",
@@ -275,6 +277,7 @@ METHODS = {
         _first,
         (),
         _committee,
+        ("committee_size",),
     ),
     "classifier": Method("classifier alone", (CLASSES,), ("classifier",), _alone),
     "informed": Method(
@@ -286,7 +289,13 @@ METHODS = {
     "expert": Method("best expert alone", (CLASSES,), (), _experts, (), _best_experts),
     "majority": Method("majority", (CLASSES, SEVERAL_EXPERTS), (), _majority),
     "random_committee": Method(
-        "random committee", (CLASSES, SEVERAL_EXPERTS), (), _majority, (), _committee
+        "random committee",
+        (CLASSES, SEVERAL_EXPERTS),
+        (),
+        _majority,
+        (),
+        _committee,
+        ("committee_size",),
     ),
     "oracle": Method("oracle router", (CLASSES, ANSWERS), ("classifier",), _oracle),
     "best_rule": Method("best rule", (LAW,), (), _law),

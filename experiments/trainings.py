@@ -113,6 +113,7 @@ class Training(NamedTuple):
       epochs: the field of the config that has its number of epochs.
       model: the field that has its network, by whose kind its runs are placed.
       grid: values of its own in place of the grid's, from the config.
+      fields: of the config, what it reads beside what all do.
     """
 
     make: Callable[[Setting], tuple[Learner, training.Score]]
@@ -124,6 +125,7 @@ class Training(NamedTuple):
     grid: Callable[[ml_collections.ConfigDict], dict[str, tuple[float, ...]]] = (
         lambda config: {}
     )
+    fields: tuple[str, ...] = ()
 
 
 # Scores.
@@ -298,6 +300,7 @@ def _joint(objective: str) -> Callable[[Setting], tuple[Learner, training.Score]
     return make
 
 
+_MIXTURE = ("sampled", "temperature")
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
     "deferral": Training(_deferral, ("alpha", "fairness")),
@@ -306,22 +309,32 @@ TRAININGS = {
     "expert_model": Training(
         _expert_model, epochs="expert_model_epochs", model="expert_model"
     ),
-    "mixture": Training(_mixture("defer"), ("smoothing", "cost", "fairness")),
-    "mixture_oracle": Training(
-        _mixture("defer", truth=True), ("cost", "fairness"), knows_expert=False
+    "mixture": Training(
+        _mixture("defer"), ("smoothing", "cost", "fairness"), fields=_MIXTURE
     ),
-    "rejection": Training(_mixture("reject"), ("cost", "fairness"), knows_expert=False),
-    "bayesian": Training(_bayesian, ("fairness",), knows_expert=False),
+    "mixture_oracle": Training(
+        _mixture("defer", truth=True),
+        ("cost", "fairness"),
+        knows_expert=False,
+        fields=_MIXTURE,
+    ),
+    "rejection": Training(
+        _mixture("reject"), ("cost", "fairness"), knows_expert=False, fields=_MIXTURE
+    ),
+    "bayesian": Training(
+        _bayesian, ("fairness",), knows_expert=False, fields=("bayesian",)
+    ),
     "informed": Training(
         _classifier,
         ("fairness",),
         knows_expert=False,
         hidden=True,
         grid=lambda config: {"fairness": (config.biased_fairness, 0.0)},
+        fields=("biased_fairness",),
     ),
-    "joint": Training(_joint("joint"), _JOINT),
-    "joint_balanced": Training(_joint("balanced"), _JOINT),
-    "joint_minimax": Training(_joint("minimax"), _JOINT),
+    "joint": Training(_joint("joint"), _JOINT, fields=("joint",)),
+    "joint_balanced": Training(_joint("balanced"), _JOINT, fields=("joint",)),
+    "joint_minimax": Training(_joint("minimax"), _JOINT, fields=("joint",)),
 }
 """Trainings by name."""
 
