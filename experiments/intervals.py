@@ -118,6 +118,20 @@ def split_interval(
     return Interval(n, mean, mean - half, mean + half, p_value)
 
 
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P-values corrected for their number, float ``[N]``.
+
+    References:
+      Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    """
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.maximum.accumulate(factors * p_values[order])
+    return np.minimum(corrected, 1.0)
+
+
 def _mean(values: np.ndarray) -> np.ndarray:
     """Along the first axis, over what is not NaN; NaN where nothing is."""
     known = ~np.isnan(values)

@@ -158,8 +158,6 @@ def _compare(
     draws: np.ndarray | None,
 ) -> pd.DataFrame:
     """Chosen systems against the better single party and against the reference."""
-    from statsmodels.stats.multitest import multipletests
-
     preferences = [name for name in PREFERENCES if name in config.grid]
     chosen = table[table.chosen].copy()
     for name in preferences:
@@ -195,7 +193,7 @@ def _compare(
                 part[[*_INTERVAL]] = np.stack(interval, axis=1)
                 found.append(part.rename_axis("metric").reset_index())
     if not found:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["problem", *problem.columns, *_COMPARISON])
     comparison = pd.concat(found, ignore_index=True)
     keys = [*settings, *preferences, "method", "against", "reference", "metric"]
     comparison = comparison[comparison.n > 0][[*keys, *_INTERVAL]]
@@ -208,12 +206,12 @@ def _compare(
     family = [*settings, *preferences, "against", "metric"]
     known = comparison[comparison.p_value.notna()]
     for _, part in known.groupby(family, dropna=False, sort=False):
-        corrected = multipletests(part.p_value, method="holm")[1]
-        comparison.loc[part.index, "p_holm"] = corrected
+        comparison.loc[part.index, "p_holm"] = intervals.holm(part.p_value.to_numpy())
     return comparison
 
 
 _INTERVAL = ("n", "mean", "ci_low", "ci_high", "p_value")
+_COMPARISON = ("method", "against", "reference", "metric", *_INTERVAL, "p_holm")
 
 
 def _pairs(
