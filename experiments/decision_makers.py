@@ -75,7 +75,7 @@ def load(config: ml_collections.ConfigDict) -> Cases:
         [_join(one.train, one.valid) for one in by_scenario],
         [one.test for one in by_scenario],
     )
-    images.check_split(config, len(pools[0].labels))
+    images.check_sizes(config, len(pools[0].labels))
     extra = np.concatenate(table.extra[:2]), table.extra[2]
     pool, test = (_together(parts, source) for parts in (pools, tests))
     return Cases(

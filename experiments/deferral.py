@@ -30,9 +30,9 @@ from experiments import (
     trainings,
 )
 from experiments.figures import methods as figures_of_methods
-from experiments.method import unmet
+from experiments.method import Method, unmet
 from experiments.methods import METHODS
-from experiments.problem import Problem
+from experiments.problem import Problem, Traits
 from experiments.problems import PROBLEMS
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
@@ -51,7 +51,14 @@ def choose_methods(
     Raises:
       ConfigError: a name is unknown, or a method that was named has an unmet need.
     """
-    traits = PROBLEMS[problem_name].traits
+    schema.one_of(PROBLEMS)("problem", problem_name)
+    traits, _, _, fields = PROBLEMS[problem_name]
+    lacks = [name for name in fields if name not in config]
+    if lacks:
+        raise ConfigError(
+            f"{lacks[0]} is missing, which {problem_name} needs; add it to the config"
+            " file"
+        )
     named = [name for name in config.methods if name != "all"]
     for name in named:
         if name not in METHODS:
@@ -61,7 +68,7 @@ def choose_methods(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"
                 " experiments.methods)"
             )
-        why = unmet(METHODS[name], traits)
+        why = _why_not(config, METHODS[name], traits)
         if why:
             raise ConfigError(
                 f"methods: {name} is not applicable to {problem_name}: it {why}; leave"
@@ -69,30 +76,24 @@ def choose_methods(
             )
     if "all" not in config.methods:
         return named, {}
-    wanted = {name: unmet(method, traits) for name, method in METHODS.items()}
+    wanted = {
+        name: _why_not(config, method, traits) for name, method in METHODS.items()
+    }
     return (
         [name for name, why in wanted.items() if not why],
         {name: why for name, why in wanted.items() if why},
     )
 
 
-def check_fields(config: ml_collections.ConfigDict, methods: list[str]) -> None:
-    """See that the config has what the methods read.
-
-    Raises:
-      ConfigError: a field is missing.
-    """
-    for name in methods:
-        rows = [TRAININGS[key] for key in METHODS[name].trainings]
-        needed = [*METHODS[name].reads]
-        for row in rows:
-            needed += [*row.reads, row.epochs, row.model, "best_epoch"]
-        for field in needed:
-            if field not in config:
-                raise ConfigError(
-                    f"{field} is missing, which {name} needs; add it to the config"
-                    " file, or leave the method out"
-                )
+def _why_not(config: ml_collections.ConfigDict, method: Method, traits: Traits) -> str:
+    """Why a method cannot be had; empty where it can."""
+    fields = [*method.fields]
+    for name in method.trainings:
+        row = TRAININGS[name]
+        fields += [row.model, row.epochs, *row.fields]
+    lacks = [name for name in dict.fromkeys(fields) if name not in config]
+    needs = f"needs {' and '.join(lacks)} in the config" if lacks else ""
+    return unmet(method, traits) or needs
 
 
 def train_all(
@@ -319,15 +320,14 @@ def run(
     """
     schema.check(config)
     schema.one_of(PROBLEMS)("problem", config.problem)
+    schema.one_of(METHODS)("reference", config.reference)
     methods, reasons = choose_methods(config, config.problem)
-    check_fields(config, methods)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
     claim_workdir(config, workdir)
     parts, shown = [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
-            check_sizes(config, problem)
             trained = train_all(config, problem, methods, workdir, stop)
             results = measure_all(config, problem, methods, trained, stop)
             made = summaries.make(config, problem, results.table, results.resampled)
@@ -345,20 +345,6 @@ def run(
     for name, why in reasons.items():
         progress.say(f"{name}: not applicable: {why}")
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
-
-
-def check_sizes(config: ml_collections.ConfigDict, problem: Problem) -> None:
-    """Check sizes against the number of examples to train and validate on.
-
-    Raises:
-      ConfigError: a part is empty or a batch is larger than the training part.
-    """
-    fold = problem.split(0)
-    if config.batch_size > len(fold.train):
-        raise ConfigError(
-            f"batch_size {config.batch_size} is larger than the {len(fold.train)}"
-            f" training examples; choose one of at most {len(fold.train)}"
-        )
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

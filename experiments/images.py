@@ -33,11 +33,32 @@ def load(config: ml_collections.ConfigDict) -> data.Splits:
     """The data set that ``config.images`` names.
 
     Raises:
-      ConfigError: the validation part would be empty.
+      ConfigError: a part would be empty, a batch is larger than the training part, or
+        ``panel`` has a class that there is not.
     """
     splits = LOADERS[config.images](config.data_dir)
-    check_split(config, len(splits.train.labels))
+    check_sizes(config, len(splits.train.labels))
+    for classes in config.get("panel", ()):
+        if not all(0 <= label < splits.num_classes for label in classes):
+            raise ConfigError(
+                f"panel must hold classes in 0..{splits.num_classes - 1}, got {classes}"
+            )
     return splits
+
+
+def check_sizes(config: ml_collections.ConfigDict, size: int) -> None:
+    """See that a pool of so many examples can be trained and validated on.
+
+    Raises:
+      ConfigError: a part is empty or a batch is larger than the training part.
+    """
+    check_split(config, size)
+    num_train = size - round(config.valid_fraction * size)
+    if config.batch_size > num_train:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is larger than the {num_train} training"
+            f" examples; choose one of at most {num_train}"
+        )
 
 
 def check_split(config: ml_collections.ConfigDict, size: int) -> None:
@@ -115,10 +136,6 @@ def panel(
     num_classes = splits.num_classes
     known = np.zeros((len(config.panel), num_classes, 1), bool)
     for number, classes in enumerate(config.panel):
-        if not all(0 <= label < num_classes for label in classes):
-            raise ConfigError(
-                f"panel must hold classes in 0..{num_classes - 1}, got {classes}"
-            )
         known[number, list(classes)] = True
     confusion = np.where(known, np.eye(num_classes), 1.0 / num_classes)
 

@@ -70,7 +70,7 @@ class Method(NamedTuple):
       decide: ``(case, hparams) -> Decision``.
       hparams: of the grid, what it reads beside its trainings.
       policy: makes what is decided after training, from the config; None is nothing.
-      reads: fields of the config that it needs beside its trainings'.
+      fields: of the config, what it reads beside its trainings.
     """
 
     label: str
@@ -79,7 +79,7 @@ class Method(NamedTuple):
     decide: Callable[[Case, HParams], Decision]
     hparams: tuple[str, ...] = ()
     policy: Callable[[Any], Policy] | None = None
-    reads: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
 
 def unmet(method: Method, traits: Traits) -> str:

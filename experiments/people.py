@@ -380,6 +380,11 @@ def _cifar10h_raw(config: ml_collections.ConfigDict, images: Images) -> People:
 
 def _cifar10n(config: ml_collections.ConfigDict, images: Images) -> People:
     """The three sets of human labels of the reserved training images."""
+    if config.people.reserved < 2:
+        raise ConfigError(
+            "people.reserved must be a whole number >= 2 for cifar10n, whose labels are"
+            f" of reserved images, got {config.people.reserved}"
+        )
     labels = data.load_cifar10n(config.data_dir or None)[images.reserved_index]
     size, columns = labels.shape
     answers = data.Answers(

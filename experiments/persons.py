@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import images, imputers, networks, people, tables
+from experiments import images, imputers, networks, people, schema, tables
 from experiments.imputers import Bank, Imputed
 from experiments.people import Images, People
 from experiments.problem import (
@@ -60,6 +60,8 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
     Raises:
       ConfigError: the config does not suit the data.
     """
+    schema.many(schema.one_of(imputers.IMPUTERS))("imputers", config.imputers)
+    schema.many(schema.one_of(people.SOURCES))("people.sources", config.people.sources)
     for source in config.people.sources:
         if source not in people.OF_IMAGES[config.images]:
             known = ", ".join(people.OF_IMAGES[config.images])

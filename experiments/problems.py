@@ -20,6 +20,7 @@ class Row(NamedTuple):
         mend.
       make: ``(config, prepared, workdir, stop) -> problems``, most often one. Several
         share a config and a table.
+      fields: of the config, what only some problems read.
     """
 
     traits: Traits
@@ -28,6 +29,7 @@ class Row(NamedTuple):
         [ml_collections.ConfigDict, Any, pathlib.Path, Callable[[], bool]],
         list[Problem],
     ]
+    fields: tuple[str, ...] = ()
 
 
 def _of_its_own(config: ml_collections.ConfigDict) -> Any:
@@ -42,24 +44,33 @@ def _nothing(*args: Any) -> list[Problem]:
     return []
 
 
+_OF_TABLES = ("decision_maker", "scenarios", "biased_fairness", "flip_rate")
+_OF_TEXTS = ("texts", "answers", "num_folds", "features", "num_features")
+_OF_PEOPLE = ("people", "imputers", "images", "base", "human_model", "tune")
 _IMAGES = Traits(num_classes=10)
 _TABLE = Traits(num_classes=2, num_groups=2, hidden=True)
 _TEXTS = Traits(num_classes=2)
 _PEOPLE = Traits(num_classes=10, people=True)
 PROBLEMS = {
-    "digits": Row(_IMAGES, images.load, images.specialist),
-    "digits_panel": Row(_IMAGES._replace(num_experts=3), images.load, images.panel),
-    "cifar10": Row(_IMAGES, images.load, images.specialist),
-    "synthetic": Row(
-        _TABLE._replace(law=True), decision_makers.load, decision_makers.make
+    "digits": Row(_IMAGES, images.load, images.specialist, ("images", "num_perfect")),
+    "digits_panel": Row(
+        _IMAGES._replace(num_experts=3), images.load, images.panel, ("images", "panel")
     ),
-    "compas": Row(_TABLE, decision_makers.load, decision_makers.make),
-    "health": Row(_TABLE, decision_makers.load, decision_makers.make),
+    "cifar10": Row(_IMAGES, images.load, images.specialist, ("images", "num_perfect")),
+    "synthetic": Row(
+        _TABLE._replace(law=True),
+        decision_makers.load,
+        decision_makers.make,
+        (*_OF_TABLES, "num_examples"),
+    ),
+    "compas": Row(_TABLE, decision_makers.load, decision_makers.make, _OF_TABLES),
+    "health": Row(_TABLE, decision_makers.load, decision_makers.make, _OF_TABLES),
     **{
         name: Row(
             _TEXTS._replace(num_experts=many, num_groups=groups),
             texts.load,
             texts.make,
+            _OF_TEXTS,
         )
         for name, many, groups in (
             ("keswani_mturk", 170, 2),
@@ -72,6 +83,7 @@ PROBLEMS = {
             _TEXTS._replace(num_groups=groups),
             texts.load,
             texts.make,
+            _OF_TEXTS,
         )
         for name, groups in (
             ("keswani_mturk", 2),
@@ -79,10 +91,10 @@ PROBLEMS = {
             ("hs_brexit", 1),
         )
     },
-    "digits_people": Row(_PEOPLE, persons.prepare, persons.make),
-    "cifar10_people": Row(_PEOPLE, persons.prepare, persons.make),
+    "digits_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
+    "cifar10_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
     "keswani_mturk_people": Row(
-        _PEOPLE._replace(num_classes=2), persons.prepare, persons.make
+        _PEOPLE._replace(num_classes=2), persons.prepare, persons.make, _OF_PEOPLE
     ),
     "trips": Row(Traits(num_classes=0, costs=True, people=True), _of_its_own, _nothing),
 }

@@ -183,8 +183,6 @@ def _compare(
     draws: np.ndarray | None,
 ) -> pd.DataFrame:
     """Chosen systems against the better single party and against the reference."""
-    from statsmodels.stats.multitest import multipletests
-
     preferences = [name for name in PREFERENCES if name in config.grid]
     chosen = table[table.chosen].copy()
     for name in preferences:
@@ -232,8 +230,7 @@ def _compare(
     family = [*settings, *preferences, "against", "metric"]
     known = comparison[comparison.p_value.notna()]
     for _, part in known.groupby(family, dropna=False, sort=False):
-        corrected = multipletests(part.p_value, method="holm")[1]
-        comparison.loc[part.index, "p_holm"] = corrected
+        comparison.loc[part.index, "p_holm"] = intervals.holm(part.p_value.to_numpy())
     return comparison
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from experiments import images
 from experiments.problem import Problem, Traits, annotate_with_nobody, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
@@ -34,14 +35,25 @@ def load(config: ml_collections.ConfigDict) -> Annotated:
 
     Raises:
       DataError: a file is missing or damaged.
-      ConfigError: there are fewer than two labelled texts a fold.
+      ConfigError: there are fewer than two labelled texts a fold, a part would be
+        empty, a batch is larger than the training part, or ``texts`` or ``answers`` are
+        not those of the problem.
     """
-    annotated = LOADERS[config.texts](config.data_dir or None)
-    if len(labels_of(annotated)[1]) < 2 * config.num_folds:
+    expected = config.texts + ("_one" if config.answers == "one" else "")
+    if config.problem != expected:
         raise ConfigError(
-            f"num_folds {config.num_folds} is too many for the"
-            f" {len(labels_of(annotated)[1])} labelled texts of {config.texts}"
+            f"problem {config.problem} is not of texts {config.texts} and answers"
+            f" {config.answers}, which are {expected}; change one of them"
         )
+    annotated = LOADERS[config.texts](config.data_dir or None)
+    size = len(labels_of(annotated)[1])
+    if size < 2 * config.num_folds:
+        raise ConfigError(
+            f"num_folds {config.num_folds} is too many for the {size} labelled texts of"
+            f" {config.texts}"
+        )
+    # The smallest training part of a split.
+    images.check_sizes(config, size - -(-size // config.num_folds))
     return annotated
 
 

@@ -113,8 +113,8 @@ class Training(NamedTuple):
       hidden: whether it sees the inputs that the experts see.
       epochs: the field of the config that has its number of epochs.
       model: the field that has its network, by whose kind its runs are placed.
-      reads: further fields of the config that it needs.
       grid: values of its own in place of the grid's, from the config.
+      fields: of the config, what it reads beside what all do.
     """
 
     make: Callable[[Setting], tuple[Learner, training.Score]]
@@ -123,10 +123,10 @@ class Training(NamedTuple):
     hidden: bool = False
     epochs: str = "num_epochs"
     model: str = "model"
-    reads: tuple[str, ...] = ()
     grid: Callable[[ml_collections.ConfigDict], dict[str, tuple[float, ...]]] = (
         lambda config: {}
     )
+    fields: tuple[str, ...] = ()
 
 
 # Scores.
@@ -320,7 +320,7 @@ def _minimax(setting: Setting) -> tuple[Learner, training.Score]:
     return learner, team_score
 
 
-_GATE = ("sampled", "temperature")
+_MIXTURE = ("sampled", "temperature")
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
     "deferral": Training(_deferral, ("alpha", "fairness")),
@@ -331,32 +331,32 @@ TRAININGS = {
         _expert_model, epochs="expert_model_epochs", model="expert_model"
     ),
     "mixture": Training(
-        _mixture("defer"), ("smoothing", "cost", "fairness"), reads=_GATE
+        _mixture("defer"), ("smoothing", "cost", "fairness"), fields=_MIXTURE
     ),
     "mixture_oracle": Training(
         _mixture("defer", truth=True),
         ("cost", "fairness"),
         knows_expert=False,
-        reads=_GATE,
+        fields=_MIXTURE,
     ),
     "rejection": Training(
-        _mixture("reject"), ("cost", "fairness"), knows_expert=False, reads=_GATE
+        _mixture("reject"), ("cost", "fairness"), knows_expert=False, fields=_MIXTURE
     ),
     "bayesian": Training(
-        _bayesian, ("fairness",), knows_expert=False, reads=("bayesian",)
+        _bayesian, ("fairness",), knows_expert=False, fields=("bayesian",)
     ),
     "informed": Training(
         _classifier,
         ("fairness",),
         knows_expert=False,
         hidden=True,
-        reads=("biased_fairness",),
         grid=lambda config: {"fairness": (config.biased_fairness, 0.0)},
+        fields=("biased_fairness",),
     ),
-    "joint": Training(_joint("joint"), _JOINT, reads=("joint",)),
-    "joint_balanced": Training(_joint("balanced"), _JOINT, reads=("joint",)),
+    "joint": Training(_joint("joint"), _JOINT, fields=("joint",)),
+    "joint_balanced": Training(_joint("balanced"), _JOINT, fields=("joint",)),
     "joint_minimax": Training(
-        _minimax, _JOINT, epochs="minimax_epochs", reads=("joint",)
+        _minimax, _JOINT, epochs="minimax_epochs", fields=("joint",)
     ),
 }
 """Trainings by name."""

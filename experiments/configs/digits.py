@@ -38,6 +38,13 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.reference = "classifier"  # Whom the methods are compared with, paired.
     # k: the expert is perfect on the first k classes and guesses elsewhere.
     config.num_perfect = tuple(range(11))
+    # Of the problem digits_panel: the classes that each expert knows.
+    config.panel = ((0, 1, 2, 3), (3, 4, 5, 6), (6, 7, 8, 9))
+    config.joint = {
+        "deferrer": {"name": "mlp", "hidden": (128,)},
+        "minimax_rounds": 5,  # Odd.
+    }
+    config.committee_size = 3  # Odd.
     config.grid = {
         "alpha": (1.0, 0.5, 0.0),
         "learning_rate": (0.1,),
@@ -51,6 +58,8 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.num_epochs = 60
     config.expert_model_epochs = 60
     config.best_epoch = "accuracy"  # Of a classifier; or loss.
+    config.sampled = False  # Of a mixture: sample the gate in the loss too.
+    config.temperature = 0.5  # Of the Concrete relaxation.
     config.patience = 0  # Epochs without a better validation score; 0 never stops.
     config.crop_padding = 0  # Pixels of random shift, with flips; 0 does neither.
     config.placement = "auto"  # Or vmap, shard, unroll, loop.

@@ -74,6 +74,8 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     }
     config.optimizer = "sgd"  # With Nesterov momentum and cosine decay; or "adam".
     config.momentum = 0.9
+    config.sampled = False  # Of a mixture: sample the gate in the loss too.
+    config.temperature = 0.5  # Of the Concrete relaxation.
     config.patience = 0
     config.valid_fraction = 0.1
     config.crop_padding = 0

@@ -5,9 +5,10 @@
 with ``experiments/configs/toxicity.py`` as FILE.
 
 ``L2D_DATA_DIR`` or ``--config.data_dir`` names the folder that holds ``toxicity``.
-Default: 10 methods on 25 splits of three data sets, some four minutes on 2 CPU cores.
-``:smoke`` is small,
-``:paper`` has 100 splits. ``jigsaw`` is a data set like the others: give it a section.
+Default: 10 methods on 25 splits of three data sets. ``:smoke`` is small, ``:paper`` has
+100 splits. ``jigsaw`` is a data set like the others: give it a section. The joint
+classifier and deferrer on the same texts are a method of `experiments.deferral`, with
+``experiments/configs/texts.py``.
 
 To expect, accuracy of committees: ``keswani_mturk`` ours .886, Smooth-Matching .824,
 random committees .819. ``hs_brexit`` the prior alone .975, ours .961, random .912.

@@ -46,14 +46,14 @@ def draw(workdir: pathlib.Path, task: str) -> None:
             "accuracy": draw_points(
                 summary,
                 {
-                    "accuracy": "committee (joint and majority: everybody)",
+                    "accuracy": "committee",
                     "first_accuracy": "largest weight alone",
                 },
                 "accuracy on the test part, %",
             ),
             "gap": draw_points(
                 gaps,
-                {"gap": "committee (joint and majority: everybody)"},
+                {"gap": "committee"},
                 "largest less least accuracy of a category, points",
             ),
             "stream": draw_text_streams(curves),

@@ -68,6 +68,7 @@ def run(main: Main, default_config: str | None = None) -> None:
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             rest = flags.FLAGS(argv)
+            _refuse_repeats(argv)
             if len(rest) > 1:
                 raise flags.Error(f"unknown argument {rest[1]!r}; flags begin with --")
             config = config_flag.value
@@ -116,6 +117,21 @@ def run(main: Main, default_config: str | None = None) -> None:
             sys.exit(signals.REQUEUE_STATUS)
 
     app.run(start, flags_parser=parse)
+
+
+def _refuse_repeats(argv: Sequence[str]) -> None:
+    """See that no list is given twice: absl would join both, where the last is meant.
+
+    Raises:
+      flags.Error: one is.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in argv if word[:1] == "-"]
+    for name in {name for name in names if names.count(name) > 1}:
+        if name in flags.FLAGS and isinstance(flags.FLAGS[name], flags.MultiFlag):
+            raise flags.Error(
+                f"--{name} is given twice; give all its values once, as"
+                f' --{name}="(A,B)"'
+            )
 
 
 def _flag_error(error: Exception) -> str:

@@ -19,10 +19,16 @@ from l2d_jax.engine import processes
 def use_workdir(path: str) -> Iterator[pathlib.Path]:
     """Make the folder, and keep it from other programs for as long as this one runs.
 
+    A ``~`` at its beginning is the home folder, as a shell has it that does not see one
+    behind ``--workdir=``.
+
     Raises:
       ConfigError: it cannot be written, or another program uses it.
     """
-    workdir = pathlib.Path(path).absolute()
+    try:
+        workdir = pathlib.Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"workdir {path}: {error}") from error
     held: list[int] = []
     processes.from_first(lambda: held.append(_lock(workdir)))
     try:

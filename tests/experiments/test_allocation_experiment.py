@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import allocation, joint
+from experiments import allocation
 from experiments.configs import bias as bias_config
 from experiments.configs import clusters as clusters_config
 from experiments.configs import toxicity as toxicity_config
@@ -41,7 +41,6 @@ CLUSTERS = {
     "crowd_of_30": ("smooth", "no_prior", "prior", "strict"),
 }
 TEXTS_METHODS = ("dawid_skene", "competence")
-JOINT = ("joint", "majority")
 NUM_TEXTS = 60
 
 
@@ -78,9 +77,6 @@ def made_up_texts():
         for name, labels in (("keswani_mturk", True), ("hs_brexit", False)):
             made = make_annotated(labels)
             patch.setitem(texts.LOADERS, name, lambda data_dir, made=made: made)
-        # The others have tests of their own.
-        patch.setattr(joint, "TRAINED", {"joint": "joint"})
-        patch.setattr(joint, "REFERENCES", ("majority",))
         yield
 
 
@@ -116,10 +112,6 @@ def make_config(kind, **changes):
         config = toxicity_config.get_config("smoke")
         few = {
             "run": ("keswani_mturk",),
-            "joint__hidden_deferrer": (2,),
-            "joint__hidden_classifier": (2,),
-            "joint__batch_size": 20,
-            "joint__num_features": 2,
             "datasets__keswani_mturk__num_features": 2,
             "datasets__keswani_mturk__num_folds": 2,
             "datasets__keswani_mturk__num_gold": 10,
@@ -235,11 +227,13 @@ def test_rows_of_texts(whole):
         for truth in texts.TRUTHS
         for method in TEXTS_METHODS
     }
-    expected |= {("keswani_mturk", "objective", method) for method in JOINT}
     assert set(counts.index) == expected and set(counts) == {2}
-    of_joint = results.method.isin(JOINT)
-    assert (results.first_accuracy.isna() == of_joint).all()
-    assert results[["accuracy", "roc_auc", "gap"]].stack().between(0, 1).all()
+    assert (
+        results[["accuracy", "first_accuracy", "roc_auc", "gap"]]
+        .stack()
+        .between(0, 1)
+        .all()
+    )
     assert not results.duplicated(["dataset", "truth", "method", "seed"]).any()
 
 
@@ -247,8 +241,6 @@ def test_rows_of_texts(whole):
 def test_the_summary_is_of_the_results(whole, task):
     results, summary = read(whole, task), read(whole, task, "summary")
     metrics = bias.METRICS if task == "bias" else stream_tables.METRICS
-    if task == "texts":
-        metrics = (*metrics, "committee_accuracy")  # Of the joint method.
     keys = list(allocation.SETTINGS[task])
     assert set(summary.metric) == set(metrics)
     metric = "gap" if task == "bias" else "accuracy"
@@ -324,9 +316,9 @@ def test_text_of_texts_by_hand():
         ("ours", "accuracy", 25, 0.9),
         ("ours", "first_accuracy", 25, 0.8),
         ("ours", "roc_auc", 25, 0.95),
-        ("joint", "accuracy", 25, 0.85),
-        ("joint", "first_accuracy", 0, np.nan),
-        ("joint", "roc_auc", 25, 0.86),
+        ("theirs", "accuracy", 25, 0.85),
+        ("theirs", "first_accuracy", 0, np.nan),
+        ("theirs", "roc_auc", 25, 0.86),
     ]
     table = pd.DataFrame(rows, columns=["method", "metric", "n", "mean"])
     table = table.assign(dataset="here", truth="objective", split="test")
@@ -336,7 +328,7 @@ def test_text_of_texts_by_hand():
     assert header.split() == ["accuracy", "first_accuracy", "roc_auc"]
     half = ["±", "2.0"]
     assert ours.split() == ["ours", "90.0", *half, "80.0", *half, "95.0", *half]
-    assert theirs.split() == ["joint", "85.0", *half, "86.0", *half]
+    assert theirs.split() == ["theirs", "85.0", *half, "86.0", *half]
 
 
 # Stopped and started again.
@@ -496,8 +488,6 @@ MTURK = "datasets__keswani_mturk__"
             {f"{TEXTS}features": "glove"},
             "datasets.hs_brexit.features must be one of tfidf, hashing, embedding",
         ),
-        ("texts", {"joint__datasets": ("moon",)}, "joint.datasets must be one of "),
-        ("texts", {"joint__committee_size": 4}, "joint.committee_size must be odd"),
     ],
 )
 def test_bad_config(task, changes, message):

@@ -356,7 +356,8 @@ def test_labellers_of_reserved_images(monkeypatch):
         inputs=index[:, None].astype(np.float32), labels=index % 10
     )
     shown = make_cifar()._replace(reserved=reserved, reserved_index=index)
-    group = people.SOURCES["cifar10n"](make_config(num_seeds=1), shown)
+    config = make_config(num_seeds=1, reserved=4)
+    group = people.SOURCES["cifar10n"](config, shown)
     np.testing.assert_array_equal(group.persons, [0, 1, 2])
     np.testing.assert_array_equal(group.inputs[:, 0], index)
     for row, person in enumerate(group.persons):
@@ -366,3 +367,32 @@ def test_labellers_of_reserved_images(monkeypatch):
     rates = [group.crowd.correct[group.crowd.persons == p].mean() for p in range(3)]
     # 3, 12, 20, 31 by 7: 3, 5, 6, 3; as zeros only 20 is right.
     np.testing.assert_allclose(rates, [1.0, 0.25, 0.25], rtol=0, atol=1e-7)
+
+
+def test_labellers_need_reserved_images():
+    with pytest.raises(
+        ConfigError, match=r"^people\.reserved must be a whole number >= 2 .*, got 1"
+    ):
+        people.SOURCES["cifar10n"](make_config(reserved=1), make_cifar())
+
+
+def test_people_who_answered_about_texts():
+    """The answers come with the texts; who gave none is nobody."""
+    answers = np.full((6, 4), -1, np.int32)
+    answers[:4, 1] = [0, 1, 0, 1]
+    answers[2:, 3] = [1, 1, 0, 0]
+    human = make_images(6)._replace(
+        labels=np.array([0, 1, 0, 1, 0, 1]), expert_labels=answers
+    )
+    shown = make_cifar()._replace(human=human, num_classes=2)
+    config = make_config(num_seeds=1, folds=2)
+    group = people.SOURCES["keswani_mturk"](config, shown)
+    np.testing.assert_array_equal(group.persons, [0, 1])
+    np.testing.assert_array_equal(group.test.weights.sum(1), [2, 2])
+    whole = [
+        given(group, group.tune, row) | given(group, group.test, row) for row in (0, 1)
+    ]
+    assert whole[0] == {(0.0, 0), (1.0, 1), (2.0, 0), (3.0, 1)}
+    assert whole[1] == {(2.0, 1), (3.0, 1), (4.0, 0), (5.0, 0)}
+    rates = [group.crowd.correct[group.crowd.persons == p].mean() for p in (0, 1)]
+    assert rates == [1.0, 0.5]

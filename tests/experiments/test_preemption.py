@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
+from children import child_environment
 
 from experiments import tables
 from experiments.figures import save as figures
@@ -25,23 +25,17 @@ from l2d_jax.engine import checkpoints, chunks
 from l2d_jax.engine.placement import Placement
 
 ROOT = pathlib.Path(__file__).parents[2]
-TABLES = ("results.csv", "summary.csv", "curves.csv")
+TABLES = ("results.csv", "summary.csv", "comparison.csv", "curves.csv")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def start(workdir, *args):
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
     config = "--config=experiments/configs/digits.py:smoke"
     command = [sys.executable, "-m", "experiments.cifar", config]
     return subprocess.Popen(
         [*command, f"--workdir={workdir}", *args],
         cwd=ROOT,
-        env=environment,
+        env=child_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -163,6 +157,90 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_tables(tmp_path):
     assert status == 0, err
     check_same(work, tmp_path / "whole")
     assert len(pd.read_csv(work / "results.csv")) == 8 * 3 * (2 + 1 + 3 * 2)
+
+
+class Command:
+    """The same command, in the same work folder, as often as need be."""
+
+    def __init__(self, workdir, *args):
+        self.workdir, self.args = workdir, args
+
+    def run(self, number=None, when=None):
+        """Exit status and standard error; ``number`` is sent once ``when()``."""
+        process = start(self.workdir, "--config.checkpoint_seconds=0", *self.args)
+        try:
+            if number is not None:
+                while not when() and process.poll() is None:
+                    time.sleep(0.002)
+                process.send_signal(number)
+            _, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        return process.returncode, err
+
+    def checkpoints(self):
+        """Finished checkpoints of all trainings."""
+        folder = self.workdir / "checkpoints"
+        return {str(p.relative_to(folder)) for p in folder.glob("*/*.json")}
+
+    def has_begun(self, training):
+        return any((self.workdir / "checkpoints" / training).glob("*.json"))
+
+
+@pytest.mark.slow
+def test_stopped_killed_and_damaged_it_ends_with_the_same_tables(tmp_path):
+    whole = Command(tmp_path / "whole")
+    assert whole.run()[0] == 0
+    command = Command(tmp_path / "work")
+
+    status, err = command.run(signal.SIGTERM, lambda: command.has_begun("deferral"))
+    assert status == signals.REQUEUE_STATUS
+    *progress, last = err.splitlines()
+    assert last == "Stopped; the same command goes on from here."
+    assert all(line.endswith("epochs") for line in progress)
+    assert not (command.workdir / "results.csv").exists()
+
+    status, _ = command.run(signal.SIGKILL, lambda: command.has_begun("classifier"))
+    assert status == -signal.SIGKILL
+    assert not (command.workdir / "results.csv").exists()
+
+    # A training that was done.
+    damaged = command.workdir / "checkpoints" / "deferral" / "chunk_0000"
+    file = max(damaged.rglob("d/*"), key=lambda path: path.stat().st_size)
+    os.truncate(file, file.stat().st_size - 1)
+
+    status, err = command.run()
+    assert status == 0, err
+    (said,) = [line for line in err.splitlines() if "damaged" in line]
+    assert said.startswith("deferral: damaged checkpoint, its runs start again: ")
+    assert str(file) in said
+    check_same(command.workdir, whole.workdir)
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_it_ends_with_the_same_tables(tmp_path):
+    """After each of the checkpoints of a run, and at times between them."""
+    whole = Command(tmp_path / "whole", "--config.num_epochs=9")
+    assert whole.run()[0] == 0
+    for delay in (0.0, 0.05, 0.2):
+        again = Command(tmp_path / str(delay), "--config.num_epochs=9")
+        seen, kills = set(), 0
+        while True:
+
+            def is_time(again=again, seen=seen, delay=delay):
+                if again.checkpoints() <= seen:
+                    return False
+                time.sleep(delay)
+                return True
+
+            status, err = again.run(signal.SIGKILL, is_time)
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL, err
+            seen |= again.checkpoints()
+            kills += 1
+        assert kills >= 3
+        check_same(again.workdir, whole.workdir)
 
 
 # One program a folder.

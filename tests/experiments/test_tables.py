@@ -1,4 +1,4 @@
-"""Means with intervals, and rows of results from decisions."""
+"""Means with intervals, and tables on the disk."""
 
 import math
 import warnings
@@ -8,9 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments import evaluation, tables
-from l2d_jax.engine.placement import Placement
-from l2d_jax.types import Decision, Sweep
+from experiments import tables
 
 
 def test_mean_interval_of_five():
@@ -144,83 +142,6 @@ def test_csv_cut_short_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk is full"):
         tables.write_csv(table, path)
     assert path.read_text() == "x\n1\n"
-
-
-# Two systems on four examples.
-LABELS = np.array([[0, 1, 1, 0], [0, 1, 1, 0]], np.int32)
-EXPERT_LABELS = np.array([[0, 1, 0, 0], [1, 1, 1, 0]], np.int32)
-PREDICTION = np.array([[0, 0, 1, 1], [0, 1, 1, 1]], np.int32)
-DEFER_SCORE = np.array([[-3.0, 2.0, 1.0, -1.0], [-1.0, -2.0, -3.0, -4.0]], np.float32)
-DECISION = Decision(
-    prediction=PREDICTION,
-    defer=DEFER_SCORE > 0,
-    defer_score=DEFER_SCORE,
-    class_probs=np.full((2, 4, 2), 0.5, np.float32),
-    expert_correct_prob=np.full((2, 4), 0.75, np.float32),
-)
-EXPECTED = {
-    # First: 0 kept right, 1 deferred right, 2 deferred wrong, 3 kept wrong.
-    "system_accuracy": [0.5, 0.75],
-    "coverage": [0.5, 1.0],
-    "deferral_rate": [0.5, 0.0],
-    "classifier_accuracy": [0.5, 0.75],
-    "classifier_accuracy_kept": [0.5, 0.75],
-    "expert_accuracy": [0.75, 0.75],
-    "expert_accuracy_deferred": [0.5, np.nan],
-    "expert_calibration_error": [0.0, 0.0],
-}
-
-
-@pytest.fixture(scope="module")
-def measured():
-    return evaluation.measure(
-        {"experiment": "e", "dataset": "d", "method": "m", "split": "test"},
-        Sweep(np.array([4, 7]), {"alpha": np.array([0.1, 1e30], np.float32)}),
-        ("num_perfect", "alpha"),
-        {"chosen": np.array([True, False])},
-        DECISION,
-        LABELS,
-        EXPERT_LABELS,
-        where=Placement("vmap", 2),
-    )
-
-
-def test_rows_of_results(measured):
-    table, _ = measured
-    keys = ["experiment", "dataset", "method", "seed", "num_perfect", "alpha", "split"]
-    assert list(table.columns) == [*keys, "chosen", *evaluation.METRICS]
-    assert list(table.seed) == [4, 7]
-    # The float32 reads as it was typed; the other name has no value.
-    assert list(table.alpha) == [0.1, 1e30]
-    assert table.num_perfect.isna().all()
-    assert list(table.chosen) == [True, False]
-    for name, values in EXPECTED.items():
-        np.testing.assert_allclose(table[name], values, rtol=0, atol=1e-6)
-
-
-def test_curves_run_from_expert_to_classifier(measured):
-    table, curves = measured
-    size = len(evaluation.COVERAGES)
-    assert list(curves.seed) == [4] * size + [7] * size
-    first = curves[curves.seed == 4].set_index("coverage")
-    assert first.system_accuracy[0.0] == table.expert_accuracy[0]
-    assert first.system_accuracy[1.0] == table.classifier_accuracy[0]
-    # Half kept is the system's own rule; the best keeps one where only it is right.
-    assert first.system_accuracy[0.5] == pytest.approx(0.5, abs=1e-6)
-    assert first.best_system_accuracy[0.5] == pytest.approx(1.0, abs=1e-6)
-    for name, area in (
-        ("system_accuracy", "coverage_accuracy_area"),
-        ("best_system_accuracy", "best_coverage_accuracy_area"),
-    ):
-        trapezoids = np.trapezoid(first[name], first.index)
-        assert table[area][0] == pytest.approx(trapezoids, abs=1e-6)
-    assert np.all(curves.best_system_accuracy >= curves.system_accuracy - 1e-6)
-
-
-def test_take_runs():
-    taken = evaluation.take_runs(DECISION, np.array([1, 1, 0]))
-    np.testing.assert_array_equal(taken.prediction, PREDICTION[[1, 1, 0]])
-    assert taken.class_probs.shape == (3, 4, 2)
 
 
 def test_bootstrap_interval_of_a_mean_is_about_students():

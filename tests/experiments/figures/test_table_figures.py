@@ -8,7 +8,7 @@ import pytest
 from experiments.figures import fronts
 from experiments.figures import tables as tabular_figures
 
-PASSING = ("rejection", "deferral")
+PASSING = ("rejection", "mixture")
 FIGURES = {
     "fig03_fronts",
     "fig04_subgroup_deferral",
@@ -22,28 +22,28 @@ FIGURES = {
 }
 NEEDED = {
     "rejection": {f"fig{number:02}" for number in (4, 5, 9, 10, 11, 12)},
-    "deferral_oracle": {"fig09"},
+    "mixture_oracle": {"fig09"},
     "classifier": set(),  # Figures 7 and 8 are then of the Bayesian network alone.
 }
 
 
-def make_results(dataset="compas"):
+def make_results(problem="compas"):
     """Two seeds; each unit of alpha lowers accuracy and DI, each of cost the rate."""
     rows = []
-    methods = (*PASSING, "deferral_oracle", "classifier", "bayesian", "decision_maker")
+    methods = (*PASSING, "mixture_oracle", "classifier", "bayesian", "expert")
     for scenario in tabular_figures.SCENARIOS:
         for method in methods:
             for cost in (0.0, 0.5, 1.0):
                 for alpha in (0.0, 1.0):
                     for seed in (0, 1):
-                        passes = method in (*PASSING, "deferral_oracle")
+                        passes = method in (*PASSING, "mixture_oracle")
                         if not passes and cost:
                             continue
                         rate = (1 - cost) * 0.8 * passes
                         accuracy = 0.7 + 0.1 * rate - 0.05 * alpha + 0.01 * seed
-                        row = {"dataset": dataset, "scenario": scenario}
+                        row = {"problem": problem, "scenario": scenario}
                         row |= {"method": method, "seed": seed, "split": "test"}
-                        row |= {"cost": cost if passes else np.nan, "alpha": alpha}
+                        row |= {"cost": cost if passes else np.nan, "fairness": alpha}
                         row |= {"system_accuracy": accuracy, "di": 0.2 - 0.1 * alpha}
                         row |= {"system_error": 1 - accuracy, "deferral_rate": rate}
                         row |= {"min_subgroup_accuracy": accuracy - 0.1}
@@ -91,14 +91,14 @@ def lines_of(axes):
 
 def test_medians_and_fronts_are_of_the_test_part():
     medians = fronts.medians(make_results())
-    row = medians[(medians.method == "deferral") & (medians.scenario == "biased")]
-    row = row[(row.cost == 0) & (row.alpha == 1)]
+    row = medians[(medians.method == "mixture") & (medians.scenario == "biased")]
+    row = row[(row.cost == 0) & (row.fairness == 1)]
     # 0.7 + 0.08 - 0.05, and half of a point for the second of two seeds.
     assert row.system_accuracy.item() == pytest.approx(0.735) and row.n.item() == 2
     front = fronts.make_fronts(make_results())
-    front = front[(front.method == "deferral") & (front.scenario == "biased")]
+    front = front[(front.method == "mixture") & (front.scenario == "biased")]
     # Of each alpha the cost that defers most.
-    assert list(front.alpha) == [1.0, 0.0] and list(front.cost) == [0.0, 0.0]
+    assert list(front.fairness) == [1.0, 0.0] and list(front.cost) == [0.0, 0.0]
 
 
 def test_the_panels_of_figure_3():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import human_models, people, personalize
+from experiments import imputers, people, persons
 from experiments.configs import digits_finetune
-from experiments.human_models import Bank
+from experiments.imputers import Bank
 from experiments.people import Answered, Crowd, People
 from l2d_jax.engine import sweeps
 from l2d_jax.types import Dataset
@@ -102,8 +102,8 @@ def make_people(crowd_correct=None):
 def fit(config, group, workdir, bank=BANK, stop=lambda: False):
     part = Dataset(bank.inputs[:NUM_UNLABELLED], LABELS[:NUM_UNLABELLED])
     shown = people.Images(part, part, np.zeros(0, int), part, NUM_CLASSES, "digits")
-    learner = personalize.human_program(config, shown)
-    return human_models.fit_all(config, group, bank, learner, workdir, stop)
+    learner = persons.human_program(config, shown)
+    return imputers.fit_all(config, group, bank, learner, workdir, stop)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def accuracy(fitted, method, row):
 
 
 def test_probabilities(fitted):
-    assert tuple(fitted) == human_models.METHODS
+    assert tuple(fitted) == tuple(imputers.IMPUTERS)
     for method, part in fitted.items():
         assert part.prob.shape == (6, SIZE), method
         assert np.isfinite(part.prob).all(), method
@@ -131,7 +131,7 @@ def test_probabilities(fitted):
 
 
 def test_somebody_like_the_crowd(fitted):
-    for method in human_models.METHODS:
+    for method in imputers.IMPUTERS:
         assert accuracy(fitted, method, LIKE) > 0.9, method
 
 
@@ -183,7 +183,7 @@ def test_a_person_learns_nothing_from_their_own_fold(fitted, tmp_path):
     own = before.crowd.folds == 0
     turned[own] = 1.0 - turned[own]
     methods = ("none", "finetune", "propagation", "crowd", "population")
-    after = fit(make_config(methods=methods), make_people(turned), tmp_path)
+    after = fit(make_config(imputers=methods), make_people(turned), tmp_path)
     fold_0 = make_people().folds == 0
     for method in methods:
         here, there = fitted[method].prob, after[method].prob
@@ -193,7 +193,7 @@ def test_a_person_learns_nothing_from_their_own_fold(fitted, tmp_path):
 
 def test_self_training_is_of_the_person_alone(fitted, tmp_path):
     """Neither the crowd nor, where nothing is sure, the unlabelled images matter."""
-    config = make_config(methods=("self_training",), self_training_threshold=1.1)
+    config = make_config(imputers=("self_training",), self_training_threshold=1.1)
     wrong = np.zeros(len(make_people().crowd.images), np.float32)
     alone = fit(config, make_people(), tmp_path / "alone")["self_training"]
     np.testing.assert_array_equal(alone.num_selected, 0)
@@ -219,7 +219,7 @@ def test_a_crowd_of_shares_and_nobody_in_particular(tmp_path):
     share = np.where(HUMAN_LABELS[:20] == 0, 0.9, 0.1).astype(np.float32)
     nobody = np.full(20, -1)
     config = make_config(
-        methods=("crowd", "population"),
+        imputers=("crowd", "population"),
         human_model_epochs=150,  # Of one batch each.
         population__overall=(1e-3,),
         population__by_class=(1e-3,),
@@ -237,7 +237,7 @@ def test_a_crowd_of_shares_and_nobody_in_particular(tmp_path):
 
 
 def test_stopped_it_goes_on_and_finished_models_stay(fitted, tmp_path):
-    config = make_config(methods=("propagation",))
+    config = make_config(imputers=("propagation",))
     with pytest.raises(sweeps.Interrupted):
         fit(config, make_people(), tmp_path, stop=lambda: True)
     done = {path.name for path in (tmp_path / "checkpoints" / "invented").iterdir()}

@@ -1,17 +1,17 @@
-"""The tabular program end to end: results, restarts, decision-makers, bad input."""
+"""Tables of people as problems, and their program end to end: results, restarts."""
 
 import contextlib
 import io
 import os
+import types
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import decision_makers, tables, tabular
+from experiments import decision_makers, schema, tabular, trainings
 from experiments.configs import compas, health, synthetic
-from experiments.figures import fronts
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import synthetic as law
@@ -19,28 +19,23 @@ from l2d_jax.engine import sweeps
 from l2d_jax.learners import mixture
 from l2d_jax.types import Dataset
 
-TABLES = ("results.csv", "summary.csv", "fronts.csv")
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
+TABLES = ("results.csv", "summary.csv", "comparison.csv", "curves.csv", "fronts.csv")
 SCENARIOS = ("accurate", "biased", "inconsistent")
+# One of every kind; tests/experiments/test_methods.py has each of them.
+TRAINED = ("classifier", "rejection", "mixture", "informed")
 NUM_SETTINGS = {
-    **dict.fromkeys(("classifier", "bayesian", "informed"), 2),
-    **dict.fromkeys(("rejection", "deferral", "deferral_oracle"), 4),
-    **dict.fromkeys(tabular.POST_HOC, 4),
+    **dict.fromkeys(("classifier", "informed"), 2),
+    **dict.fromkeys(("rejection", "mixture", "rejection_thresholds"), 4),
+    **dict.fromkeys(("expert", "best_rule"), 1),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_compiles():
-    """The program runs for a moment: compiling it is all of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
 
 
 def make_config(**changes):
     config = synthetic.get_config("smoke")
     config.update({"runs_per_device": 8, "placement": "vmap", "patience": 0})
+    config.methods = tuple(NUM_SETTINGS)
     for name, value in changes.items():
         section, _, field = name.rpartition("__")
         target = config[section] if section else config
@@ -82,26 +77,25 @@ def test_files(whole):
     names = {path.name for path in workdir.iterdir()}
     assert names == {*TABLES, "config.json", "figures", "checkpoints"}
     sweep_names = {path.name for path in (workdir / "checkpoints/given").iterdir()}
-    assert sweep_names == {"informed", *tabular.OBJECTIVES, "bayesian"}
-    assert "best rule" in out and str(workdir) in out
-    assert "deferral: " in err
+    assert sweep_names == set(TRAINED)
+    assert "best_rule" in out and str(workdir) in out
+    assert "mixture: " in err
 
 
 def test_columns_and_rows_of_the_results(results):
-    assert list(results.columns) == [
-        *("experiment", "dataset", "decision_maker", "scenario", "method", "seed"),
-        *("cost", "alpha", "split", "chosen", *tabular.METRICS),
+    assert list(results.columns)[:14] == [
+        *("experiment", "problem", "decision_maker", "method", "seed", "scenario"),
+        *("cost", "fairness", "learning_rate", "split", "chosen"),
         *("best_epoch", "epochs", "diverged"),
     ]
     for method, count in NUM_SETTINGS.items():
         for scenario in SCENARIOS:
             rows = of(results, method=method, scenario=scenario)
             assert len(rows) == count * 2 * 2, method
-            assert not rows.duplicated(["seed", "cost", "alpha", "split"]).any()
-    for method in ("decision_maker", "best_rule"):
-        assert len(of(results, method=method)) == 3 * 2
-    assert len(results) == 3 * 4 * sum(NUM_SETTINGS.values()) + 12
-    rates = results[[*tabular.METRICS]]
+            assert not rows.duplicated(["seed", "cost", "fairness", "split"]).any()
+    assert len(results) == 3 * 4 * sum(NUM_SETTINGS.values())
+    rates = results.loc[:, "best_coverage_accuracy_area":]
+    assert {"di", "fpr_1", "subgroup_gap", "deferral_rate_unreliable"} <= set(rates)
     assert ((rates >= 0) & (rates <= 1) | rates.isna()).all(axis=None)
     assert set(results.decision_maker) == {"given"}
 
@@ -122,27 +116,27 @@ def test_metrics_agree_with_each_other(results):
 
 
 def test_who_never_passes_and_who_always_does(results):
-    for method in ("classifier", "bayesian", "informed"):
+    for method in ("classifier", "informed"):
         assert (of(results, method=method).deferral_rate == 0).all()
-    alone = of(results, method="decision_maker")
+    alone = of(results, method="expert")
     assert (alone.deferral_rate == 1).all()
     np.testing.assert_array_equal(alone.system_accuracy, alone.expert_accuracy)
 
 
 def test_rejecting_knows_nothing_of_the_decision_maker(results):
-    keys = ["seed", "cost", "alpha", "split"]
+    keys = ["seed", "cost", "fairness", "split"]
     for method in ("classifier", "rejection", "rejection_thresholds"):
-        by_scenario = of(results, method=method).groupby(keys)
+        by_scenario = of(results, method=method).groupby(keys, dropna=False)
         assert (by_scenario.deferral_rate.nunique() == 1).all()
         assert (by_scenario.classifier_accuracy.nunique() == 1).all()
-    by_scenario = of(results, method="deferral").groupby(keys)
+    by_scenario = of(results, method="mixture").groupby(keys)
     assert (by_scenario.best_epoch.count() == 3).all()
 
 
 def test_the_decision_maker_is_as_the_law_says(results):
     table = data.make_synthetic("biased", seed=0, num_examples=400)
-    right = (table.test.expert_labels[:, 0, 1] > 0.5) == table.test.labels
-    row = of(results, method="decision_maker", scenario="biased", split="test")
+    right = (table.test.expert_probs[:, 0, 1] > 0.5) == table.test.labels
+    row = of(results, method="expert", scenario="biased", split="test")
     np.testing.assert_allclose(row.system_accuracy, right.mean(), atol=1e-6, rtol=0)
     defer = law.best_deferral(table.test.inputs, "biased")
     right = np.where(defer, right, (table.test.inputs[:, 1] > 0) == table.test.labels)
@@ -151,41 +145,52 @@ def test_the_decision_maker_is_as_the_law_says(results):
     np.testing.assert_allclose(row.deferral_rate, defer.mean(), atol=1e-6, rtol=0)
 
 
-def test_one_setting_of_each_method_and_scenario_is_chosen(results):
+def test_one_setting_of_each_method_and_preference_is_chosen(results):
     chosen = results[results.chosen]
-    settings = chosen.groupby(["scenario", "method"])[["cost", "alpha"]]
-    assert (settings.nunique() <= 1).all(axis=None)
-    counts = chosen.groupby(["scenario", "method"]).size()
-    assert len(counts) == 3 * (len(NUM_SETTINGS) + 2)
-    references = counts.index.get_level_values("method").isin(
-        ["decision_maker", "best_rule"]
-    )
-    assert (counts[references] == 2).all() and (counts[~references] == 4).all()
-    assert (chosen.alpha.fillna(0.0) == 0.0).all()
+    keys = ["scenario", "method", "fairness"]
+    groups = chosen.groupby(keys, dropna=False)
+    assert (groups[["cost", "learning_rate"]].nunique() <= 1).all(axis=None)
+    # Two seeds on two parts, at each of two weights of fairness where there are any.
+    assert (groups.size() == 4).all()
+    trained = set(NUM_SETTINGS) - {"expert", "best_rule"}
+    assert len(groups.size()) == 3 * (2 * len(trained) + 2)
+    # By the mean on the validation part, whatever the test part says.
+    valid = of(results, method="mixture", scenario="biased", split="valid")
+    means = valid[valid.fairness == 0].groupby("cost").system_accuracy.mean()
+    (cost,) = chosen[
+        (chosen.method == "mixture")
+        & (chosen.scenario == "biased")
+        & (chosen.fairness == 0)
+    ].cost.unique()
+    assert means[cost] == means.max()
 
 
-def test_summary_has_the_means_and_medians(whole, results):
+def test_summary_has_the_means(whole, results):
     summary = pd.read_csv(whole[0] / "summary.csv")
     row = summary[
-        (summary.method == "deferral")
+        (summary.method == "mixture")
         & (summary.scenario == "biased")
         & (summary.cost == 0.2)
-        & (summary.alpha == 0.5)
+        & (summary.fairness == 0.5)
         & (summary.split == "test")
         & (summary.metric == "di")
     ]
     assert len(row) == 1 and row.n.item() == 2
     values = of(
-        results, method="deferral", scenario="biased", cost=0.2, alpha=0.5, split="test"
+        results,
+        method="mixture",
+        scenario="biased",
+        cost=0.2,
+        fairness=0.5,
+        split="test",
     ).di.to_numpy()
-    low, high = tables.mean_interval(values)
-    found = row[["mean", "ci_low", "ci_high", "median"]].to_numpy()[0]
-    expected = [values.mean(), low, high, np.median(values)]
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    assert row["mean"].item() == pytest.approx(values.mean(), abs=1e-6)
+    assert row.ci_low.item() <= values.mean() <= row.ci_high.item()
+    assert (row.cases.item(), row.diverged.item()) == (120, 0)
 
 
 def test_a_stopped_run_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
-    def stop_in_deferral(part):
+    def stop_in(part):
         def run_sweep(*args, checkpoint_dir, **kwargs):
             if checkpoint_dir.name == part:
                 kwargs["should_stop"] = lambda: True
@@ -194,7 +199,7 @@ def test_a_stopped_run_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
         return run_sweep
 
     whole_sweep = sweeps.run_sweep
-    monkeypatch.setattr(sweeps, "run_sweep", stop_in_deferral("deferral"))
+    monkeypatch.setattr(sweeps, "run_sweep", stop_in("mixture"))
     with pytest.raises(sweeps.Interrupted):
         run_main(make_config(), tmp_path)
     assert not (tmp_path / "results.csv").exists()
@@ -209,103 +214,13 @@ def test_another_config_is_refused(whole):
         run_main(make_config(grid__cost=(0.0, 0.3)), whole[0])
 
 
-# Its parts.
-
-
-def test_measure_system_by_hand():
-    # Four people of group 0, four of group 1; the last two of each are label 1.
-    labels = np.array([0, 0, 1, 1, 0, 0, 1, 1])
-    groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    prediction = np.array([0, 1, 1, 1, 0, 0, 0, 1])
-    expert = np.array([0, 0, 0, 1, 1, 1, 1, 1])
-    unreliable = np.array([0, 1, 0, 1, 0, 1, 0, 1], bool)
-    probs = np.stack([1 - expert, expert], axis=1)[:, None].astype(np.float32)
-    probs = np.concatenate([probs, probs[:, :, ::-1]], axis=1)  # And the opposite.
-    defer = np.zeros((8, 2), bool)
-    defer[[1, 6], :] = True
-    dataset = Dataset(np.zeros((8, 1)), labels, probs, groups)
-    found = jax.jit(tabular.measure_system)(prediction, defer, dataset, unreliable)
-    expected = {
-        "system_accuracy": (1.0, 0.75),
-        "system_error": (0.0, 0.25),
-        "di": (0.0, 0.5),
-        "fpr": (0.0, 0.25),
-        "fpr_0": (0.0, 0.5),
-        "fpr_1": (0.0, 0.0),
-        "fnr_1": (0.0, 0.5),
-        "min_subgroup_accuracy": (1.0, 0.5),
-        "deferral_rate": (0.25, 0.25),
-        "deferral_rate_group_0": (0.25, 0.25),
-        "deferral_rate_reliable": (0.25, 0.25),
-        "deferral_rate_unreliable": (0.25, 0.25),
-        "classifier_accuracy": (0.75, 0.75),
-        "classifier_accuracy_kept": (1.0, 1.0),
-        "expert_accuracy": (0.625, 0.375),
-        "expert_accuracy_deferred": (1.0, 0.0),
-    }
-    assert set(found) == set(tabular.METRICS)
-    for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, atol=1e-6, rtol=0), name
-
-
-def test_a_group_or_a_label_that_never_occurs_is_nan_and_no_crash():
-    labels, probs = np.zeros(3, int), np.full((3, 1, 2), 0.5, np.float32)
-    dataset = Dataset(np.zeros((3, 1)), labels, probs, np.ones(3, int))
-    found = jax.jit(tabular.measure_system)(
-        labels, np.zeros((3, 1), bool), dataset, np.zeros(3, bool)
-    )
-    for name in ("di", "fpr_0", "fnr", "fnr_1", "deferral_rate_group_0"):
-        assert np.isnan(found[name][0]), name
-    assert found["min_subgroup_accuracy"][0] == 1.0
-    assert np.isnan(found["deferral_rate_unreliable"][0])
-
-
-def test_choose_takes_the_best_mean_of_validation_at_alpha_0():
-    rows = [
-        ("a", "deferral", seed, cost, alpha, split, accuracy)
-        for cost, alpha, values in (
-            (0.0, 0.0, (0.5, 0.75)),
-            (0.1, 0.0, (0.875, 0.375)),
-            (0.2, 0.0, (0.625, 0.625)),
-            (0.0, 0.5, (1.0, 1.0)),
-        )
-        for seed, accuracy in enumerate(values)
-        for split in ("valid", "test")
-    ]
-    names = ["scenario", "method", "seed", "cost", "alpha", "split", "system_accuracy"]
-    table = pd.DataFrame(rows, columns=names)
-    # What would be best on the test part is not looked at.
-    table.loc[(table.split == "test") & (table.cost == 0.1), "system_accuracy"] = 1.0
-    # 0, .1 and .2 have the mean .625: the first of equals, at alpha 0 alone.
-    chosen = table[tabular.choose(table)]
-    assert list(chosen.cost) == [0.0] * 4 and list(chosen.alpha) == [0.0] * 4
-
-
-def test_pareto_front_by_hand():
-    accuracy = np.array([0.7, 0.8, 0.75, 0.8, 0.9, 0.95, 0.7])
-    disparity = np.array([0.1, 0.2, 0.2, 0.2, 0.4, np.nan, 0.05])
-    assert list(fronts.pareto_front(accuracy, disparity)) == [6, 1, 4]
-
-
-def test_pareto_front_is_what_nothing_dominates():
-    generator = np.random.default_rng(0)
-    accuracy, disparity = generator.integers(0, 6, (2, 40)) / 10
-    front = fronts.pareto_front(accuracy, disparity)
-    for point in range(40):
-        better = (accuracy >= accuracy[point]) & (disparity <= disparity[point])
-        better &= (accuracy > accuracy[point]) | (disparity < disparity[point])
-        kept = {(accuracy[i], disparity[i]) for i in front}
-        on_front = (accuracy[point], disparity[point]) in kept
-        assert on_front == (not better.any())
-
-
 # Decision-makers.
 
 
 def test_trained_decision_makers(tmp_path):
     config = make_config(
         decision_maker="trained",
-        methods=("classifier", "decision_maker"),
+        methods=("classifier", "expert"),
         num_epochs=60,
         epochs_per_dispatch=60,
         num_examples=1500,
@@ -314,8 +229,8 @@ def test_trained_decision_makers(tmp_path):
     run_main(config, tmp_path)
     results = pd.read_csv(tmp_path / "results.csv")
     assert set(results.decision_maker) == {"trained"}
-    assert set(results.method) == {"classifier", "decision_maker"}
-    test = of(results, method="decision_maker", split="test").set_index("scenario")
+    assert set(results.method) == {"classifier", "expert"}
+    test = of(results, method="expert", split="test", seed=0).set_index("scenario")
     classifier = of(results, method="classifier", split="test").system_accuracy.mean()
     # What the model does not see makes the label almost certain.
     assert test.system_accuracy["accurate"] > classifier + 0.03
@@ -325,27 +240,36 @@ def test_trained_decision_makers(tmp_path):
     assert test.min_subgroup_accuracy["inconsistent"] < expected + 0.1
 
 
-def test_flips_are_of_the_unreliable_only():
+def make_problem(config, tmp_path):
+    cases = decision_makers.load(config)
+    (problem,) = decision_makers.make(config, cases, tmp_path, lambda: False)
+    return cases, problem
+
+
+def test_flips_are_of_the_unreliable_only(tmp_path):
     config = make_config(decision_maker="trained", flip_rate=0.5)
     cases = decision_makers.load(config)
     assert cases.source == "trained" and cases.pool.expert_labels is None
-    size = cases.informed[0].shape[1]
+    size = cases.hidden[0].shape[1]
     assert size == 4 + 1 + 2  # Features, the group, and the hidden bit.
-    learner = tabular.make_program(config, "informed", 100).learner
-    sweep = sweeps.grid((3,), {"alpha": (-0.1, 0.0), "learning_rate": (0.01,)})
-    batch = Dataset(cases.informed[0][:2], cases.pool.labels[:2])
+    _, problem = make_problem(make_config(), tmp_path)
+    program = trainings.make_program(config, problem, "informed", 100)
+    sweep = sweeps.grid((3,), {"fairness": (-0.1, 0.0), "learning_rate": (0.01,)})
+    batch = Dataset(cases.hidden[0][:2], cases.pool.labels[:2])
     hparams = {name: value[0] for name, value in sweep.hparams.items()}
-    init = jax.jit(learner.init)
+    init = jax.jit(program.learner.init)
     states = [init(jax.random.key(i), hparams, batch) for i in range(2)]
     variables = jax.tree.map(
         lambda *leaves: np.stack(leaves), *(state.variables for state in states)
     )
     zeros = np.zeros(2)
     result = sweeps.SweepResult(variables, zeros, zeros, zeros, zeros.astype(bool))
-    decided = decision_makers.decide(config, cases, learner, sweep, result)
-    accurate, biased, flipped = decided.pool.expert_labels.swapaxes(0, 1)
-    # The second run, of alpha 0, is the accurate one.
-    probs = learner.predict(states[1].variables, hparams, cases.informed[0]).class_probs
+    trained = trainings.Trained(program, sweep, np.full(2, -1), result)
+    pool, test = decision_makers.decide(config, cases, trained)
+    assert pool.shape == (280, 3, 2) and test.shape == (120, 3, 2)
+    accurate, biased, flipped = pool.swapaxes(0, 1)
+    # The second run, of no weight of fairness, is the accurate one.
+    probs = program.learner.predict(states[1].variables, hparams, cases.hidden[0])
     np.testing.assert_allclose(accurate, probs, atol=1e-6, rtol=0)
     assert not np.allclose(accurate, biased)
     is_flipped = (flipped != accurate).any(axis=1)
@@ -355,16 +279,16 @@ def test_flips_are_of_the_unreliable_only():
     np.testing.assert_array_equal(flipped[is_flipped], accurate[is_flipped][:, ::-1])
     with pytest.raises(ConfigError, match="learning_rate: the accurate"):
         broken = result._replace(diverged=np.array([False, True]))
-        decision_makers.decide(config, cases, learner, sweep, broken)
+        decision_makers.decide(config, cases, trained._replace(result=broken))
 
 
 @pytest.mark.real_data("compas/predict_responsibly")
 def test_compas_comes_with_the_authors_decision_makers(tmp_path):
     config = compas.get_config("smoke")
     data_dir = os.environ["L2D_DATA_DIR"]
-    config.update({"data_dir": data_dir, "methods": ("decision_maker",)})
+    config.update({"data_dir": data_dir, "methods": ("expert",)})
     run_main(config, tmp_path)
-    test = of(pd.read_csv(tmp_path / "results.csv"), split="test")
+    test = of(pd.read_csv(tmp_path / "results.csv"), split="test", seed=0)
     test = test.set_index("scenario")
     errors = test.system_error[list(SCENARIOS)]
     np.testing.assert_allclose(errors, [0.2418, 0.2439, 0.3158], atol=1e-4, rtol=0)
@@ -378,28 +302,31 @@ def test_compas_comes_with_the_authors_decision_makers(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"dataset": "adult"}, "dataset must be one of synthetic, compas, health, got"),
+        (
+            {"problem": "adult"},
+            "problem must be one of .*synthetic, compas, .*got",
+        ),
         (
             {"decision_maker": "me"},
             "decision_maker must be one of auto, given, trained",
         ),
         (
-            {"methods": ("deferral", "magic")},
-            "methods must be one of classifier, .*'ma",
+            {"methods": ("mixture", "mixtur")},
+            "methods: there is no 'mixtur'; did you mean mixture or",
         ),
         ({"methods": ()}, "methods must hold at least one value"),
-        ({"methods": ("deferral",) * 2}, "methods must not repeat"),
+        ({"methods": ("mixture",) * 2}, "methods must not repeat"),
         ({"scenarios": ("kind",)}, "scenarios must be one of accurate, biased, incons"),
         (
-            {"grid__alpha": (0.0, -0.1)},
-            r"grid\.alpha must be a finite number >?.*-0\.1",
+            {"grid__fairness": (0.0, -0.1)},
+            r"grid\.fairness must be a finite number >?.*-0\.1",
         ),
-        ({"grid__alpha": (0.1, 0.2)}, r"grid\.alpha must begin with 0, the baseline"),
+        ({"grid__fairness": (0.2, 0.1)}, r"grid\.fairness must increase, without"),
         ({"grid__cost": (-0.1, 0.0)}, r"grid\.cost must be a finite number .*-0\.1"),
         ({"grid__cost": (0.2, 0.1)}, r"grid\.cost must increase, without repeats"),
         ({"grid__cost": (float("nan"),)}, r"grid\.cost must be a finite number .*nan"),
-        ({"biased_alpha": 0.1}, "biased_alpha must be a finite number"),
-        ({"biased_alpha": 0.0}, "biased_alpha must be < 0"),
+        ({"biased_fairness": 0.1}, "biased_fairness must be a finite number"),
+        ({"biased_fairness": 0.0}, "biased_fairness must be a finite number"),
         ({"flip_rate": 1.5}, "flip_rate must be a finite number"),
         ({"num_seeds": 0}, "num_seeds must be a whole number"),
         ({"batch_size": 5000}, "batch_size 5000 is larger than the 224 training"),
@@ -434,24 +361,28 @@ def test_missing_data_is_one_line(module, tmp_path):
 def test_the_paper_scale_has_a_thousand_settings(module):
     for scale in ("smoke", "default", "paper"):
         config = module.get_config(scale)
-        tabular.check(config)
-        grids = tabular.make_sweeps(config, "trained")
-        settings = len(config.grid.cost) * len(config.grid.alpha)
-        assert len(grids["rejection"].seeds) == config.num_seeds * settings
+        schema.check(config)
+        stub = types.SimpleNamespace(inputs_by_seed=False)
+        sweep, _ = trainings.make_sweep(config, stub, "rejection")
+        settings = len(config.grid.cost) * len(config.grid.fairness)
+        assert len(sweep.seeds) == config.num_seeds * settings
     assert settings >= 1000 and config.num_seeds == 5
     with pytest.raises(ValueError, match="scale must be smoke or paper"):
         module.get_config("huge")
 
 
-def test_the_score_is_that_of_the_runs_own_decision_maker():
+def test_the_score_is_that_of_the_runs_own_decision_maker(tmp_path):
     config = make_config()
-    joint = tabular.make_program(config, "deferral", 100)
-    cases = decision_makers.load(config)
+    cases, problem = make_problem(config, tmp_path)
+    joint = trainings.make_program(config, problem, "mixture", 100)
     batch = jax.tree.map(lambda leaf: leaf[:50], cases.pool)
-    hparams = {"cost": 0.1, "alpha": 0.5, "learning_rate": 0.01, "scenario": 2}
+    hparams = {"cost": 0.1, "fairness": 0.5, "learning_rate": 0.01, "scenario": 2}
+    hparams["smoothing"] = 0.01
     state = jax.jit(joint.learner.init)(jax.random.key(0), hparams, batch)
     decision = joint.learner.predict(state.variables, hparams, batch.inputs)
-    own = batch._replace(expert_labels=batch.expert_labels[:, 2:])
+    own = batch._replace(
+        expert_probs=batch.expert_probs[:, 2:], expert_labels=batch.expert_labels[:, 2:]
+    )
     score = jax.jit(mixture.loss_score("defer", regularized=True))
     expected = score(decision, own, hparams)
     found = jax.jit(joint.score)(decision, batch, hparams)

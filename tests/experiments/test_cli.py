@@ -1,0 +1,248 @@
+"""The command line: flags, work folders and what is wrong with them, in one line."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from children import SERVER, Server, child_environment
+
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import use_workdir
+from l2d_jax.data import cifar10
+
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = "--config=experiments/configs/digits.py:smoke"
+CIFAR10 = "--config=experiments/configs/cifar10.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    # A user's own cache could stand in for data that are not there.
+    cache = str(tmp_path_factory.mktemp("cache"))
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        env=child_environment() | {"XDG_CACHE_HOME": cache},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Server(process)
+        process.stdin.close()
+
+
+@pytest.fixture
+def run_program(server, tmp_path):
+    def run(*args, module="experiments.cifar"):
+        err = tmp_path / "stderr.txt"
+        server.start(module, args, err)
+        return server.wait(), err.read_text()
+
+    return run
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A work folder with earlier results."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "results.csv").write_text("earlier\n")
+    (folder / "claims.csv").write_text("earlier\n")
+    return folder
+
+
+def check_refusal(outcome, *fragments):
+    """One line on standard error that holds all of the fragments, and status 2."""
+    status, err = outcome
+    assert err.count("\n") == 1 and err.startswith("error: "), err
+    for fragment in fragments:
+        assert fragment in err, err
+    assert "Traceback" not in err
+    assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "fragments"),
+    [
+        ([DIGITS], ["--workdir is missing; give --workdir=DIR"]),
+        ([DIGITS, "--workdir="], ["--workdir is missing; give --workdir=DIR"]),
+        (["--workdir=W"], ["--config is missing; give --config=FILE.py"]),
+        (
+            ["--config=experiments/configs/digits.py:huge", "--workdir=W"],
+            ["digits.py:huge", "scale must be smoke or paper or left out, got 'huge'"],
+        ),
+        (
+            ["--config=nowhere.py", "--workdir=W"],
+            ["No such file", "'nowhere.py'", "give the path of a config file"],
+        ),
+        (
+            ["--config=experiments/configs", "--workdir=W"],
+            ["Is a directory", "experiments/configs", "give the path of a config file"],
+        ),
+        (["--config=pyproject.toml", "--workdir=W"], ["pyproject.toml"]),
+        (["--config=experiments/tables.py", "--workdir=W"], ["get_config"]),
+        ([DIGITS, "--workdir=W", "--wrkdir=W"], ["'wrkdir'", "Did you mean: workdir"]),
+        ([DIGITS, "--workdir=W", "stray"], ["unknown argument 'stray'"]),
+    ],
+)
+def test_bad_flags(run_program, args, fragments):
+    check_refusal(run_program(*args), *fragments)
+    assert not (ROOT / "W").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "fragments"),
+    [
+        ("nonsense=1", ["config has no field 'nonsense'", "file lists the fields"]),
+        ("num_sedes=1", ["no field 'num_sedes'", 'Did you mean "num_seeds"']),
+        ("model.depth=10", ["config has no field 'depth'"]),
+        ("seed.x=1", ["config has no field", "seed.x"]),
+        ("num_seeds=abc", ["--config.num_seeds=abc", "invalid literal"]),
+        ("num_seeds=1.5", ["--config.num_seeds=1.5", "invalid literal"]),
+        ("num_seeds", ["Missing value for flag --config.num_seeds"]),
+        ("grid=3", ["--config.grid=3"]),
+        (
+            "grid={'alpha':(1.0,)}",
+            ["grid.learning_rate is missing; add it to the config"],
+        ),
+        ("grid={'learning_rate':0.1}", ["grid.learning_rate must hold at least one"]),
+        ("grid={'learning_rate':(0.1,),'x':1}", ["grid.x: no program knows this"]),
+        ("model={'name':'mlp'}", ["model.hidden is missing, which mlp needs"]),
+        ("grid.alpha=(1,2", ["--config.grid.alpha=(1,2"]),
+        ("grid.learning_rate=(1e999,)", ["grid.learning_rate must be", "got inf"]),
+        ("methods=magic", ["methods: there is no 'magic'", "experiments.methods"]),
+        ("batch_size=5000", ["batch_size 5000 is larger than the 11", "at most 11"]),
+    ],
+)
+def test_bad_config(run_program, workdir, setting, fragments):
+    before = contents(workdir)
+    outcome = run_program(DIGITS, f"--workdir={workdir}", f"--config.{setting}")
+    check_refusal(outcome, *fragments)
+    assert contents(workdir) == before
+
+
+def test_a_list_that_is_given_twice(run_program, workdir):
+    """Both would be joined, where the last is meant."""
+    before = contents(workdir)
+    outcome = run_program(
+        DIGITS,
+        f"--workdir={workdir}",
+        "--config.num_perfect=(0,)",
+        "--config.num_perfect=(5,)",
+    )
+    check_refusal(outcome, "--config.num_perfect is given twice", "(A,B)")
+    assert contents(workdir) == before
+
+
+def test_a_number_that_is_given_twice_is_the_last(run_program, workdir):
+    outcome = run_program(
+        DIGITS,
+        f"--workdir={workdir}",
+        "--config.valid_fraction=0.5",
+        "--config.valid_fraction=0",
+    )
+    check_refusal(outcome, "valid_fraction 0.0 leaves")
+
+
+def test_a_data_folder_that_is_not_there(run_program, workdir, tmp_path):
+    before = contents(workdir)
+    outcome = run_program(
+        CIFAR10, f"--workdir={workdir}", f"--config.data_dir={tmp_path / 'no'}"
+    )
+    check_refusal(outcome, f"data_dir names {tmp_path / 'no'}", "--config.data_dir")
+    assert contents(workdir) == before
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is not None,
+    reason="TensorFlow would download and prepare the data",
+)
+def test_a_data_folder_without_the_data(run_program, workdir, tmp_path):
+    before = contents(workdir)
+    outcome = run_program(
+        CIFAR10, f"--workdir={workdir}", f"--config.data_dir={tmp_path}"
+    )
+    place = tmp_path / "tensorflow_datasets"
+    check_refusal(outcome, f"CIFAR-10 is not prepared in {place}", "--config.data_dir")
+    assert contents(workdir) == before
+
+
+def test_a_damaged_data_folder(run_program, workdir, tmp_path):
+    before = contents(workdir)
+    place = tmp_path / cifar10._PLACE
+    place.mkdir(parents=True)
+    (place / "dataset_info.json").write_text("{")
+    outcome = run_program(
+        CIFAR10, f"--workdir={workdir}", f"--config.data_dir={tmp_path}"
+    )
+    check_refusal(outcome, str(place), "is missing or damaged", "prepare CIFAR-10")
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [("{", "config.json: not JSON"), ("", "not JSON"), ("[]", "all of it differs")],
+)
+def test_a_damaged_config_json(run_program, workdir, text, fragment):
+    (workdir / "config.json").write_text(text)
+    before = contents(workdir)
+    outcome = run_program(DIGITS, f"--workdir={workdir}")
+    check_refusal(outcome, str(workdir), fragment, "choose another --workdir")
+    assert contents(workdir) == before
+
+
+def test_a_work_folder_that_cannot_be_made(run_program, workdir):
+    under_a_file = workdir / "results.csv" / "below"
+    outcome = run_program(DIGITS, f"--workdir={under_a_file}")
+    check_refusal(outcome, f"workdir {under_a_file}", "choose a folder you can write")
+    assert contents(workdir)["results.csv"] == b"earlier\n"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
+def test_a_work_folder_where_nobody_may_write(run_program):
+    outcome = run_program(DIGITS, "--workdir=/proc/nope")
+    check_refusal(outcome, "workdir /proc/nope", "choose a folder you can write to")
+
+
+@pytest.mark.parametrize(
+    ("setting", "fragments"),
+    [
+        ("run=mnist", ["run must be among bias, ", ", got 'mnist'"]),
+        ("results.digits=/nowhere", ["results.digits: there is no /nowhere/results"]),
+        ("results.mnist=/nowhere", ["config has no field 'mnist'"]),
+        ("tolerance=-1", ["tolerance must be a number in [0, 1], got -1"]),
+    ],
+)
+@pytest.mark.parametrize("config", [[], ["--config=experiments/configs/claims.py"]])
+def test_bad_config_of_the_claims(run_program, workdir, config, setting, fragments):
+    before = contents(workdir)
+    outcome = run_program(
+        *config,
+        f"--workdir={workdir}",
+        f"--config.{setting}",
+        module="experiments.claims",
+    )
+    check_refusal(outcome, *fragments)
+    assert contents(workdir) == before
+
+
+def test_the_home_folder_in_workdir(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with use_workdir("~/deep/er") as workdir:
+        assert workdir == tmp_path / "deep" / "er" and workdir.is_dir()
+    with (
+        pytest.raises(ConfigError, match="workdir ~nobody-of-this-name/x"),
+        use_workdir("~nobody-of-this-name/x"),
+    ):
+        pass

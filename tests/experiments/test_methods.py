@@ -1,0 +1,160 @@
+"""Every method on a problem that meets its needs, and who can have which."""
+
+import types
+
+import numpy as np
+import pytest
+import tiny
+
+from experiments import deferral, methods, summaries
+from experiments.method import unmet
+from experiments.methods import METHODS
+from experiments.problem import Traits
+from experiments.problems import PROBLEMS
+from experiments.trainings import TRAININGS
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
+
+def never():
+    return False
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Results of every method on the tiny problems, by number of experts."""
+    config = tiny.make_config()
+    found = {}
+    for num_experts in (1, 3):
+        problem = tiny.make_problem(num_experts)
+        names = [
+            name for name, row in METHODS.items() if not unmet(row, problem.traits)
+        ]
+        workdir = tmp_path_factory.mktemp("tiny")
+        trained = deferral.train_all(config, problem, names, workdir, never)
+        results = deferral.measure_all(config, problem, names, trained, never)
+        found[num_experts] = types.SimpleNamespace(
+            config=config, problem=problem, trained=trained, results=results
+        )
+    return found
+
+
+def rows_of(measured, name):
+    """Its rows on the problem that it can be had on."""
+    for case in measured.values():
+        rows = case.results.table.query("method == @name")
+        if len(rows):
+            return case, rows
+    raise AssertionError(f"{name} can be had on neither problem")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_ends_in_rows(measured, name):
+    case, rows = rows_of(measured, name)
+    values = {"cost": 1, "fairness": 2}
+    reads = [*METHODS[name].hparams]
+    for training in METHODS[name].trainings[:1]:
+        reads += TRAININGS[training].hparams
+    settings = int(np.prod([size for key, size in values.items() if key in reads]))
+    # Two seeds on two parts.
+    assert len(rows) == 4 * settings
+    assert not rows.diverged.any()
+    assert rows.system_accuracy.between(0, 1).all()
+    shares = rows.coverage + rows.deferral_rate
+    np.testing.assert_allclose(shares, 1.0, rtol=0, atol=1e-6)
+    assert (rows.groupby(["seed", "split"]).chosen.sum() >= 1).all()
+    assert len(case.results.curves.query("method == @name")) > 0
+    if METHODS[name].trainings:
+        assert (rows.epochs == 2).all() and rows.best_epoch.between(1, 2).all()
+
+
+def test_references_are_what_they_say(measured):
+    for name in ("classifier", "informed", "bayesian"):
+        assert (rows_of(measured, name)[1].coverage == 1).all(), name
+    for name in ("expert", "majority", "random_committee", "best_rule"):
+        rows = rows_of(measured, name)[1]
+        assert (rows.deferral_rate > 0).all(), name
+    table = measured[1].results.table
+    keys = ["seed", "split"]
+    of = {
+        name: table[(table.method == name) & (table.fairness.fillna(0) == 0)]
+        .set_index(keys)
+        .system_accuracy
+        for name in ("oracle", "classifier", "expert", "best_rule")
+    }
+    assert (of["oracle"] >= of["classifier"] - 1e-6).all()
+    assert (of["oracle"] >= of["expert"] - 1e-6).all()
+    expert = table[table.method == "expert"]
+    assert (expert.system_accuracy == expert.expert_accuracy).all()
+    # Who is asked where the law says so is always right there.
+    rule = table[table.method == "best_rule"]
+    assert (rule.expert_accuracy_deferred == 1).all()
+
+
+def test_methods_share_what_they_train(measured):
+    case = measured[1]
+    table = case.results.table
+    same = [
+        table[table.method == name].set_index(["seed", "split", "fairness"])
+        for name in ("classifier", "rejection_thresholds")
+    ]
+    np.testing.assert_array_equal(
+        *[part.classifier_accuracy.sort_index() for part in same]
+    )
+    needed = {t for name in set(table.method) for t in METHODS[name].trainings}
+    assert set(case.trained) == needed
+
+
+def test_who_was_not_asked_changes_nothing(measured):
+    """A quarter of the answers of the third expert is -1; shares are of the others."""
+    rows = rows_of(measured, "majority")[1].query("split == 'test'")
+    # Of 40 rows 10 are shared by two: (30 / 3 + 10 / 2) / 40.
+    np.testing.assert_allclose(rows.top_share, 0.375, rtol=0, atol=1e-6)
+    answers = measured[3].problem.test.expert_labels
+    labels = measured[3].problem.test.labels
+    given = answers >= 0
+    ones = np.where(given, answers, 0).sum(1) / given.sum(1)
+    assert rows.system_accuracy.iloc[0] == pytest.approx(
+        ((ones > 0.5) == labels).mean()
+    )
+
+
+def test_a_summary_has_every_setting(measured):
+    case = measured[1]
+    made = summaries.make(
+        case.config, case.problem, case.results.table, case.results.resampled
+    )
+    rows = made.summary.query("metric == 'system_accuracy' and split == 'test'")
+    assert set(rows.method) == set(case.results.table.method)
+    assert (rows.n == 2).all() and (rows.cases == tiny.NUM_TEST).all()
+    assert (rows.ci_low <= rows["mean"]).all() and (rows["mean"] <= rows.ci_high).all()
+    assert "system accuracy, %" in summaries.describe(case.config, case.problem, made)
+
+
+# The matrix.
+
+
+def test_the_matrix_names_every_method_problem_and_reason():
+    text = methods.matrix()
+    header, *lines = text.splitlines()
+    assert header.split() == list(PROBLEMS)
+    rows = {line.split()[0]: line.split()[1:] for line in lines[: len(METHODS)]}
+    assert list(rows) == list(METHODS)
+    notes = dict(line.split(" ", 1) for line in lines[len(METHODS) + 1 :])
+    for name, cells in rows.items():
+        for problem, cell in zip(PROBLEMS, cells, strict=True):
+            why = unmet(METHODS[name], PROBLEMS[problem].traits)
+            assert (cell == "yes") if not why else (notes[cell] == why)
+
+
+def test_every_method_can_be_had_somewhere():
+    for name, method in METHODS.items():
+        assert any(not unmet(method, row.traits) for row in PROBLEMS.values()), name
+
+
+def test_needs_that_are_not_met_are_all_said():
+    why = unmet(METHODS["deferral_thresholds"], Traits(10, 3, people=True))
+    assert why == (
+        "needs two classes; needs two groups; takes one expert; needs answers to what"
+        " it trains on, not a model"
+    )
