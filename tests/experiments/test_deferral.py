@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from experiments import deferral, summaries
+from experiments import deferral, evaluation, summaries
 from experiments.configs import digits, texts
 from experiments.method import Method
 from experiments.methods import METHODS
@@ -128,7 +128,7 @@ def test_runs_of_a_training_that_knows_the_expert_are_its_own():
         num_perfect=[0, 0, 5, 5] * 2,
         alpha=[0, 1] * 4,
     )
-    runs = deferral.make_runs(
+    runs = evaluation.make_runs(
         tiny.make_config(), method_of("deferral"), teams, {"deferral": trained}
     )
     np.testing.assert_array_equal(runs.parts[0], np.arange(8))
@@ -145,7 +145,7 @@ def test_a_run_that_knows_no_expert_serves_all_teams_of_its_seed():
     config = tiny.make_config(
         grid={"learning_rate": (0.1,), "cost": (0.1, 0.2), "fairness": (0.0, 1.0)}
     )
-    runs = deferral.make_runs(config, method, teams, {"classifier": trained})
+    runs = evaluation.make_runs(config, method, teams, {"classifier": trained})
     # 4 runs, 3 teams of each, and 2 prices that the training does not read.
     assert len(runs.seeds) == 24
     np.testing.assert_array_equal(runs.seeds, trained.sweep.seeds[runs.parts[0]])
@@ -159,7 +159,7 @@ def test_a_run_that_knows_no_expert_serves_all_teams_of_its_seed():
 
 def test_a_method_without_training_has_a_run_for_each_team():
     teams = every_value("num_perfect", (0, 5))(2)
-    runs = deferral.make_runs(tiny.make_config(), METHODS["expert"], teams, {})
+    runs = evaluation.make_runs(tiny.make_config(), METHODS["expert"], teams, {})
     np.testing.assert_array_equal(runs.teams, np.arange(4))
     assert runs.parts == () and runs.hparams == {}
 
@@ -173,21 +173,21 @@ def test_the_best_run_of_another_training_of_the_seed_and_team():
     )
     seeds, teams = np.array([0, 0, 1]), np.array([0, 1, 2])
     # Not the diverged one, though its score is the best; of equals the first.
-    found = deferral.best_runs(part, seeds, teams)
+    found = evaluation.best_runs(part, seeds, teams)
     np.testing.assert_array_equal(found, [1, 3, 4])
     # A training that knows nobody serves every team of its seed.
     alone = make_trained([0, 0, 1], [0.2, 0.1, 0.0])
-    np.testing.assert_array_equal(deferral.best_runs(alone, seeds, teams), [0, 0, 2])
+    np.testing.assert_array_equal(evaluation.best_runs(alone, seeds, teams), [0, 0, 2])
     # Where all have diverged there is still a run, which says so.
     lost = make_trained([0, 0, 1], [0.2, 0.1, 0.0], diverged=[True] * 3)
-    np.testing.assert_array_equal(deferral.best_runs(lost, seeds, teams), [0, 0, 2])
+    np.testing.assert_array_equal(evaluation.best_runs(lost, seeds, teams), [0, 0, 2])
 
 
 def test_taken_runs():
-    runs = deferral.Runs(
+    runs = evaluation.Runs(
         np.arange(3), np.arange(3), (np.arange(3),), {"cost": np.arange(3.0)}
     )
-    taken = deferral.take_runs(runs, np.array([2, 0]))
+    taken = evaluation.take_runs(runs, np.array([2, 0]))
     for leaf in (taken.seeds, taken.teams, taken.parts[0], taken.hparams["cost"]):
         np.testing.assert_array_equal(leaf, [2, 0])
 
@@ -280,7 +280,7 @@ def test_rows_of_each_seed_are_padded():
     problem = tiny.make_problem(
         1, test_rows=lambda seed: np.arange(5 + seed), teams=one_team
     )
-    rows = deferral.make_rows(problem, 3)
+    rows = evaluation.make_rows(problem, 3)
     np.testing.assert_array_equal(rows["test"].weights.sum(axis=1), [5, 6, 7])
     for seed in range(3):
         kept = rows["test"].rows[seed][rows["test"].weights[seed] > 0]
