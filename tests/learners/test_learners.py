@@ -20,6 +20,8 @@ from l2d_jax.learners import (
 )
 from l2d_jax.types import Batch, ModelFns
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 PER_CELL = 20
 # Of the 20 examples of each cell: labels, and whether the expert is right.
 CELL_LABELS = (

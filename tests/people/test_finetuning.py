@@ -10,6 +10,8 @@ from l2d_jax.learners import expert_model
 from l2d_jax.people import finetuning
 from l2d_jax.types import Dataset, Learner
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 # Compiled, so that what is called again and again is traced once.
 LEARNER = Learner(
     *map(

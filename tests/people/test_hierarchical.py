@@ -8,6 +8,8 @@ import pytest
 from l2d_jax.people import hierarchical
 from l2d_jax.people.hierarchical import Population
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 fit_population = jax.jit(hierarchical.fit_population)
 posterior = jax.jit(hierarchical.posterior)
 NUM_PEOPLE, NUM_ANSWERS, SIZE = 6, 20, 3

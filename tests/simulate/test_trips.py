@@ -6,6 +6,8 @@ import pytest
 
 from l2d_jax.simulate import trips
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 CAR = np.array([[45.0, 0.0, 0.0], [40.0, 5.0, 5.0]], np.float32)
 CAR_DEVIATIONS = np.array([[0.001, 0.0, 0.0], [5.0, 2.0, 2.0]], np.float32)
 WORLD = trips.World(
