@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax import losses
+from l2d_jax._checks import poison_unless
 from l2d_jax.learners.batches import weighted_mean
 from l2d_jax.learners.disparity import disparity
 from l2d_jax.learners.gradient import BatchLoss, make_gradient_learner
@@ -29,13 +30,16 @@ def class_probs(logits: jax.Array) -> jax.Array:
 
 
 def label_nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Negative log-likelihood of the labels in nats, ``[B]``; logits as above."""
+    """Negative log-likelihood of the labels in nats, ``[B]``; logits as above.
+
+    NaN, and so is its gradient, where a label is none of the classes.
+    """
     if logits.shape[1] > 1:
         return jax.vmap(losses.classification_cross_entropy)(logits, labels)
     # -log sigmoid of the logit towards the label, stable at any logit.
     known = (labels == 0) | (labels == 1)
     nll = jax.nn.softplus(jnp.where(labels == 1, -1, 1) * logits[:, 0])
-    return jnp.where(known, nll, jnp.nan)
+    return poison_unless(known, nll)
 
 
 def nll_of_probs(probs: jax.Array, labels: jax.Array) -> jax.Array:
