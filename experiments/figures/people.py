@@ -16,11 +16,17 @@ PANELS = {
 
 
 def draw(workdir: pathlib.Path) -> None:
-    """Draw every figure of a work folder into its ``figures``."""
+    """Draw every figure of a work folder into its ``figures``.
+
+    They compare imputers: of several methods the first is drawn.
+    """
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    results = pd.read_csv(workdir / "results.csv")
-    summary = pd.read_csv(workdir / "summary.csv")
+    results = pd.read_csv(workdir / "results.csv", low_memory=False)
+    summary = pd.read_csv(workdir / "summary.csv", low_memory=False)
+    method = results.method.iloc[0]
+    results = results[results.method == method]
+    summary = summary[summary.method == method]
     if "specialist" in results.people.unique():
         save(draw_specialists(summary), folder / "specialists.png")
     for source in results.people.unique():

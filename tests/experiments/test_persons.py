@@ -490,6 +490,21 @@ def test_figures_of_few_rows_without_a_warning(tmp_path, source, methods):
     assert figure.name == name and figure.read_bytes().startswith(b"\x89PNG")
 
 
+def test_figures_are_of_the_first_method(tmp_path):
+    """Others would lie over it, and what is not applicable is of nobody."""
+    results = make_results(**EVERYTHING)
+    other = results.assign(method="confidence", system_accuracy=0.1)
+    nobody = pd.DataFrame({"method": ["joint"], "note": ["not applicable: of several"]})
+    write_tables(pd.concat([results, other], ignore_index=True), tmp_path)
+    rows = pd.read_csv(tmp_path / "results.csv")
+    pd.concat([rows, nobody]).to_csv(tmp_path / "results.csv", index=False)
+    people_figures.draw(tmp_path)
+    several = (tmp_path / "figures" / "people_cifar10s.png").read_bytes()
+    write_tables(results, tmp_path)
+    people_figures.draw(tmp_path)
+    assert several == (tmp_path / "figures" / "people_cifar10s.png").read_bytes()
+
+
 def test_who_goes_up_and_down_in_the_figure():
     results = make_results(none=BEFORE, population=AFTER)
     figure = people_figures.draw_people(results)
