@@ -340,7 +340,7 @@ def _binary(name: str, field: str, column: np.ndarray) -> np.ndarray:
     if len(wrong):
         raise DataError(
             f"{name}: {field} must be 0 or 1, and {len(wrong)} of {len(column)} "
-            f"are not (the first is {column[wrong[0]]}), from row {wrong[0]} on: code the two as 0 "
-            "and 1, and leave out examples of which it is unknown"
+            f"are not (the first is {column[wrong[0]]}), from row {wrong[0]} on: code "
+            "the two as 0 and 1, and leave out examples of which it is unknown"
         )
     return numbers.astype(np.int32)
