@@ -263,6 +263,7 @@ def prior_weights(similarity: Array, category: Array, available: Array) -> jax.A
     References:
       Keswani et al. 2023, Algorithm 1, line 1.
     """
+    chex.assert_rank([similarity, category, available], [2, 0, 1])
     similarity, category = jnp.asarray(similarity), jnp.asarray(category)
     num_categories = similarity.shape[1]
     check_categories(category, num_categories)
