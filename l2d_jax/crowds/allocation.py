@@ -378,7 +378,8 @@ def seat(weights: Array, noise: Array, committee: Committee) -> jax.Array:
 
     Returns:
       Float ``[M]``: an annotator's share of the seats, or weight among those seated;
-      sums to 1, or is zero where nobody has weight, and NaN where a weight is.
+      sums to 1, or is zero where nobody has weight. Where a weight is NaN some are NaN,
+      or, with replacement, all zero: no draw is below NaN. Look at the weights.
 
     References:
       Keswani et al. 2023, Section 2, "Committee Voting".
@@ -394,8 +395,7 @@ def seat(weights: Array, noise: Array, committee: Committee) -> jax.Array:
         draws = noise[:, None] * upper[-1]
         # Share of the seats up to each annotator, and so each one's own.
         reached = jnp.mean(draws < upper, axis=0, dtype=jnp.float32)
-        # No draw is below NaN: the committee would be empty, and its label 0.
-        return jnp.where(jnp.isnan(upper[-1]), jnp.nan, jnp.diff(reached, prepend=0.0))
+        return jnp.diff(reached, prepend=0.0)
     scores = jnp.where(weights > 0, jnp.log(weights) + noise, -jnp.inf)
     _, chosen = jax.lax.top_k(scores, min(committee.size, scores.shape[0]))
     is_chosen = jnp.any(chosen[:, None] == jnp.arange(scores.shape[0]), axis=0)

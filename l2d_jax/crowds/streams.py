@@ -101,7 +101,7 @@ def serve(
         batch_arrivals, batch_noise = batch
         weights = allocator.weigh(state, hparams, batch_arrivals)
         votes = _seat(weights, batch_noise, committee)
-        probs = _aggregate(allocator, state, hparams, batch_arrivals, votes)
+        probs = _aggregate(allocator, state, hparams, batch_arrivals, weights, votes)
         state = allocator.learn(state, hparams, batch_arrivals, votes, probs)
         return state, observe(batch_arrivals, Served(probs, votes))
 
@@ -128,7 +128,7 @@ def deploy(
     """
     weights = allocator.deploy(state, hparams, arrivals)
     votes = _seat(weights, noise, committee)
-    probs = _aggregate(allocator, state, hparams, arrivals, votes)
+    probs = _aggregate(allocator, state, hparams, arrivals, weights, votes)
     return Served(probs, votes), weights
 
 
@@ -137,11 +137,13 @@ def _aggregate(
     state: PyTree,
     hparams: HParams,
     arrivals: Arrivals,
+    weights: jax.Array,
     votes: jax.Array,
 ) -> jax.Array:
     probs = allocator.aggregate(state, hparams, arrivals, votes)
-    # Votes that are no numbers would pass for nobody's, and the label be that of none.
-    undecided = jnp.any(jnp.isnan(votes), axis=1)
+    # Weights that are no numbers seat nobody, and the label would be that of none. Of
+    # the weights, since the seats' last bits depend on what they are compiled with.
+    undecided = jnp.any(jnp.isnan(weights), axis=1)
     return jnp.where(undecided, jnp.nan, probs)
 
 
@@ -292,6 +294,8 @@ def measure(
     weights = _by_category(asked, arrivals, num_categories)
     accuracies = _means(weights, right)
     workload = jnp.sum(served.votes, axis=0) / jnp.maximum(jnp.sum(asked), 1)
+    undecided = jnp.any(asked & jnp.isnan(served.probs))
+    workload = jnp.where(undecided, jnp.nan, workload)
     spent = {}
     if arrivals.costs is not None:
         total = jnp.sum(served.votes * arrivals.costs)
