@@ -198,7 +198,10 @@ def make_bank(
     )
     known = features[: len(inputs) - len(group.inputs)]
     spread = known.std(axis=0)
-    features = (features - known.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    # What varies by rounding alone, as a unit that never fires, is constant.
+    rounding = 8 * np.finfo(known.dtype).eps * np.abs(known).max(axis=0, initial=0.0)
+    spread = np.where(spread > rounding, spread, 1.0)
+    features = (features - known.mean(axis=0)) / spread
     return Bank(
         inputs if config.tune == "network" else features,
         features,

@@ -53,6 +53,19 @@ def require_integer(name: str, value: Any, remedy: str = "convert it") -> None:
         raise TypeError(f"{name} must be of an integer dtype, got {dtype}; {remedy}")
 
 
+def require_classes(name: str, values: Any, remedy: str = "convert it") -> None:
+    """Raises unless the values are of integers, and fit the device's where concrete."""
+    require_integer(name, values, remedy)
+    largest = 2**31 - 1
+    # A wider integer would be cut to its lower half, and be another class.
+    require_all(
+        name,
+        values,
+        lambda v: (v >= -largest - 1) & (v <= largest),
+        "fit 32 bits",
+    )
+
+
 def require_label(label: Any, num_classes: int, symbol: str) -> None:
     """Raises unless the value is one label, in [0, K) where concrete."""
     require_shape("label", label, "[]")
@@ -63,9 +76,9 @@ def require_label(label: Any, num_classes: int, symbol: str) -> None:
     )
 
 
-def require_not_nan(name: str, value: Any) -> None:
-    """Raises where a concrete value is NaN."""
-    require_values(name, value, "be finite", lambda v: True)
+def require_finite(name: str, value: Any) -> None:
+    """Raises where a concrete value is NaN or infinite."""
+    require_values(name, value, "be finite", lambda v: abs(v) != float("inf"))
 
 
 def require_probability(name: str, value: Any) -> None:

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from l2d_jax._checks import (
     poison_unless,
     require_all,
+    require_finite,
     require_label,
-    require_not_nan,
     require_probability,
     require_same_shape,
     require_shape,
@@ -62,7 +62,7 @@ def deferral_cross_entropy(
     require_label(label, jnp.shape(logits)[0] - 1, "K")
     require_shape("expert_correct", expert_correct, "[]")
     require_shape("alpha", alpha, "[]")
-    require_not_nan("logits", logits)
+    require_finite("logits", logits)
     require_probability("expert_correct", expert_correct)
     require_values("alpha", alpha, "be >= 0", lambda v: v >= 0)
 
@@ -117,7 +117,7 @@ def one_vs_all_loss(
             f" {jnp.shape(expert_correct)[0]} experts"
         )
     require_label(label, num_classes, "K")
-    require_not_nan("logits", logits)
+    require_finite("logits", logits)
     require_all("expert_correct", expert_correct, lambda v: ~(v > 1), "be at most 1")
 
     logits, label = jnp.asarray(logits), jnp.asarray(label)
@@ -163,8 +163,8 @@ def cost_sensitive_cross_entropy(logits: ArrayLike, costs: ArrayLike) -> jax.Arr
     require_shape("logits", logits, "[A]", min_size=2)
     require_shape("costs", costs, "[A]", min_size=2)
     require_same_shape("costs", costs, "logits", logits)
-    require_not_nan("logits", logits)
-    require_values("costs", costs, "be finite", lambda v: abs(v) != float("inf"))
+    require_finite("logits", logits)
+    require_finite("costs", costs)
 
     log_probs = jax.nn.log_softmax(jnp.asarray(logits))
     costs = jnp.asarray(costs, log_probs.dtype)
@@ -194,7 +194,7 @@ def classification_cross_entropy(logits: ArrayLike, label: ArrayLike) -> jax.Arr
     """
     require_shape("logits", logits, "[K]", min_size=2)
     require_label(label, jnp.shape(logits)[0], "K")
-    require_not_nan("logits", logits)
+    require_finite("logits", logits)
     return -_log_prob_of_class(jax.nn.log_softmax(jnp.asarray(logits)), label)
 
 
@@ -220,7 +220,7 @@ def expert_correctness_nll(logit: ArrayLike, expert_correct: ArrayLike) -> jax.A
     """
     require_shape("logit", logit, "[]")
     require_shape("expert_correct", expert_correct, "[]")
-    require_not_nan("logit", logit)
+    require_finite("logit", logit)
     require_probability("expert_correct", expert_correct)
     return _bernoulli_nll(jnp.asarray(logit), jnp.asarray(expert_correct))
 
@@ -251,15 +251,15 @@ def mixture_nll(
       The loss, float ``[]``.
 
     Raises:
-      ValueError: an argument has the wrong shape, or a concrete value is NaN or, for
-        ``defer_prob``, outside [0, 1].
+      ValueError: an argument has the wrong shape, or a concrete value is not finite
+        or, for ``defer_prob``, outside [0, 1].
 
     References:
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 9, with the cost of
       Eq. 7.
     """
     require_shape("expert_nll", expert_nll, "[]")
-    require_not_nan("expert_nll", expert_nll)
+    require_finite("expert_nll", expert_nll)
     pass_loss = jnp.asarray(expert_nll) + _checked_cost(cost)
     return _gate(classifier_nll, pass_loss, defer_prob)
 
@@ -282,8 +282,8 @@ def rejection_nll(
       The loss, float ``[]``.
 
     Raises:
-      ValueError: an argument has the wrong shape, or a concrete value is NaN or, for
-        ``defer_prob``, outside [0, 1].
+      ValueError: an argument has the wrong shape, or a concrete value is not finite
+        or, for ``defer_prob``, outside [0, 1].
 
     References:
       Madras, Pitassi and Zemel, "Predict Responsibly", 2018, Eq. 10.
@@ -333,7 +333,7 @@ def allocation_log_loss(
     require_shape("expert_labels", expert_labels, "[M]", min_size=1)
     require_same_shape("expert_labels", expert_labels, "weights", weights)
     require_label(label, 2, "2")
-    require_not_nan("weights", weights)
+    require_finite("weights", weights)
     require_probability("expert_labels", expert_labels)
 
     # A sum, since an accelerator may round the inputs of a matrix product.
@@ -410,7 +410,7 @@ def agreement_nll(
         require_shape(name, value, "[M]", min_size=1)
         require_same_shape(name, value, "logits", logits)
     require_shape("label", label, "[]")
-    require_not_nan("logits", logits)
+    require_finite("logits", logits)
     require_probability("label", label)
     require_probability("consulted", consulted)
 
@@ -432,7 +432,7 @@ def _gate(
 ) -> jax.Array:
     require_shape("classifier_nll", classifier_nll, "[]")
     require_shape("defer_prob", defer_prob, "[]")
-    require_not_nan("classifier_nll", classifier_nll)
+    require_finite("classifier_nll", classifier_nll)
     require_probability("defer_prob", defer_prob)
     classifier_nll, defer_prob = jnp.asarray(classifier_nll), jnp.asarray(defer_prob)
     return (1.0 - defer_prob) * classifier_nll + defer_prob * pass_loss
@@ -440,7 +440,7 @@ def _gate(
 
 def _checked_cost(cost: ArrayLike) -> jax.Array:
     require_shape("cost", cost, "[]")
-    require_not_nan("cost", cost)
+    require_finite("cost", cost)
     return jnp.asarray(cost)
 
 

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax import decisions
-from l2d_jax._checks import require_vectors
+from l2d_jax._checks import (
+    require_all,
+    require_classes,
+    require_integer,
+    require_vectors,
+)
 from l2d_jax.types import Array, Decision
 
 
@@ -33,6 +38,28 @@ def _weighted_mean(values: Array, weights: jax.Array) -> jax.Array:
     return _ratio(total, jnp.sum(weights))
 
 
+def _ignored(values: Array, weights: Array | None) -> np.ndarray | None:
+    """Which examples count for nothing; None where that is traced."""
+    if weights is None:
+        return np.zeros((), bool)
+    require_vectors("B", values, weights=weights)
+    if isinstance(weights, jax.core.Tracer):
+        return None
+    return ~(np.asarray(weights) > 0)
+
+
+def _require_shares(name: str, values: Array, weights: Array | None) -> None:
+    """Raises where a concrete value that counts is not in [0, 1]; NaN is not known."""
+    ignored = _ignored(values, weights)
+    if ignored is not None:
+        require_all(
+            name,
+            values,
+            lambda v: ~((v < 0) | (v > 1)) | ignored,
+            "be in [0, 1], whether it is so or how likely",
+        )
+
+
 def accuracy(predictions: Array, labels: Array, weights: Array | None = None) -> Array:
     """Fraction of the weight whose prediction is the label.
 
@@ -45,9 +72,15 @@ def accuracy(predictions: Array, labels: Array, weights: Array | None = None) ->
       The accuracy, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
 
     Raises:
-      ValueError: if an argument is not a vector of one shared length.
+      TypeError: ``predictions`` or ``labels`` is not of an integer dtype.
+      ValueError: if an argument is not a vector of one shared length, or a concrete
+        class does not fit 32 bits.
     """
     require_vectors("B", labels, labels=labels, predictions=predictions)
+    require_classes(
+        "predictions", predictions, "take the class of the greatest probability"
+    )
+    require_classes("labels", labels)
     correct = jnp.asarray(predictions) == jnp.asarray(labels)
     return _weighted_mean(correct, _batch_weights(weights, labels))
 
@@ -111,7 +144,10 @@ def system_accuracy(
     answers = decisions.answer(decision, expert_labels)
     require_vectors("B", answers, labels=labels)
     weights = _batch_weights(weights, labels)
-    return accuracy(answers, labels, jnp.where(answers >= 0, weights, 0))
+    found = accuracy(answers, labels, jnp.where(answers >= 0, weights, 0))
+    # An allocation that is NaN is not somebody who was not asked.
+    undecided = jnp.isnan(jnp.asarray(decision.allocation)).any(axis=1)
+    return jnp.where(jnp.any(undecided & (weights > 0)), jnp.nan, found)
 
 
 def subgroup_accuracy(
@@ -133,12 +169,15 @@ def subgroup_accuracy(
       The accuracies, float ``[S]``, in [0, 1]; NaN for a subgroup without weight.
 
     Raises:
-      ValueError: if ``num_subgroups`` < 1 or an array is not a vector of one shared
-        length.
+      TypeError: ``subgroup`` is not of an integer dtype.
+      ValueError: if ``num_subgroups`` < 1, an array is not a vector of one shared
+        length, or a concrete ``correct`` of positive weight is not in [0, 1].
     """
     if num_subgroups < 1:
         raise ValueError(f"num_subgroups must be at least 1, got {num_subgroups}")
     require_vectors("B", correct, correct=correct, subgroup=subgroup)
+    require_classes("subgroup", subgroup)
+    _require_shares("correct", correct, weights)
     correct = jnp.asarray(correct, float)
     weights = _batch_weights(weights, correct)
     members = jnp.asarray(subgroup)[:, None] == jnp.arange(num_subgroups)
@@ -193,7 +232,9 @@ def calibration_error(
       NaN or the weights sum to 0.
 
     Raises:
-      ValueError: if ``num_bins`` < 1 or an array is not a vector of one shared length.
+      TypeError: ``probs`` is of integers or booleans: decisions, not probabilities.
+      ValueError: if ``num_bins`` < 1, an array is not a vector of one shared length, or
+        a concrete outcome of positive weight is not in [0, 1].
 
     References:
       Guo et al., "On Calibration of Modern Neural Networks", 2017, Eq. 3.
@@ -201,6 +242,12 @@ def calibration_error(
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1, got {num_bins}")
     require_vectors("B", probs, probs=probs, outcomes=outcomes)
+    if not jnp.issubdtype(jnp.result_type(probs), jnp.floating):
+        raise TypeError(
+            "probs must be of a floating dtype, the probability of the outcome, got "
+            f"{jnp.result_type(probs)}"
+        )
+    _require_shares("outcomes", outcomes, weights)
     probs = jnp.asarray(probs, float)
     weights = _batch_weights(weights, probs)
     gaps = jnp.where(weights > 0, weights * (jnp.asarray(outcomes, float) - probs), 0)
@@ -224,13 +271,24 @@ def roc_auc(scores: Array, labels: Array, weights: Array | None = None) -> Array
       weights: weight of each example, float ``[B]``, >= 0; None: all 1.
 
     Returns:
-      The area, float ``[]``, in [0, 1]; NaN where one of the labels has no weight.
+      The area, float ``[]``, in [0, 1]; NaN where one of the labels has no weight, or
+      an example of positive weight has a NaN score or a traced label other than 0 or 1.
 
     Raises:
-      ValueError: the arguments differ in shape.
+      TypeError: ``labels`` is not of an integer dtype.
+      ValueError: the arguments differ in shape, or a concrete label of positive weight
+        is neither 0 nor 1.
     """
     require_vectors("B", scores, scores=scores, labels=labels)
+    require_integer("labels", labels, "threshold probabilities first, e.g. probs > 0.5")
+    ignored = _ignored(labels, weights)
+    if ignored is not None:
+        require_all(
+            "labels", labels, lambda v: (v == 0) | (v == 1) | ignored, "be 0 or 1"
+        )
     weights = _batch_weights(weights, scores)
+    is_label = (jnp.asarray(labels) == 0) | (jnp.asarray(labels) == 1)
+    unknown = jnp.isnan(jnp.asarray(scores)) | ~is_label
     order = jnp.argsort(scores)
     ranked = jnp.asarray(scores)[order]
     positive = jnp.where(jnp.asarray(labels) == 1, weights, 0.0)[order]
@@ -242,7 +300,8 @@ def roc_auc(scores: Array, labels: Array, weights: Array | None = None) -> Array
     last = jnp.concatenate([new[1:], jnp.ones(1, bool)])
     upto = jax.lax.cummin(jnp.where(last, total, jnp.inf), reverse=True)
     above = jnp.sum(positive * 0.5 * (below + upto))
-    return _ratio(above, jnp.sum(positive) * jnp.sum(negative))
+    area = _ratio(above, jnp.sum(positive) * jnp.sum(negative))
+    return jnp.where(jnp.any(unknown & (weights > 0)), jnp.nan, area)
 
 
 def team_metrics(
@@ -380,11 +439,13 @@ def coverage_accuracy_curve(
 
     Returns:
       System accuracy at each coverage, float ``[P]``, in [0, 1]; NaN where the weights
-      sum to 0.
+      sum to 0, or a score or an accuracy of positive weight is NaN.
 
     Raises:
-      ValueError: if an argument over examples is not a vector of one shared length, or
-        ``coverages`` is not a vector or, when concrete, leaves [0, 1].
+      ValueError: if an argument over examples is not a vector of one shared length, one
+        of positive weight is concrete and not in [0, 1] where it must be (NaN is an
+        accuracy that is not known), or ``coverages`` is not a vector or, when concrete,
+        leaves [0, 1].
     """
     require_vectors(
         "B",
@@ -398,7 +459,11 @@ def coverage_accuracy_curve(
         (np.asarray(coverages) >= 0) & (np.asarray(coverages) <= 1)
     ):
         raise ValueError(f"coverages must be in [0, 1], got {np.asarray(coverages)}")
+    _require_shares("classifier_correct", classifier_correct, weights)
+    _require_shares("expert_correct", expert_correct, weights)
     weights = _batch_weights(weights, defer_score)
+    # Sorted, NaN comes last and would be deferred as any greatest score is.
+    unknown = jnp.any(jnp.isnan(jnp.asarray(defer_score)) & (weights > 0))
     expert_correct = jnp.asarray(expert_correct, float)
     gain = jnp.asarray(classifier_correct, float) - expert_correct
     order = jnp.argsort(jnp.asarray(defer_score))
@@ -415,7 +480,7 @@ def coverage_accuracy_curve(
     expert_total = jnp.sum(jnp.where(weights > 0, weights * expert_correct, 0))
     gain_at = jnp.interp(jnp.asarray(coverages) * total, kept[knots], gained[knots])
     # One sum, divided once, so that the two ends carry no rounding of a difference.
-    return _ratio(expert_total + gain_at, total)
+    return jnp.where(unknown, jnp.nan, _ratio(expert_total + gain_at, total))
 
 
 def _cumulative(values: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 from l2d_jax._checks import (
     poison_unless,
-    require_not_nan,
+    require_finite,
     require_shape,
     require_values,
 )
@@ -46,7 +46,7 @@ def sample_binary_concrete(
     """
     require_shape("temperature", temperature, "[]", remedy="vmap over the temperatures")
     require_values("temperature", temperature, "be > 0", lambda v: v > 0)
-    require_not_nan("logit", logit)
+    require_finite("logit", logit)
     logit = jnp.asarray(logit)
     noise = jax.random.logistic(key, logit.shape, jnp.result_type(float, logit))
     temperature = jnp.asarray(temperature)

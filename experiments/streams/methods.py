@@ -14,6 +14,7 @@ from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 from l2d_jax.types import HParams, ModelFns, PyTree
 
 NUM_ITERATIONS = 50
+SMOOTHING = 0.01
 """Of EM, offline."""
 
 
@@ -172,5 +173,5 @@ def _offline_labels(key: jax.Array, train: Arrivals, committee: Committee) -> ja
     votes = jax.vmap(lambda row, drawn: allocation.seat(row, drawn, committee))(
         uniform, noise
     )
-    _, probs = dawid_skene.fit(train.answers, votes > 0, NUM_ITERATIONS)
+    _, probs = dawid_skene.fit(train.answers, votes > 0, NUM_ITERATIONS, SMOOTHING)
     return (probs > 0.5).astype(jnp.int32)

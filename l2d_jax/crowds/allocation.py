@@ -6,7 +6,9 @@ there is to train the allocation with. Functions here are of one task unless the
 otherwise; `l2d_jax.crowds.streams` puts them in a loop and `l2d_jax.learners` trains.
 
 Answers are 0 or 1, and -1 of who was not or cannot be asked: such an annotator has no
-weight, no seat and no vote.
+weight, no seat and no vote. Any other answer, and a category that does not exist, is a
+ValueError where it is concrete and makes weights and votes NaN where it is traced; so
+does a score that is NaN.
 
 References:
   Keswani, Celis, Kenthapadi and Lease, "Designing Closed-Loop Models for Task
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from l2d_jax._checks import require_all
 from l2d_jax.types import Array, HParams, PyTree
 
 FORMS = ("sigmoid", "softmax")
@@ -126,6 +129,53 @@ def can_answer(answers: Array) -> jax.Array:
     return jnp.asarray(answers) >= 0
 
 
+def check_answers(
+    answers: Array, consulted: Array | bool = True, name: str = "answers"
+) -> None:
+    """Check on the host what was answered; what is traced is not looked at.
+
+    Args:
+      answers: of any shape; 0, 1, or -1 of who cannot be asked.
+      consulted: whose answers count, of that shape.
+      name: of the answers, for messages.
+
+    Raises:
+      ValueError: an answer that counts is none of these.
+    """
+    if isinstance(consulted, jax.core.Tracer):
+        return
+    ignored = ~np.asarray(consulted, bool)
+    require_all(
+        name, answers, lambda v: np.isin(v, (-1, 0, 1)) | ignored, "be 0, 1 or -1"
+    )
+
+
+def check_categories(categories: Array, num_categories: int) -> None:
+    """Check categories on the host; what is traced is not looked at.
+
+    Raises:
+      ValueError: one is not in [0, num_categories).
+    """
+    require_all(
+        "categories",
+        categories,
+        lambda v: (v >= 0) & (v < num_categories),
+        f"be in [0, {num_categories})",
+    )
+
+
+def are_known(answers: Array, consulted: Array | bool = True) -> jax.Array:
+    """Whether all answers of a task that count are 0, 1 or -1, bool ``[...]``.
+
+    Args:
+      answers: int ``[..., M]``.
+      consulted: whose answers count, ``[..., M]``.
+    """
+    answers = jnp.asarray(answers)
+    known = (answers >= -1) & (answers <= 1)
+    return jnp.all(known | ~jnp.asarray(consulted, bool), axis=-1)
+
+
 def check_similarity(similarity: np.ndarray) -> list[int]:
     """Check a prior on the host.
 
@@ -182,15 +232,17 @@ def normalize(weights: Array, available: Array) -> jax.Array:
       available: bool ``[M]``.
 
     Returns:
-      Float ``[M]``; uniform where nobody available has any weight, and zero where
-      nobody is available.
+      Float ``[M]``; uniform where nobody available has any weight, zero where nobody is
+      available, and NaN where a weight of somebody available is.
     """
     chex.assert_rank([weights, available], 1)
     weights = jnp.where(available, weights, 0.0)
     total = jnp.sum(weights)
     count = jnp.sum(available)
     uniform = jnp.where(available, 1.0 / jnp.maximum(count, 1), 0.0)
-    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), uniform)
+    # Written so that NaN stays, which has no share.
+    none = total <= 0
+    return jnp.where(none, uniform, weights / jnp.where(none, 1.0, total))
 
 
 def prior_weights(similarity: Array, category: Array, available: Array) -> jax.Array:
@@ -202,12 +254,22 @@ def prior_weights(similarity: Array, category: Array, available: Array) -> jax.A
       available: bool ``[M]``.
 
     Returns:
-      Float ``[M]``, sums to 1; uniform where dSim is zero for everyone available.
+      Float ``[M]``, sums to 1; uniform where dSim is zero for everyone available. NaN
+      for a traced category that does not exist.
+
+    Raises:
+      ValueError: a concrete category does not exist.
 
     References:
       Keswani et al. 2023, Algorithm 1, line 1.
     """
-    return normalize(jnp.asarray(similarity)[:, category], available)
+    chex.assert_rank([similarity, category, available], [2, 0, 1])
+    similarity, category = jnp.asarray(similarity), jnp.asarray(category)
+    num_categories = similarity.shape[1]
+    check_categories(category, num_categories)
+    # Indexing alone would wrap a negative category and clip a large one.
+    exists = (category >= 0) & (category < num_categories)
+    return normalize(jnp.where(exists, similarity[:, category], jnp.nan), available)
 
 
 def head_weights(logits: Array, available: Array, form: str) -> jax.Array:
@@ -221,7 +283,8 @@ def head_weights(logits: Array, available: Array, form: str) -> jax.Array:
         a softmax over annotators.
 
     Returns:
-      Float ``[M]``, sums to 1, or zero where nobody is available.
+      Float ``[M]``, sums to 1, or zero where nobody is available; NaN where the score
+      of somebody available is.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
@@ -239,7 +302,8 @@ def head_weights(logits: Array, available: Array, form: str) -> jax.Array:
     powers = jnp.exp(jnp.where(available, scores - top, 0.0)) / divisors
     powers = jnp.where(available, powers, 0.0)
     total = jnp.sum(powers)
-    return powers / jnp.where(total > 0, total, 1.0)
+    # Written so that NaN stays.
+    return powers / jnp.where(total <= 0, 1.0, total)
 
 
 def model_share(num_seen: ArrayLike, fade: ArrayLike) -> jax.Array:
@@ -314,7 +378,8 @@ def seat(weights: Array, noise: Array, committee: Committee) -> jax.Array:
 
     Returns:
       Float ``[M]``: an annotator's share of the seats, or weight among those seated;
-      sums to 1, or is zero where nobody has weight.
+      sums to 1, or is zero where nobody has weight. Where a weight is NaN some are NaN,
+      or, with replacement, all zero: no draw is below NaN. Look at the weights.
 
     References:
       Keswani et al. 2023, Section 2, "Committee Voting".
@@ -336,7 +401,8 @@ def seat(weights: Array, noise: Array, committee: Committee) -> jax.Array:
     is_chosen = jnp.any(chosen[:, None] == jnp.arange(scores.shape[0]), axis=0)
     seated = jnp.where(is_chosen, weights, 0.0)
     total = jnp.sum(seated)
-    return seated / jnp.where(total > 0, total, 1.0)
+    seats = seated / jnp.where(total > 0, total, 1.0)
+    return jnp.where(jnp.any(jnp.isnan(weights)), jnp.nan, seats)
 
 
 def _running_sums(values: jax.Array) -> jax.Array:
@@ -353,17 +419,36 @@ def _running_sums(values: jax.Array) -> jax.Array:
 def vote(votes: Array, answers: Array) -> jax.Array:
     """Share of the votes that are for label 1.
 
-    The label is 1 where the share is above 1/2: a tie is label 0.
+    The label is 1 where the share is above 1/2: a tie is label 0. Votes are added up in
+    floating point: a share that differs from 1/2 by its rounding at most is 1/2.
 
     Args:
       votes: float ``[M]``, sums to 1.
       answers: int ``[M]``; those of -1 do not count.
 
     Returns:
-      Float ``[]``, in [0, 1].
+      Float ``[]``, in [0, 1]; NaN where a vote is, or a traced answer is none.
+
+    Raises:
+      ValueError: a concrete answer is none of -1, 0 and 1.
     """
     chex.assert_rank([votes, answers], 1)
-    return jnp.sum(votes * (jnp.asarray(answers) == 1))
+    check_answers(answers)
+    share = jnp.sum(votes * (jnp.asarray(answers) == 1))
+    # Of M terms that sum to 1/2, and of the weights, which a sum was divided by.
+    rounding = 0.5 * jnp.shape(votes)[0] * jnp.finfo(share.dtype).eps
+    share = jnp.where(jnp.abs(share - 0.5) <= rounding, 0.5, share)
+    return jnp.where(are_known(answers), share, jnp.nan)
+
+
+def probability(odds: jax.Array, rounding: jax.Array) -> jax.Array:
+    """Probability of label 1 from its log-odds; 1/2 where they are 0 but for rounding.
+
+    Args:
+      odds: sums of evidence for label 1, less that for label 0, in nats.
+      rounding: how far from 0 they may be by rounding alone, of that shape.
+    """
+    return jax.nn.sigmoid(jnp.where(jnp.abs(odds) <= rounding, 0.0, odds))
 
 
 def rewards_and_penalties(

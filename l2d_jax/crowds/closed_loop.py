@@ -112,7 +112,10 @@ def make_allocator(
         assert crowd is not None
         scores = crowd.scores(state.crowd, explore).T
         if scores.shape[0] > 1:  # Else the same in every category.
-            scores = scores[arrivals.categories]
+            categories = jnp.asarray(arrivals.categories)
+            # Indexing alone would wrap a negative category and clip a large one.
+            exists = (categories >= 0) & (categories < scores.shape[0])
+            scores = jnp.where(exists[:, None], scores[categories], jnp.nan)
         scores = jnp.broadcast_to(scores, arrivals.answers.shape)
         available = allocation.can_answer(arrivals.answers)
         weigh = jax.vmap(allocation.head_weights, (0, 0, None))
@@ -289,9 +292,11 @@ def pretrain(
       The parameters, a pytree.
 
     Raises:
-      ValueError: an unknown form.
+      ValueError: an unknown form, or a concrete category that does not exist; a traced
+        one makes the parameters NaN.
     """
     allocation.head_weights(jnp.zeros(1), jnp.ones(1, bool), form)  # Checks the form.
+    allocation.check_categories(categories, jnp.shape(similarity)[1])
     similarity, features = jnp.asarray(similarity), jnp.asarray(features)
     categories = jnp.asarray(categories)
     order_key, *keys = jax.random.split(key, 1 + num_restarts)
@@ -301,7 +306,9 @@ def pretrain(
 
     def error(params: PyTree, rows: jax.Array) -> jax.Array:
         logits, _ = model.apply(params, {}, features[rows], train=True)
-        targets = similarity.T[categories[rows]]
+        shown = categories[rows]
+        exists = (shown >= 0) & (shown < similarity.shape[1])
+        targets = jnp.where(exists[:, None], similarity.T[shown], jnp.nan)
         if form == "softmax":
             everyone = jnp.ones(targets.shape, bool)
             targets = jax.vmap(allocation.normalize)(targets, everyone)

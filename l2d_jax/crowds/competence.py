@@ -134,8 +134,19 @@ def make_crowd(
         when_zero = jnp.log1p(-rates[..., 1]) - jnp.log(rates[..., 0])
         odds = jnp.log(state.totals[:, 1]) - jnp.log(state.totals[:, 0])
         by_category = ones @ when_one + (heard - ones) @ when_zero + odds
+        num_categories = by_category.shape[1]
+        allocation.check_answers(answers, consulted)
+        allocation.check_categories(categories, num_categories)
         index = jnp.asarray(categories)[:, None]
-        return jax.nn.sigmoid(jnp.take_along_axis(by_category, index, axis=1)[:, 0])
+        found = jnp.take_along_axis(by_category, index, axis=1)[:, 0]
+        # What speaks for and against: where they cancel, rounding is left.
+        evidence = ones @ jnp.abs(when_one) + (heard - ones) @ jnp.abs(when_zero)
+        size = jnp.take_along_axis(evidence + jnp.abs(odds), index, axis=1)[:, 0]
+        rounding = 0.5 * heard.shape[1] * jnp.finfo(found.dtype).eps * size
+        exists = (index[:, 0] >= 0) & (index[:, 0] < num_categories)
+        known = allocation.are_known(answers, consulted) & exists
+        found = jnp.where(known, found, jnp.nan)
+        return allocation.probability(found, rounding)
 
     def learn(
         state: Competence,

@@ -25,6 +25,19 @@ class Served(NamedTuple):
     votes: jax.Array
 
 
+def check_arrivals(arrivals: Arrivals, num_categories: int) -> None:
+    """Check tasks on the host; what is traced is not looked at.
+
+    Raises:
+      ValueError: a category does not exist, or an answer or a label is not 0, 1 or -1.
+    """
+    allocation.check_categories(arrivals.categories, num_categories)
+    allocation.check_answers(arrivals.answers)
+    allocation.check_answers(arrivals.labels, name="labels")
+    if arrivals.gold is not None:
+        allocation.check_answers(arrivals.gold, name="gold")
+
+
 def pad(arrivals: Arrivals, size: int) -> Arrivals:
     """Arrivals filled up to ``size`` with tasks that nobody can be asked about.
 
@@ -88,7 +101,7 @@ def serve(
         batch_arrivals, batch_noise = batch
         weights = allocator.weigh(state, hparams, batch_arrivals)
         votes = _seat(weights, batch_noise, committee)
-        probs = allocator.aggregate(state, hparams, batch_arrivals, votes)
+        probs = _aggregate(allocator, state, hparams, batch_arrivals, weights, votes)
         state = allocator.learn(state, hparams, batch_arrivals, votes, probs)
         return state, observe(batch_arrivals, Served(probs, votes))
 
@@ -115,7 +128,23 @@ def deploy(
     """
     weights = allocator.deploy(state, hparams, arrivals)
     votes = _seat(weights, noise, committee)
-    return Served(allocator.aggregate(state, hparams, arrivals, votes), votes), weights
+    probs = _aggregate(allocator, state, hparams, arrivals, weights, votes)
+    return Served(probs, votes), weights
+
+
+def _aggregate(
+    allocator: Allocator,
+    state: PyTree,
+    hparams: HParams,
+    arrivals: Arrivals,
+    weights: jax.Array,
+    votes: jax.Array,
+) -> jax.Array:
+    probs = allocator.aggregate(state, hparams, arrivals, votes)
+    # Weights that are no numbers seat nobody, and the label would be that of none. Of
+    # the weights, since the seats' last bits depend on what they are compiled with.
+    undecided = jnp.any(jnp.isnan(weights), axis=1)
+    return jnp.where(undecided, jnp.nan, probs)
 
 
 def _seat(weights: jax.Array, noise: jax.Array, committee: Committee) -> jax.Array:
@@ -161,8 +190,16 @@ def run(
       `measure_ranking` of each window of the stream (``"stream"``), and `measure` and
       `measure_first` of the held-out tasks after it (``"test"``). What
       `measure_ranking` says of these is of the end alone, and NaN before: it takes
-      sorting.
+      sorting. Both also have ``diverged``, bool ``[num_windows]``: whether until then a
+      vote, an aggregate, the state or the features of a task that somebody could be
+      asked about were not finite. What is measured over such tasks is NaN.
+
+    Raises:
+      ValueError: a concrete category does not exist, or a concrete answer or label is
+        not 0, 1 or -1.
     """
+    for arrivals in (train, test):
+        check_arrivals(arrivals, num_categories)
     num_annotators = train.answers.shape[1]
     width = -(-train.answers.shape[0] // (num_windows * batch_size)) * batch_size
     train = pad(train, width * num_windows)
@@ -190,16 +227,36 @@ def run(
         tested |= measure_first(weights, test, num_categories)
         streamed = measure(served, arrivals, annotators.pools, **sizes)
         streamed |= measure_ranking(served.probs, arrivals, num_categories)
+        streamed["diverged"] = _diverged(served, arrivals) | ~_is_finite(state)
+        tested["diverged"] = _diverged(deployed, test)
         return state, ({"stream": streamed, "test": tested}, deployed.probs)
 
     parts = jax.tree.map(
         lambda leaf: leaf.reshape(num_windows, width, *leaf.shape[1:]), (train, noise)
     )
     state, (measures, probs) = jax.lax.scan(window, state, parts)
+    # Once is enough.
+    so_far = jnp.cumsum(measures["stream"]["diverged"]) > 0
+    measures["stream"]["diverged"] = so_far
+    measures["test"]["diverged"] |= so_far
     for name, value in measure_ranking(probs[-1], test, num_categories).items():
         before = jnp.full((num_windows - 1, *value.shape), jnp.nan)
         measures["test"][name] = jnp.concatenate([before, value[None]])
     return state, measures
+
+
+def _is_finite(tree: PyTree) -> jax.Array:
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.ones((), bool)
+
+
+def _diverged(served: Served, arrivals: Arrivals) -> jax.Array:
+    """Whether a task has no answer because something is not finite, bool ``[]``."""
+    asked = jnp.any(jnp.asarray(arrivals.answers) >= 0, axis=1)
+    features = jnp.asarray(arrivals.features).reshape(len(asked), -1)
+    finite = jnp.isfinite(served.probs) & jnp.all(jnp.isfinite(served.votes), axis=1)
+    finite &= jnp.all(jnp.isfinite(features), axis=1)
+    return jnp.any(asked & ~finite)
 
 
 def measure(
@@ -210,6 +267,8 @@ def measure(
     num_categories: int,
 ) -> dict[str, jax.Array]:
     """How well committees did, over tasks whose truth is known; NaN over none.
+
+    NaN, too, where the aggregate of a task that counts is, or its label is above 1.
 
     Args:
       served: what they found.
@@ -228,10 +287,15 @@ def measure(
     answers = jnp.asarray(arrivals.answers)
     asked = jnp.any(answers >= 0, axis=1)
     right = (served.probs > 0.5) == (arrivals.labels == 1)
+    # No aggregate is above 1/2 and none is not: NaN is not label 0.
+    no_label = jnp.isnan(served.probs) | (jnp.asarray(arrivals.labels) > 1)
+    right = jnp.where(no_label, jnp.nan, right)
     best = jnp.any(answers == jnp.maximum(arrivals.labels, 0)[:, None], axis=1)
     weights = _by_category(asked, arrivals, num_categories)
     accuracies = _means(weights, right)
     workload = jnp.sum(served.votes, axis=0) / jnp.maximum(jnp.sum(asked), 1)
+    undecided = jnp.any(asked & jnp.isnan(served.probs))
+    workload = jnp.where(undecided, jnp.nan, workload)
     spent = {}
     if arrivals.costs is not None:
         total = jnp.sum(served.votes * arrivals.costs)
@@ -239,7 +303,12 @@ def measure(
     return spent | {
         "accuracy": accuracies[0],
         "accuracy_by_category": accuracies[1:],
-        "gap": jnp.nanmax(accuracies[1:]) - jnp.nanmin(accuracies[1:]),
+        # A category without tasks has no part in it; one without answers has.
+        "gap": jnp.where(
+            jnp.isnan(accuracies[0]),
+            jnp.nan,
+            jnp.nanmax(accuracies[1:]) - jnp.nanmin(accuracies[1:]),
+        ),
         "regret": _means(weights[:1], best)[0] - accuracies[0],
         "pool_share": workload @ jax.nn.one_hot(pools, num_pools),
         "workload": workload,
@@ -283,7 +352,8 @@ def measure_first(
       num_categories: Z.
 
     Returns:
-      ``first_accuracy`` ``[]`` and ``first_accuracy_by_category`` ``[Z]``.
+      ``first_accuracy`` ``[]`` and ``first_accuracy_by_category`` ``[Z]``; NaN where a
+      weight of a task that counts is.
     """
     answers = jnp.asarray(arrivals.answers)
     most = jnp.max(weights, axis=1, keepdims=True)
@@ -291,7 +361,10 @@ def measure_first(
     right = first & (answers == arrivals.labels[:, None])
     count = jnp.sum(first, axis=1)
     expected = jnp.sum(right, axis=1) / jnp.maximum(count, 1)
-    means = _means(_by_category(count > 0, arrivals, num_categories), expected)
+    unknown = jnp.isnan(most[:, 0]) & jnp.any(answers >= 0, axis=1)
+    expected = jnp.where(unknown, jnp.nan, expected)
+    counts = (count > 0) | unknown
+    means = _means(_by_category(counts, arrivals, num_categories), expected)
     return {"first_accuracy": means[0], "first_accuracy_by_category": means[1:]}
 
 
@@ -310,5 +383,6 @@ def _by_category(
 def _means(weights: jax.Array, values: Array) -> jax.Array:
     """Mean of ``values [B]`` under each row of ``weights [S, B]``; NaN over none."""
     totals = jnp.sum(weights, axis=1)
-    sums = jnp.sum(weights * values, axis=1)
+    # A NaN where there is no weight is not in the mean.
+    sums = jnp.sum(jnp.where(weights > 0, weights * values, 0.0), axis=1)
     return jnp.where(totals > 0, sums / jnp.where(totals > 0, totals, 1.0), jnp.nan)

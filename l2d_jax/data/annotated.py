@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from l2d_jax.data.answers import whole_number
+from l2d_jax.data.answers import as_column, as_identifier, whole_number
 from l2d_jax.data.folder import DataError
 
 _LOGGER = logging.getLogger(__name__)
@@ -106,11 +106,29 @@ def make_annotated(
     Raises:
       DataError: a value is missing or out of range, two names are alike, an answer is
         of somebody unknown, or there is no answer at all.
-      ValueError: columns that belong together differ in length.
+      ValueError: a column is none, or columns that belong together differ in length.
     """
-    labels = [-1] * len(texts) if labels is None else labels
-    rows = range(1, len(items) + 1) if rows is None else rows
-    names = [str(name).strip() for name in annotator_names]
+    texts = as_column("texts", texts)
+    items, annotators, answers, categories, pools = (
+        as_column(field, column)
+        for field, column in (
+            ("items", items),
+            ("annotators", annotators),
+            ("answers", answers),
+            ("categories", categories),
+            ("pools", pools),
+        )
+    )
+    labels = [-1] * len(texts) if labels is None else as_column("labels", labels)
+    rows = range(1, len(items) + 1) if rows is None else as_column("rows", rows)
+    category_names, pool_names, names = (
+        [as_identifier(name) for name in as_column(field, column)]
+        for field, column in (
+            ("category_names", category_names),
+            ("pool_names", pool_names),
+            ("annotator_names", annotator_names),
+        )
+    )
     prior = np.asarray(similarity, np.float64)
     _check_lengths(
         "items, annotators, answers and rows", items, annotators, answers, rows
@@ -153,7 +171,8 @@ def make_annotated(
         items, annotators, answers, rows, strict=True
     ):
         index, given = whole_number(item), whole_number(answer)
-        place = places.get(str(annotator).strip())
+        # Missing is nobody: no name is empty.
+        place = places.get(as_identifier(annotator))
         if index is None or not 0 <= index < len(texts):
             problem = (
                 f"item {str(item)!r:.50} is not a whole number in [0, {len(texts)})"
@@ -238,12 +257,17 @@ def _check_lengths(what: str, *columns: Column) -> None:
 def _check_names(
     field: str, names: Sequence[str], source: str | os.PathLike[str]
 ) -> None:
-    for name, count in Counter(names).items():
-        if not name or count > 1:
-            problem = "is empty" if not name else f"appears {count} times"
+    for i, name in enumerate(names):
+        if not name:
             raise DataError(
-                f"{source}: a name in {field}, {name!r:.50}, {problem}: give each its "
-                "own"
+                f"{source}: a name in {field}, '', is empty or missing in row {i}: "
+                "give each its own, and leave out what has none"
+            )
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DataError(
+                f"{source}: a name in {field}, {name!r:.50}, appears {count} times: "
+                "give each its own"
             )
 
 

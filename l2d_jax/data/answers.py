@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,9 +65,13 @@ def make_answers(
     Raises:
       DataError: an identifier is missing, an index or a class is out of range, or there
         is no answer at all.
-      ValueError: the columns differ in length.
+      ValueError: a column is none, or the columns differ in length.
     """
-    rows = range(1, len(ids) + 1) if rows is None else rows
+    ids, examples, labels = (
+        as_column(field, column)
+        for field, column in (("ids", ids), ("examples", examples), ("labels", labels))
+    )
+    rows = range(1, len(ids) + 1) if rows is None else as_column("rows", rows)
     sizes = [len(ids), len(examples), len(labels), len(rows)]
     if len(set(sizes)) > 1:
         raise ValueError(
@@ -77,8 +81,7 @@ def make_answers(
         raise DataError(f"{source} holds no answer: get the whole file")
     first: dict[tuple[str, int], int] = {}
     for name, example, label, row in zip(ids, examples, labels, rows, strict=True):
-        # NaN, as a table of floats has it, is the one value unlike itself.
-        identifier = "" if name is None or name != name else str(name).strip()
+        identifier = as_identifier(name)
         index, given = whole_number(example), whole_number(label)
         if not identifier:
             problem = "the annotator's identifier is missing"
@@ -124,7 +127,8 @@ def read_columns(
 
     Returns:
       The text of each column, without the header, in the order of ``names``. A row too
-      short for a column has an empty text there; an empty line is no row.
+      short for a column has an empty text there; a line without a field, or of blanks
+      alone, is no row.
 
     Raises:
       DataError: a column is missing, or the table cannot be read.
@@ -139,7 +143,7 @@ def read_columns(
                 f"{source} has no column {', '.join(missing)} (it has {found!r:.200}): "
                 "get the file as its authors publish it"
             )
-        rows = [row for row in reader if row]
+        rows = [row for row in reader if not is_blank(row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{source} is no table of comma-separated values (near line "
@@ -147,6 +151,51 @@ def read_columns(
         ) from error
     places = [header.index(name) for name in names]
     return [[row[i] if i < len(row) else "" for row in rows] for i in places]
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Whether a line of a table is empty, or holds blanks and no separator.
+
+    Args:
+      row: the line's fields, as `csv` splits them.
+    """
+    return not row or (len(row) == 1 and row[0].isspace())
+
+
+def as_column(field: str, values: Iterable[object]) -> list[Any]:
+    """The values of a column by their position, whatever index comes with them.
+
+    A Series of pandas is subscripted by its labels, so that after a shuffle, a filter
+    or a join ``column[0]`` is not its first value. A list is.
+
+    Args:
+      field: name of the column, for messages.
+      values: one value a row.
+
+    Raises:
+      ValueError: it is one text, or has not one axis.
+    """
+    if isinstance(values, str) or getattr(values, "ndim", 1) != 1:
+        kind = type(values).__name__
+        raise ValueError(f"{field} must be one value a row, not a {kind}")
+    return list(values)
+
+
+def as_identifier(value: object) -> str:
+    """The text that identifies somebody or something; empty where it is missing.
+
+    None, NaN, the NA and NaT of pandas and blank text are missing: none of them is
+    somebody called "nan".
+
+    Args:
+      value: a text or a number.
+    """
+    try:
+        # NaN and NaT are the values unlike themselves; NA will not say.
+        missing = value is None or bool(value != value)
+    except (TypeError, ValueError):
+        missing = True
+    return "" if missing else str(value).strip()
 
 
 def whole_number(value: object) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from l2d_jax.data import folder
 from l2d_jax.data.annotated import Annotated, make_annotated
-from l2d_jax.data.answers import whole_number
+from l2d_jax.data.answers import is_blank, whole_number
 from l2d_jax.data.folder import DataError
 
 _COMMENTS = "toxicity/jigsaw/train.csv"
@@ -145,6 +145,12 @@ def _read_ratings(
     names = ("id", "unique_contributor_id", "identity_attack", "rater_group")
     ratings = []
     for row, (comment, rater, score, group) in _stream(path, names, _POOLS_REMEDY):
+        for name, cell in (("id", comment), ("unique_contributor_id", rater)):
+            if not cell.strip():
+                raise DataError(
+                    f"{path}, row {row} (the header not counted): {name} is missing: "
+                    f"{_POOLS_REMEDY}"
+                )
         if group not in _GROUPS:
             raise DataError(
                 f"{path}, row {row} (the header not counted): rater_group {group!r:.50}"
@@ -225,6 +231,8 @@ def _stream(
                 )
             places = [header.index(name) for name in names]
             for number, row in enumerate(reader, start=1):
+                if is_blank(row):
+                    continue
                 if len(row) != len(header):
                     raise DataError(
                         f"{path}, row {number} (the header not counted) has {len(row)} "

@@ -5,12 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from l2d_jax.data.answers import as_identifier
 from l2d_jax.data.folder import DataError
 from l2d_jax.types import Dataset
 
 SCENARIOS = ("accurate", "biased", "inconsistent")
 """The decision-makers of Madras, Pitassi and Zemel: one that is accurate, one that is
 also unfair, and one that is unreliable on a subgroup."""
+
+_NUMBER = (bool, int, float, np.bool_, np.integer, np.floating)
+# An error of rounding this large, relative to a feature's spread, blurs its values.
+_LOST = 1e-4
 
 
 class Tabular(NamedTuple):
@@ -79,8 +84,9 @@ def make_tabular(
       The table.
 
     Raises:
-      DataError: labels or groups are not binary, an input is not finite, or a
-        probability is out of range.
+      DataError: labels, groups or ``unreliable`` are missing or not binary, an input or
+        ``extra`` is no number, not finite or without its differences once it is
+        float32, or a probability is out of range.
       ValueError: the columns differ in length, or ``rows`` holds a row twice or one
         that does not exist.
     """
@@ -88,12 +94,13 @@ def make_tabular(
     inputs, labels, groups, extra, unreliable = map(
         np.asarray, (inputs, labels, groups, extra, unreliable)
     )
-    if expert_probs is not None:
-        expert_probs = np.asarray(expert_probs)
+    feature_names = tuple(feature_names)
+    if inputs.ndim != 2:
+        raise ValueError(f"{name}: inputs must have shape (N, D), not {inputs.shape}")
     size, num_features = np.shape(inputs)
     columns = {"labels": labels, "groups": groups, "unreliable": unreliable}
     if expert_probs is not None:
-        columns["expert_probs"] = expert_probs
+        expert_probs = columns["expert_probs"] = np.asarray(expert_probs)
     for field, column in columns.items():
         if np.shape(column) != (size,):
             raise ValueError(
@@ -109,21 +116,19 @@ def make_tabular(
             f"{name}: feature_names has {len(feature_names)} names for {num_features} "
             "features"
         )
-    for field in ("labels", "groups"):
-        _check_binary(name, field, columns[field])
-    finite = np.isfinite(inputs).all(axis=0)
-    if not finite.all():
-        raise DataError(
-            f"{name}: feature {feature_names[int(np.argmin(finite))]} holds a value "
-            "that is not finite: fill it in or leave the example out"
-        )
-    if expert_probs is not None and not np.all(
-        (expert_probs >= 0) & (expert_probs <= 1)
-    ):
-        raise DataError(
-            f"{name}: expert_probs must be probabilities of class 1, in [0, 1]: "
-            "correct them or leave the example out"
-        )
+    labels, groups, unreliable = (
+        _binary(name, field, columns[field])
+        for field in ("labels", "groups", "unreliable")
+    )
+    inputs = as_float32(name, inputs, feature_names)
+    extra = as_float32(name, extra, [f"extra[{i}]" for i in range(extra.shape[1])])
+    if expert_probs is not None:
+        expert_probs = _numbers(name, "expert_probs", expert_probs)
+        if not np.all((expert_probs >= 0) & (expert_probs <= 1)):
+            raise DataError(
+                f"{name}: expert_probs must be probabilities of class 1, in [0, 1]: "
+                "correct them or leave the example out"
+            )
     chosen = np.concatenate(rows)
     if len(np.unique(chosen)) < len(chosen):
         raise ValueError(f"{name}: rows puts an example in two places")
@@ -131,11 +136,7 @@ def make_tabular(
         raise ValueError(f"{name}: rows must be in [0, {size})")
 
     def part_of(part: np.ndarray) -> Dataset:
-        dataset = Dataset(
-            inputs=inputs[part].astype(np.float32),
-            labels=labels[part].astype(np.int32),
-            groups=groups[part].astype(np.int32),
-        )
+        dataset = Dataset(inputs=inputs[part], labels=labels[part], groups=groups[part])
         if expert_probs is None:
             return dataset
         probs = np.stack([1 - expert_probs, expert_probs], axis=-1)[part]
@@ -143,14 +144,14 @@ def make_tabular(
 
     train, valid, test = map(part_of, rows)
     in_train, in_valid, in_test = rows
-    extra, unreliable = extra.astype(np.float32), unreliable.astype(bool)
+    unreliable = unreliable.astype(bool)
     return Tabular(
         train=train,
         valid=valid,
         test=test,
         extra=(extra[in_train], extra[in_valid], extra[in_test]),
         unreliable=(unreliable[in_train], unreliable[in_valid], unreliable[in_test]),
-        feature_names=tuple(feature_names),
+        feature_names=feature_names,
         group_name=group_name,
         name=name,
     )
@@ -162,7 +163,15 @@ def with_decisions(dataset: Dataset, probs: np.ndarray) -> Dataset:
     Args:
       dataset: B examples.
       probs: of each decision-maker, float ``[B, S, K]``; a tie is the lowest label.
+
+    Raises:
+      DataError: a probability is not finite, from which nothing follows.
     """
+    if not np.isfinite(probs).all():
+        raise DataError(
+            "the decision-makers' probabilities are not all finite: leave out those of "
+            "a network whose training diverged"
+        )
     return dataset._replace(
         expert_probs=probs, expert_labels=np.argmax(probs, axis=-1).astype(np.int32)
     )
@@ -219,13 +228,76 @@ def standardize(values: np.ndarray, rows: np.ndarray | None = None) -> np.ndarra
 
     Returns:
       The standardized features, float64 ``[N, D]``. A feature that is constant in
-      ``rows`` is centered only.
+      ``rows`` is centered only, and so is one that varies by no more than the rounding
+      of its own type: 3 * 0.1 next to 0.3 is no variation to divide by.
     """
-    reference = np.asarray(values if rows is None else values[rows], np.float64)
+    # By position, and an array of pandas' own is none yet.
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float64)
+    reference = values if rows is None else values[np.asarray(rows)]
+    # What some operations before have left of rounding, relative to the magnitude.
+    rounding = 8 * np.finfo(values.dtype).eps
+    reference, values = reference.astype(np.float64), values.astype(np.float64)
+    largest = np.abs(reference).max(axis=0, initial=0.0)
+    # Squares of such values would overflow or vanish: in another unit, a power of two,
+    # by which division is exact. All others are left as they are.
+    extreme = (largest > 2.0**300) | ((largest < 2.0**-300) & (largest > 0))
+    unit = np.where(extreme & np.isfinite(largest), np.frexp(largest)[1], 0)
+    reference, values = np.ldexp(reference, -unit), np.ldexp(values, -unit)
     scale = reference.std(axis=0)
-    # A constant's computed spread may be a rounding error instead of 0.
-    scale[np.ptp(reference, axis=0) == 0] = 1.0
-    return (values - reference.mean(axis=0)) / scale
+    spread = np.ptp(reference, axis=0)
+    constant = spread <= rounding * np.ldexp(largest, -unit)
+    scale[constant] = 1.0
+    standard = (values - reference.mean(axis=0)) / scale
+    # Centered only: back in the unit of the feature.
+    return np.where(constant, np.ldexp(standard, unit), standard)
+
+
+def as_float32(name: str, values: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """Features as float32, refused where that loses them.
+
+    Args:
+      name: short name of the data set, for messages.
+      values: features, real ``[N, D]``.
+      columns: name of each, ``[D]``, for messages.
+
+    Raises:
+      DataError: a value is no number, is not finite, is beyond the range of float32, or
+        a feature's values differ by little more than float32 rounds them.
+    """
+    exact = _numbers(name, "inputs", values)
+    finite = np.isfinite(exact)
+    with np.errstate(over="ignore"):
+        single = exact.astype(np.float32)
+    for sound, problem in (
+        (finite, "that is not finite: fill it in or leave the example out"),
+        (
+            np.isfinite(single) | ~finite,
+            "beyond the range of float32, 3.4e38: give it in another unit",
+        ),
+    ):
+        if not sound.all():
+            row, column = np.argwhere(~sound)[0]
+            raise DataError(
+                f"{name}: feature {columns[column]} holds a value in row {row} "
+                f"{problem}"
+            )
+    # Smaller numbers are 0 on most devices.
+    kept = np.where(np.abs(single) < np.finfo(np.float32).tiny, 0.0, single)
+    spread = np.ptp(exact, axis=0) if len(exact) else np.zeros(exact.shape[1])
+    largest = np.abs(exact).max(axis=0, initial=0.0)
+    error = np.abs(kept - exact).max(axis=0, initial=0.0)
+    varies = spread > 8 * np.finfo(np.float64).eps * largest
+    lost = varies & (error > _LOST * spread)
+    if lost.any():
+        column = int(np.argmax(lost))
+        raise DataError(
+            f"{name}: feature {columns[column]} varies by {spread[column]:.3g} around "
+            f"{largest[column]:.3g}, which float32 cannot hold: center and scale it "
+            "first, as `standardize` of l2d_jax.data.tabular does"
+        )
+    return single
 
 
 def check_scenario(scenario: str) -> None:
@@ -243,11 +315,32 @@ def check_scenario(scenario: str) -> None:
         )
 
 
-def _check_binary(name: str, field: str, column: np.ndarray) -> None:
-    unexpected = column[~np.isin(column, (0, 1))]
-    if len(unexpected):
-        raise DataError(
-            f"{name}: {field} must be 0 or 1, and {len(unexpected)} of {len(column)} "
-            f"are not (the first is {unexpected[0]}): code the two as 0 and 1, and "
-            "leave out examples of which it is unknown"
+def _numbers(name: str, field: str, values: np.ndarray) -> np.ndarray:
+    """The values as float64; what is missing, such as the NA of pandas, is NaN."""
+    if values.dtype == object:
+        flat = [value if as_identifier(value) else np.nan for value in values.ravel()]
+        values = np.array(flat, object).reshape(values.shape)
+    if values.dtype.kind not in "fiubO":
+        raise DataError(f"{name}: {field} must be numbers, not {values.dtype}")
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: {field} must be numbers: {error}") from error
+
+
+def _binary(name: str, field: str, column: np.ndarray) -> np.ndarray:
+    """The column as int32, in {0, 1}."""
+    numbers = column
+    if column.dtype == object:
+        # Not `_numbers`: a text, even "1", is not what the caller takes it for.
+        numbers = np.array(
+            [value if isinstance(value, _NUMBER) else np.nan for value in column], float
         )
+    wrong = np.flatnonzero(~np.isin(numbers, (0, 1)))
+    if len(wrong):
+        raise DataError(
+            f"{name}: {field} must be 0 or 1, and {len(wrong)} of {len(column)} "
+            f"are not (the first is {column[wrong[0]]}), from row {wrong[0]} on: code "
+            "the two as 0 and 1, and leave out examples of which it is unknown"
+        )
+    return numbers.astype(np.int32)

@@ -15,6 +15,7 @@ from l2d_jax.types import (
     Array,
     Batch,
     Dataset,
+    Decision,
     HParams,
     Learner,
     PyTree,
@@ -63,7 +64,8 @@ class RunState(NamedTuple):
       best_epoch: epochs done when it was reached, int ``[]``.
       epoch: epochs done, int ``[]``.
       active: whether the run goes on, bool ``[]``.
-      diverged: whether a loss, a score or a parameter was not finite, bool ``[]``. The
+      diverged: whether a loss, a score or a parameter was not finite, or the prediction
+        for a validation example that counts was NaN, bool ``[]``. The
         best variables are then those of the last sound epoch that was the best.
     """
 
@@ -196,6 +198,7 @@ def advance(
             jnp.all(jnp.isfinite(epoch_losses))
             & jnp.isfinite(score)
             & _all_finite(train.variables)
+            & _is_decided(outputs, valid.weights)
         )
         better = finite & (score > state.best_score)
         epochs_done = state.epoch + 1
@@ -220,6 +223,30 @@ def advance(
 
 def _where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def _is_decided(outputs: PyTree, weights: Array | None) -> jax.Array:
+    """Whether no prediction is NaN for some examples that count, bool ``[]``.
+
+    What a method does not estimate is NaN for all of them.
+    """
+    sound = jnp.ones((), bool)
+    for leaf in jax.tree.leaves(outputs):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.ndim:
+            continue
+        unknown = jnp.isnan(leaf)
+        counts = jnp.ones(len(leaf), bool) if weights is None else weights > 0
+        counts = counts.reshape(-1, *[1] * (leaf.ndim - 1))
+        some = jnp.any(unknown & counts, axis=0)
+        every = jnp.all(unknown | ~counts, axis=0)
+        sound &= jnp.all(~some | every)
+    if isinstance(outputs, Decision):
+        # A rule that defers by its scores has them.
+        scores = jnp.isnan(outputs.defer_score)
+        if weights is not None:
+            scores &= (weights > 0)[:, None]
+        sound &= ~jnp.any(scores)
+    return sound
 
 
 def _all_finite(tree: PyTree) -> jax.Array:

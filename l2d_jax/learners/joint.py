@@ -63,7 +63,8 @@ def decide(weights: Array, probs: Array) -> Decision:
 def shares(weights: jax.Array) -> jax.Array:
     """Weights by their sum, float ``[B, A]``; the last has all where there is none."""
     scale = jax.lax.stop_gradient(jnp.max(weights, axis=1, keepdims=True))
-    some = scale >= jnp.finfo(weights.dtype).tiny
+    # Written so that weights which are NaN give NaN, and not the classifier all.
+    some = ~(scale < jnp.finfo(weights.dtype).tiny)
     # The greatest is 1, so that the square of a tiny sum is not divided by.
     scaled = weights / jnp.where(some, scale, 1.0)
     total = jnp.sum(scaled, axis=1, keepdims=True)
