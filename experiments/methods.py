@@ -321,7 +321,7 @@ def matrix() -> str:
         for problem, row in PROBLEMS.items():
             whys = [need.why for need in method.needs if not need.holds(row.traits)]
             numbers = [reasons.setdefault(why, len(reasons) + 1) for why in whys]
-            mark = f"({' '.join(map(str, numbers))})" if whys else "yes"
+            mark = f"({','.join(map(str, numbers))})" if whys else "yes"
             cells.append(mark.ljust(len(problem)))
         lines.append(f"{name.ljust(width)}  " + "  ".join(cells).rstrip())
     notes = [f"({number}) {why}" for why, number in reasons.items()]

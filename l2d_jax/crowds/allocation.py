@@ -393,9 +393,10 @@ def seat(weights: Array, noise: Array, committee: Committee) -> jax.Array:
         upper = _running_sums(jnp.round(weights * _NOISE_STEPS))
         # The sum may be off by the rounding; scaled, no seat stays empty.
         draws = noise[:, None] * upper[-1]
-        # Share of the seats up to each annotator, and so each one's own.
-        reached = jnp.mean(draws < upper, axis=0, dtype=jnp.float32)
-        return jnp.diff(reached, prepend=0.0)
+        # Seats up to each annotator, and so each one's own. Counts are subtracted, not
+        # shares: a fused product would leave somebody without a seat a share of 1e-8.
+        reached = jnp.sum(draws < upper, axis=0, dtype=jnp.float32)
+        return jnp.diff(reached, prepend=0.0) / committee.size
     scores = jnp.where(weights > 0, jnp.log(weights) + noise, -jnp.inf)
     _, chosen = jax.lax.top_k(scores, min(committee.size, scores.shape[0]))
     is_chosen = jnp.any(chosen[:, None] == jnp.arange(scores.shape[0]), axis=0)

@@ -251,12 +251,9 @@ def test_costs_enter_the_loss(allocator, state):
     np.testing.assert_allclose(dear - free, [0.5 / 4, -0.5 / 4], **TOL)
 
 
-def test_what_stands_behind_an_unasked_annotator_changes_nothing(allocator, state):
+def test_what_asking_the_unasked_would_cost_changes_nothing(allocator, state):
     tasks = four_tasks()
-    odd = tasks._replace(
-        answers=np.where(tasks.answers < 0, -7, tasks.answers),
-        costs=np.where(tasks.answers < 0, np.nan, tasks.costs),
-    )
+    odd = tasks._replace(costs=np.where(tasks.answers < 0, np.nan, tasks.costs))
     for numbers in ({"fade": 2.0, "cost_rate": 0.7}, {"gold": 1.0}):
         expected = learn(allocator, state, tasks, **numbers)
         ours = learn(allocator, state, odd, **numbers)

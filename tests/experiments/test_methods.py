@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from experiments import deferral, methods, summaries
+from experiments import deferral, methods, summaries, trips
+from experiments.imputers import IMPUTERS
 from experiments.method import unmet
 from experiments.methods import METHODS
 from experiments.problem import Traits
@@ -140,11 +141,18 @@ def test_the_matrix_names_every_method_problem_and_reason():
     assert header.split() == list(PROBLEMS)
     rows = {line.split()[0]: line.split()[1:] for line in lines[: len(METHODS)]}
     assert list(rows) == list(METHODS)
-    notes = dict(line.split(" ", 1) for line in lines[len(METHODS) + 1 :])
+    notes = dict(
+        line.split(" ", 1) for line in lines[len(METHODS) :] if line.startswith("(")
+    )
     for name, cells in rows.items():
         for problem, cell in zip(PROBLEMS, cells, strict=True):
-            why = unmet(METHODS[name], PROBLEMS[problem].traits)
-            assert (cell == "yes") if not why else (notes[cell] == why)
+            whys = (
+                [notes[f"({number})"] for number in cell.strip("()").split(",")]
+                if cell != "yes"
+                else []
+            )
+            assert "; ".join(whys) == unmet(METHODS[name], PROBLEMS[problem].traits)
+    assert all(name in lines[-1] for name in (*IMPUTERS, *trips.METHODS))
 
 
 def test_every_method_can_be_had_somewhere():

@@ -564,7 +564,7 @@ BAD = [
     ({"people__reserved": 5000}, "people.reserved 5000 leaves none of the 7"),
     ({"people__unlabelled": -1}, "people.unlabelled must be a whole number >= 0"),
     ({"people__crowd_images": 0}, "people.crowd_images must be a whole number >= 1"),
-    ({"people__crowd_skill": (1.0,)}, "people.crowd_skill must hold at least 2 val"),
+    ({"people__crowd_skill": (1.0,)}, "people.crowd_skill must hold 2 values, got"),
     ({"people__crowd_skill": (1.0, 0.0)}, "people.crowd_skill must be .* > 0, got 0.0"),
     ({"people__budget": 0}, "people.budget must be a whole number >= 1, got 0"),
     ({"people__budget": 5000}, "people.budget 5000 is larger than the 5"),

@@ -115,7 +115,7 @@ def test_a_name_that_is_nearly_right_is_guessed():
         (schema.number(0.0, above=True), (1e-9, 3), (0.0, -1.0, float("inf"))),
         (schema.flag, (True, False), (0, 1, "True")),
         (schema.many(schema.whole(0), rising=True), ((0, 1),), ((1, 0), (0, 0), ())),
-        (schema.pair(schema.whole(0)), ((1, 1), [1, 2]), ((1,), (1, 2, 3), 1)),
+        (schema.several(schema.whole(0), 2), ((1, 1), [1, 2]), ((1,), (1, 2, 3), 1)),
         (schema.one_of(("a", "b")), ("a",), ("c", "", 1)),
     ],
 )

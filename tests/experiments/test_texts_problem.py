@@ -72,6 +72,7 @@ def make_config(scale="smoke", **changes):
     config.update({"placement": "vmap", "runs_per_device": 2, "num_seeds": 2})
     config.update({"num_folds": 4, "num_features": 4, "batch_size": 36})
     config.update({"num_epochs": 100, "epochs_per_dispatch": 100})
+    config.minimax_epochs = 100 * config.joint.minimax_rounds
     config.methods = METHODS
     config.grid = {"learning_rate": (1.0,)}
     config.model = {"name": "mlp", "hidden": (8,)}

@@ -13,7 +13,9 @@ NUM_POOL, NUM_TEST = 60, 40
 def make_config(**changes):
     config = synthetic.get_config("smoke")
     config.update({"placement": "vmap", "runs_per_device": 2, "patience": 0})
-    config.update({"num_epochs": 2, "expert_model_epochs": 2, "epochs_per_dispatch": 2})
+    for name in ("num_epochs", "expert_model_epochs", "minimax_epochs"):
+        config[name] = 2
+    config.epochs_per_dispatch = 2
     config.update({"batch_size": 16, "num_seeds": 2, "threshold_draws": 8})
     config.grid = {"learning_rate": (0.1,), "cost": (0.1,), "fairness": (0.0, 0.5)}
     config.model = {"name": "mlp", "hidden": (4,)}

@@ -33,6 +33,8 @@ def test_seats_are_drawn_by_share():
     seats = np.asarray(drawn.allocation).reshape(2, count, 4)
     np.testing.assert_allclose(seats.sum(-1), 1.0, rtol=0, atol=1e-6)
     assert set(np.unique(np.round(3 * seats))) == {0, 1, 2, 3}
+    # No seat is no share: a share of 1e-8 would let in a classifier that is not there.
+    assert (seats[np.round(3 * seats) == 0] == 0).all()
     # Four standard errors of 12,000 draws.
     np.testing.assert_allclose(seats.mean(1), SHARES, rtol=0, atol=0.018)
     # Who has no weight has no seat at all.
