@@ -338,7 +338,9 @@ def copy_tables(workdir):
     return {p.name: p.read_bytes() for p in workdir.iterdir() if p.suffix == ".csv"}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", ("bias", pytest.param("clusters", marks=pytest.mark.slow), "texts")
+)
 def test_stopped_it_goes_on_and_ends_with_the_same_tables(
     whole, task, tmp_path, monkeypatch
 ):

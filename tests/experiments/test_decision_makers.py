@@ -189,6 +189,7 @@ def test_summary_has_the_means(whole, results):
     assert (row.cases.item(), row.diverged.item()) == (120, 0)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
     def stop_in(part):
         def run_sweep(*args, checkpoint_dir, **kwargs):

@@ -335,6 +335,7 @@ def test_cifar10(tmp_path, monkeypatch):
     check_one_deferral_run(tmp_path, "cifar10")
 
 
+@pytest.mark.slow
 def test_digits_with_a_wide_resnet(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "data", FewImages)
     config = cifar10_config.get_config("smoke")

@@ -45,6 +45,7 @@ def check(table):
         )
 
 
+@pytest.mark.slow
 def test_small_and_digits(tmp_path):
     table = run(tmp_path, ("small", "digits"))
     check(table)
