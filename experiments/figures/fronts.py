@@ -30,7 +30,7 @@ def medians(results: pd.DataFrame) -> pd.DataFrame:
     """Medians over seeds on the test part, one row for each setting.
 
     Returns:
-      Columns ``dataset, scenario, method, cost, alpha, n``, and those of `MEDIANS`.
+      Columns ``problem, scenario, method, cost, fairness, n``, and those of `MEDIANS`.
     """
     test = results[results.split == "test"]
     groups = test.groupby(SETTING, dropna=False, sort=False)

@@ -45,11 +45,4 @@ STREAMS = {
     "no_prior": ("no prior", "C3", "--"),
     "bandit": ("half at random", "C6", "--"),
     "uniform": ("random committees", "0.6", "--"),
-    "joint": ("joint", "C9", "-"),
-    "joint_balanced": ("joint, balanced", "C9", "--"),
-    "joint_minimax": ("joint, minimax", "C9", ":"),
-    "classifier": ("classifier", "C7", "-"),
-    "random_committee": ("random committee (2021)", "C7", "--"),
-    "random_fair_committee": ("random fair committee (2021)", "C7", "-."),
-    "majority": ("majority", "C7", ":"),
 }
