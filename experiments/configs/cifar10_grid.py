@@ -28,7 +28,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.grid = {
         "alpha": (1.0,),
         "smoothing": (0.1,),
-        "cost": (0.0, 0.5),  # Of passing, nats.
+        "cost": (0.0, 3.0),  # Of passing, nats; see digits_grid.py.
         "learning_rate": (0.1,),
         "weight_decay": (5e-4,),
     }

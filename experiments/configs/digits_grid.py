@@ -33,7 +33,9 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.grid = {
         "alpha": (1.0,),
         "smoothing": (0.05, 0.2),
-        "cost": (0.0, 0.3, 1.0),  # Of passing, nats.
+        # Of passing, nats. Above log(10), what a network loses that knows nothing yet;
+        # at less its gate may pass everything on before there is anything to keep.
+        "cost": (0.0, 0.3, 1.0, 3.0),
         "price": (0.0,),
         "learning_rate": (0.1,),
         "weight_decay": (5e-4,),
