@@ -1,7 +1,5 @@
 """The program of closed-loop allocation end to end: results, restarts, bad input."""
 
-import contextlib
-import io
 import os
 import pathlib
 import shutil
@@ -10,6 +8,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from experiments import allocation
@@ -124,11 +123,7 @@ def make_config(kind, **changes):
 
 
 def run_main(config, workdir):
-    """What the program printed, on standard output and on standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        allocation.main(config, workdir)
-    return out.getvalue(), err.getvalue()
+    return programs.run(allocation.main, config, workdir)
 
 
 @pytest.fixture(scope="module")

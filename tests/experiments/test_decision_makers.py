@@ -1,13 +1,12 @@
 """Tables of people as problems, and their program end to end: results, restarts."""
 
-import contextlib
-import io
 import os
 import types
 
 import jax
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from experiments import decision_makers, schema, tabular, trainings
@@ -44,11 +43,7 @@ def make_config(**changes):
 
 
 def run_main(config, workdir):
-    """What the program printed."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        tabular.main(config, workdir)
-    return out.getvalue(), err.getvalue()
+    return programs.run(tabular.main, config, workdir)
 
 
 @pytest.fixture(scope="module")

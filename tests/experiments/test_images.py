@@ -1,7 +1,5 @@
 """Images as problems, and their program end to end: results, restarts, bad input."""
 
-import contextlib
-import io
 import json
 import os
 import pathlib
@@ -11,6 +9,7 @@ import signal
 import jax
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from experiments import cifar, images, measure
@@ -53,14 +52,11 @@ METRICS = [
 def run_main(config, workdir):
     """What the program printed, on standard output and on standard error."""
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-    out, err = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cifar.main(config, workdir)
+        return programs.run(cifar.main, config, workdir)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return out.getvalue(), err.getvalue()
 
 
 def make_digits_config(**changes):

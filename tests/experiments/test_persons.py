@@ -1,7 +1,5 @@
 """The experiment on particular persons end to end: results, restarts, bad input."""
 
-import contextlib
-import io
 import json
 import pathlib
 import shutil
@@ -11,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from experiments import cifar, imputers, people, persons, schema, tables
@@ -66,11 +65,7 @@ def make_config(**changes):
 
 
 def run_main(config, workdir):
-    """What the program printed, on standard output and on standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        cifar.main(config, workdir)
-    return out.getvalue(), err.getvalue()
+    return programs.run(cifar.main, config, workdir)
 
 
 def read(workdir):

@@ -1,11 +1,9 @@
 """Texts as problems, and the grid on a made-up crowd end to end."""
 
-import contextlib
-import io
-
 import jax
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 
 from experiments import deferral, texts
@@ -89,11 +87,7 @@ def make_problem(config, tmp_path, **changes):
 
 
 def run_main(config, workdir):
-    """What the program printed."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        deferral.main(config, workdir)
-    return out.getvalue(), err.getvalue()
+    return programs.run(deferral.main, config, workdir)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The program of the trips end to end: results, restarts, and bad input."""
 
-import contextlib
-import io
 import os
 import pathlib
 import shutil
@@ -14,6 +12,7 @@ import warnings
 import jax
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 from scipy import stats
 
@@ -45,11 +44,7 @@ def make_config(**changes):
 
 
 def run_main(config, workdir):
-    """What the program printed, on standard output and on standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        trips.main(config, workdir)
-    return out.getvalue(), err.getvalue()
+    return programs.run(trips.main, config, workdir)
 
 
 @pytest.fixture(scope="module")
