@@ -154,8 +154,10 @@ def test_all_modules_are_seen():
         ("l2d_jax.losses", "from l2d_jax import metrics"),
         ("l2d_jax.losses", "from l2d_jax.metrics import accuracy"),
         ("l2d_jax.losses", "import l2d_jax.metrics"),
-        ("l2d_jax.losses", "from . import metrics"),
-        ("l2d_jax.losses", "from .metrics import accuracy"),
+        ("l2d_jax.losses.softmax", "from l2d_jax.decisions import rule"),
+        ("l2d_jax.losses.softmax", "from .. import metrics"),
+        ("l2d_jax.fairness", "from . import metrics"),
+        ("l2d_jax.fairness", "from .metrics import accuracy"),
         ("l2d_jax.losses", "def f():\n    from l2d_jax import metrics"),
         ("l2d_jax.types", "from l2d_jax import losses"),
         ("l2d_jax.learners.deferral", "from l2d_jax.engine import training"),
@@ -192,6 +194,7 @@ def test_a_breach_is_caught(module, source):
     [
         ("l2d_jax.engine.sweeps", "from l2d_jax.engine import checkpoints, training"),
         ("l2d_jax.fairness", "from l2d_jax.losses import f"),
+        ("l2d_jax.losses.picce", "from .softmax import f"),
         (
             "l2d_jax.models.networks",
             "from flax import linen\nfrom . import convolutions",
