@@ -34,6 +34,8 @@ class Dataset(NamedTuple):
         then the experts, in the caller's unit; lower is better.
       expert_probs: the experts' own probabilities of each class, float ``[B, M, K]``,
         rows sum to 1.
+      class_probs: probability of each class under a classifier that is given, trained
+        before or yours, float ``[B, K]``, rows sum to 1.
     """
 
     inputs: Array
@@ -44,6 +46,7 @@ class Dataset(NamedTuple):
     expert_correct: Array | None = None
     costs: Array | None = None
     expert_probs: Array | None = None
+    class_probs: Array | None = None
 
 
 Batch: TypeAlias = Dataset

@@ -98,6 +98,24 @@ def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.A
     return correct[:, 0], weights
 
 
+def classifier_right(batch: Batch) -> jax.Array:
+    """Whether the classifier that is given is right, bool ``[B]``.
+
+    A tie is the lowest label; a NaN is wrong.
+
+    Raises:
+      ValueError: the batch has no ``class_probs``.
+    """
+    if batch.class_probs is None:
+        raise ValueError(
+            "batch.class_probs is None; give the probabilities of the classifier that"
+            " is deferred from, or a method that trains its own"
+        )
+    probs = jnp.asarray(batch.class_probs)
+    sound = ~jnp.isnan(probs).any(axis=-1)
+    return sound & (jnp.argmax(probs, axis=-1) == jnp.asarray(batch.labels))
+
+
 def one_expert_label_prob(
     batch: Batch, num_classes: int, smoothing: Array | float = 0.0
 ) -> tuple[jax.Array, Array | None]:

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from l2d_jax import decisions, losses, optimizers
-from l2d_jax.learners import one_vs_all
+from l2d_jax.learners import surrogates
 from l2d_jax.types import Batch, ModelFns
 
 ONE = np.array([1.0, -0.5, 0.25, 0.7])
@@ -146,7 +146,12 @@ def test_the_learner_finds_the_frequencies():
         lambda key, inputs: ({"w": jnp.zeros((2, 4))}, {}),
         lambda params, state, inputs, train: (inputs @ params["w"], state),
     )
-    learner = one_vs_all.make_learner(table, optimizers.make_adam(), num_experts=2)
+    learner = surrogates.make_learner(
+        table,
+        optimizers.make_adam(),
+        surrogates.SURROGATES["one_vs_all"],
+        num_experts=2,
+    )
     hparams = {"learning_rate": jnp.float32(0.1)}
     batch = Batch(cells, labels, answers)
 
