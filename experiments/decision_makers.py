@@ -190,7 +190,7 @@ def make(
         problem = problem._replace(law=functools.partial(_law, rules=rules))
     if cases.source == "given":
         return [problem]
-    trained = trainings.train(config, problem, "informed", workdir, stop)
+    trained = trainings.train(config, problem, "informed", workdir, stop, {})
     probs = decide(config, cases, trained)
     return [
         problem._replace(

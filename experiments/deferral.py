@@ -13,6 +13,7 @@ own.
 
 import difflib
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from experiments import (
 )
 from experiments.figures import methods as figures_of_methods
 from experiments.method import Method, unmet
-from experiments.methods import METHODS
+from experiments.methods import GROUPS, METHODS
 from experiments.problem import Problem, Traits
 from experiments.problems import PROBLEMS
 from experiments.runtime import cli, progress, signals
@@ -46,7 +47,8 @@ def choose_methods(
 ) -> tuple[list[str], dict[str, str]]:
     """Methods that a config asks for: those to be had, and why the others are not.
 
-    ``all`` asks for every method; a method asked for by its name must be to be had.
+    A name of `experiments.methods.GROUPS` asks for those of the group that are to be
+    had; a method asked for by its name must be.
 
     Raises:
       ConfigError: a name is unknown, or a method that was named has an unmet need.
@@ -59,7 +61,7 @@ def choose_methods(
             f"{lacks[0]} is missing, which {problem_name} needs; add it to the config"
             " file"
         )
-    named = [name for name in config.methods if name != "all"]
+    named = [name for name in config.methods if name not in GROUPS]
     for name in named:
         if name not in METHODS:
             near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.5)
@@ -74,14 +76,17 @@ def choose_methods(
                 f"methods: {name} is not applicable to {problem_name}: it {why}; leave"
                 " it out, or give all, which leaves it out with the reason"
             )
-    if "all" not in config.methods:
-        return named, {}
-    wanted = {
-        name: _why_not(config, method, traits) for name, method in METHODS.items()
-    }
+    wanted = {*named}
+    for group in set(config.methods) - wanted:
+        wanted |= {*GROUPS[group]}
+    # In the order of the table, or as they were named.
+    order = (
+        named if wanted == {*named} else [name for name in METHODS if name in wanted]
+    )
+    whys = {name: _why_not(config, METHODS[name], traits) for name in order}
     return (
-        [name for name, why in wanted.items() if not why],
-        {name: why for name, why in wanted.items() if why},
+        [name for name, why in whys.items() if not why],
+        {name: why for name, why in whys.items() if why},
     )
 
 
@@ -102,14 +107,26 @@ def train_all(
     methods: list[str],
     workdir: pathlib.Path,
     stop: Callable[[], bool],
-) -> dict[str, Trained]:
-    """Every training that the methods need, by name."""
-    needed = dict.fromkeys(
-        name for method in methods for name in METHODS[method].trainings
-    )
-    return {
-        name: trainings.train(config, problem, name, workdir, stop) for name in needed
-    }
+) -> tuple[dict[str, Trained], pd.DataFrame]:
+    """Every training that the methods need, by name; what one comes after is first.
+
+    Also a row for each: its runs and the seconds that this start has spent on it.
+    """
+    done: dict[str, Trained] = {}
+    spent = []
+    for method in methods:
+        for training in METHODS[method].trainings:
+            for name in (TRAININGS[training].after, training):
+                if name and name not in done:
+                    start = time.monotonic()
+                    done[name] = trainings.train(
+                        config, problem, name, workdir, stop, done
+                    )
+                    seconds = time.monotonic() - start
+                    runs = len(done[name].sweep.seeds)
+                    spent.append((problem.name, name, runs, round(seconds, 1)))
+    columns = ["problem", "training", "runs", "seconds"]
+    return done, pd.DataFrame(spent, columns=columns)
 
 
 # From runs to tables.
@@ -320,19 +337,21 @@ def run(
     """
     schema.check(config)
     schema.one_of(PROBLEMS)("problem", config.problem)
-    schema.one_of(METHODS)("reference", config.reference)
+    for name in config.references:
+        schema.one_of(METHODS)("references", name)
     methods, reasons = choose_methods(config, config.problem)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
     claim_workdir(config, workdir)
-    parts, shown = [], []
+    parts, shown, seconds = [], [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
-            trained = train_all(config, problem, methods, workdir, stop)
+            trained, spent = train_all(config, problem, methods, workdir, stop)
             results = measure_all(config, problem, methods, trained, stop)
             made = summaries.make(config, problem, results.table, results.resampled)
             parts.append((results.table, made.summary, made.comparison, results.curves))
             shown.append(summaries.describe(config, problem, made))
+            seconds.append(spent)
     table, summary, comparison, curves = (
         pd.concat(column, ignore_index=True) for column in zip(*parts, strict=True)
     )
@@ -340,6 +359,8 @@ def run(
     tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(comparison, workdir / "comparison.csv")
     tables.write_csv(curves, workdir / "curves.csv")
+    # Beside the results: the only numbers that another start would not repeat.
+    tables.write_csv(pd.concat(seconds, ignore_index=True), workdir / "seconds.csv")
     processes.from_first(lambda: draw(workdir))
     progress.say("\n\n".join(shown))
     for name, why in reasons.items():

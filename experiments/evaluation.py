@@ -6,7 +6,7 @@ computed by a program for each method, and measured by one for all.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from experiments import intervals, measure, networks, trainings
-from experiments.method import Case, Method
+from experiments.method import Case, Method, Policy
 from experiments.methods import METHODS
 from experiments.problem import Problem, Teams
 from experiments.runtime import progress
@@ -85,22 +85,8 @@ def make_runs(
             if name not in teams.hparams
         }
     seeds = teams.seeds[of_team]
-    others = tuple(best_runs(part, seeds, of_team) for part in parts[1:])
+    others = tuple(trainings.best_runs(part, seeds, of_team) for part in parts[1:])
     return Runs(seeds, of_team, (main, *others) if parts else (), hparams)
-
-
-def best_runs(part: Trained, seeds: np.ndarray, teams: np.ndarray) -> np.ndarray:
-    """The run of a training with the best validation score for each seed and team.
-
-    Of equals the first in the grid; a diverged run only where all have diverged.
-    """
-    score = np.where(part.result.diverged, -np.inf, part.result.score)
-    chosen = np.empty(len(seeds), int)
-    for number, (seed, team) in enumerate(zip(seeds, teams, strict=True)):
-        own = (part.sweep.seeds == seed) & np.isin(part.teams, (-1, team))
-        candidates = np.flatnonzero(own)
-        chosen[number] = candidates[np.argmax(score[candidates])]
-    return chosen
 
 
 def take_runs(runs: Runs, index: np.ndarray) -> Runs:
@@ -155,50 +141,54 @@ def look_up(
 
 
 def make_decide(
-    config: ml_collections.ConfigDict,
     problem: Problem,
     method: Method,
     programs: tuple[training.Program, ...],
-    splits: tuple[str, ...],
-) -> Callable[[PyTree, PyTree], dict[str, Decision]]:
-    """What one run decides in some of ``valid`` and ``test``, as a pure function.
+    split: str,
+) -> Callable[[PyTree, PyTree], Decision]:
+    """What one run decides in a split before any policy, as a pure function.
 
     A run has its ``seed``, the ``hparams`` of its method, of its ``team`` and of each
     of its ``trainings``, their ``variables``, and ``rows`` with ``weights`` of each
     split.
     """
-    policy = method.policy(config) if method.policy else None
+
+    def decide(run: PyTree, shared: PyTree) -> Decision:
+        part, rows = shared[split], run["rows"][split]
+        batch, _ = look_up(problem, shared, run, split)
+        predictions = tuple(
+            training.predict(shown, variables, hparams, part["inputs"], rows)
+            for shown, variables, hparams in zip(
+                programs, run["variables"], run["trainings"], strict=True
+            )
+        )
+        inputs = functools.partial(jnp.take, part["inputs"], rows, axis=0)
+        case = Case(predictions, batch, inputs, problem)
+        return method.decide(case, {**run["hparams"], **run["team"]})
+
+    return decide
+
+
+def make_policy(
+    problem: Problem, policy: Policy, splits: tuple[str, ...]
+) -> Callable[[PyTree, PyTree], dict[str, Decision]]:
+    """What is decided after training, by split, as a pure function of one run.
+
+    A run has its ``seed``, ``team``, ``rows``, ``weights`` and ``hparams``, and what
+    its method decides in the validation split and in ``splits``, ``decisions``.
+    """
 
     def decide(run: PyTree, shared: PyTree) -> dict[str, Decision]:
-        looked: dict[str, tuple[Batch, Decision]] = {}
-        for split in dict.fromkeys((*(("valid",) if policy else ()), *splits)):
-            part, rows = shared[split], run["rows"][split]
-            batch, key = look_up(problem, shared, run, split)
-            predictions = tuple(
-                training.predict(shown, variables, hparams, part["inputs"], rows)
-                for shown, variables, hparams in zip(
-                    programs, run["variables"], run["trainings"], strict=True
-                )
-            )
-            inputs = functools.partial(jnp.take, part["inputs"], rows, axis=0)
-            case = Case(predictions, batch, inputs, problem)
-            decision = method.decide(case, {**run["hparams"], **run["team"]})
-            looked[split] = batch, decision
-        if policy:
-            key = jax.random.fold_in(key, _POLICY_STREAM)
-            batch, decision = looked["valid"]
-            chosen = policy.fit(key, run["hparams"], decision, batch)
-            for number, split in enumerate(splits):
-                batch, decision = looked[split]
-                of_split = jax.random.fold_in(key, number)
-                decision = policy.apply(of_split, chosen, decision, batch)
-                looked[split] = batch, decision
-        return {
-            split: decisions.among(
-                looked[split][1], measure.available(looked[split][0])
-            )
-            for split in splits
-        }
+        batch, key = look_up(problem, shared, run, "valid")
+        key = jax.random.fold_in(key, _POLICY_STREAM)
+        chosen = policy.fit(key, run["hparams"], run["decisions"]["valid"], batch)
+        found = {}
+        for number, split in enumerate(splits):
+            batch, _ = look_up(problem, shared, run, split)
+            of_split = jax.random.fold_in(key, number)
+            decision = run["decisions"][split]
+            found[split] = policy.apply(of_split, chosen, decision, batch)
+        return found
 
     return decide
 
@@ -223,8 +213,11 @@ def make_measure(
 
     def achieve(run: PyTree, shared: PyTree) -> dict[str, PyTree]:
         batch, _ = look_up(problem, shared, run, split)
+        # Who is not to be had for a case does not answer it, whatever was decided.
+        decision = decisions.among(run["decision"], measure.available(batch))
+        run = {**run, "decision": decision}
         found: dict[str, PyTree] = scalars(batch, run, shared)
-        found |= measure.curves(run["decision"], batch)
+        found |= measure.curves(decision, batch)
         if split == "test" and "resamples" in shared:
 
             def resampled(counts: Array) -> PyTree:
@@ -282,6 +275,7 @@ class Measures:
         self._config, self._problem, self._stop = config, problem, stop
         self._teams = problem.teams(config.num_seeds)
         self._rows = make_rows(problem, config.num_seeds)
+        self._made: dict[Any, Any] = {}
         self._functions = {
             split: make_measure(problem, split) for split in ("valid", "test")
         }
@@ -305,17 +299,38 @@ class Measures:
     ) -> dict[str, Decision]:
         """What the runs of a method decide, by split, ``[P, B, ...]``."""
         method = METHODS[name]
+        wanted = splits if method.policy is None else ("valid", *splits)
+        decided = {
+            split: self._decide(method, runs, trained, split)
+            for split in dict.fromkeys(wanted)
+        }
+        if method.policy is None:
+            return decided
+        policy = method.policy(self._config)
+        function = self._kept(
+            (method.policy, splits), make_policy, self._problem, policy, splits
+        )
+        given = {key: runs.hparams[key] for key in policy.hparams}
+        return self._map_filled(
+            function, runs, {"hparams": given, "decisions": decided}
+        )
+
+    def _decide(
+        self, method: Method, runs: Runs, trained: dict[str, Trained], split: str
+    ) -> Decision:
         parts = [trained[key] for key in method.trainings]
         rows = [TRAININGS[key] for key in method.trainings]
         pairs = list(zip(parts, runs.parts, strict=True))
+        function = self._kept(
+            (method.decide, method.trainings, split),
+            make_decide,
+            self._problem,
+            method,
+            tuple(part.program for part in parts),
+            split,
+        )
         return chunks.map_runs(
-            make_decide(
-                self._config,
-                self._problem,
-                method,
-                tuple(part.program for part in parts),
-                splits,
-            ),
+            function,
             self.runs_of(runs)
             | {
                 "hparams": runs.hparams,
@@ -329,25 +344,48 @@ class Measures:
             should_stop=self._stop,
         )
 
+    def _kept(self, key: Any, make: Callable[..., Any], *args: Any) -> Any:
+        """A function that was made before: methods that share it share its program."""
+        if key not in self._made:
+            self._made[key] = make(*args)
+        return self._made[key]
+
+    def _map_filled(
+        self,
+        function: Callable[[PyTree, PyTree], PyTree],
+        runs: Runs,
+        others: dict[str, PyTree],
+        report: Callable[[chunks.Progress], None] = lambda progress: None,
+    ) -> PyTree:
+        """A function of every run, its decisions given, ``[P, ...]``.
+
+        Filled up to whole chunks, so that one program serves every method.
+        """
+        size = len(runs.seeds)
+        where = networks.make_placement(self._config)
+        where = where._replace(runs_per_device=_MEASURED_AT_ONCE)
+        chunk = _MEASURED_AT_ONCE * max(where.num_devices, 2)
+        index = np.minimum(np.arange(-(-size // chunk) * chunk), size - 1)
+        found = chunks.map_runs(
+            function,
+            _taken(self.runs_of(runs) | others, index),
+            _shared(self._config, self._problem, False, with_inputs=False),
+            where=where,
+            report=report,
+            should_stop=self._stop,
+        )
+        return jax.tree.map(lambda leaf: leaf[:size], found)
+
     def measure(
         self, name: str, runs: Runs, decision: Decision, split: str
     ) -> dict[str, PyTree]:
         """What these decisions achieve, by metric, ``[P, ...]``."""
-        size = len(runs.seeds)
-        where = networks.make_placement(self._config)
-        where = where._replace(runs_per_device=_MEASURED_AT_ONCE)
-        # Filled up to whole chunks, so that one program serves every method.
-        chunk = _MEASURED_AT_ONCE * max(where.num_devices, 2)
-        index = np.minimum(np.arange(-(-size // chunk) * chunk), size - 1)
-        found = chunks.map_runs(
+        return self._map_filled(
             self._functions[split],
-            _taken({**self.runs_of(runs), "decision": decision}, index),
-            _shared(self._config, self._problem, False, with_inputs=False),
-            where=where,
-            report=progress.ProgressBar(f"{name}, {split}", unit="run"),
-            should_stop=self._stop,
+            runs,
+            {"decision": decision},
+            progress.ProgressBar(f"{name}, {split}", unit="run"),
         )
-        return jax.tree.map(lambda leaf: leaf[:size], found)
 
 
 def _taken(tree: PyTree, index: np.ndarray) -> PyTree:

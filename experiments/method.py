@@ -52,10 +52,12 @@ class Policy(NamedTuple):
       fit: ``(key, hparams, decision, batch) -> what is chosen``, on the validation
         examples of a run.
       apply: ``(key, chosen, decision, batch) -> Decision``, on any.
+      hparams: names of those that ``fit`` reads.
     """
 
     fit: Callable[[jax.Array, HParams, Decision, Batch], Any]
     apply: Callable[[jax.Array, Any, Decision, Batch], Decision]
+    hparams: tuple[str, ...] = ()
 
 
 class Method(NamedTuple):

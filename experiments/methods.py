@@ -16,7 +16,7 @@ from experiments.method import Case, Method, Need, Policy
 from l2d_jax import decisions
 from l2d_jax.learners import mixture
 from l2d_jax.learners.batches import experts_correct
-from l2d_jax.policies import committees, thresholds
+from l2d_jax.policies import committees, one_threshold, thresholds
 from l2d_jax.types import Batch, Decision, HParams
 
 ONE_EXPERT = Need(lambda traits: traits.num_experts == 1, "takes one expert")
@@ -27,9 +27,13 @@ ACTIONS = Need(
 )
 TWO_CLASSES = Need(lambda traits: traits.num_classes == 2, "needs two classes")
 TWO_GROUPS = Need(lambda traits: traits.num_groups == 2, "needs two groups")
-GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
+MANY_GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
 ANSWERS = Need(
     lambda traits: not traits.people, "needs answers to what it trains on, not a model"
+)
+COMPLETE = Need(
+    lambda traits: traits.num_experts == 1 or not traits.sparse,
+    "needs every expert's answer to every example",
 )
 HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
 LAW = Need(lambda traits: traits.law, "needs a law that is known")
@@ -60,6 +64,18 @@ def _bayesian_alone(case: Case, hparams: HParams) -> Decision:
 def _confidence(case: Case, hparams: HParams) -> Decision:
     del hparams
     return decisions.confidence_decision(*case.predictions)
+
+
+def _two_stage(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    scores, class_probs = case.predictions
+    return decisions.two_stage_decision(class_probs, scores)
+
+
+def _rejector(case: Case, hparams: HParams) -> Decision:
+    del hparams
+    scores, class_probs = case.predictions
+    return decisions.decide(class_probs, scores)
 
 
 def _experts(case: Case, hparams: HParams) -> Decision:
@@ -128,7 +144,7 @@ def _two_thresholds(objective: str) -> Callable[[Any], Policy]:
             allocation = jnp.stack([passed, 1.0 - passed], axis=1)
             return decision._replace(allocation=allocation)
 
-        return Policy(fit, apply)
+        return Policy(fit, apply, ("cost", "fairness"))
 
     return make
 
@@ -139,6 +155,8 @@ def _uncertainty_threshold(objective: str) -> Callable[[Any], Policy]:
     def make(config: Any) -> Policy:
         del config
         score = mixture.loss_score(objective, regularized=True)
+        of_answers = ("smoothing",) if objective == "defer" else ()
+        read = ("cost", "fairness", *of_answers)
 
         def fit(
             key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
@@ -160,9 +178,71 @@ def _uncertainty_threshold(objective: str) -> Callable[[Any], Policy]:
             del key, batch
             return decisions.apply_threshold(decision, chosen)
 
-        return Policy(fit, apply)
+        return Policy(fit, apply, read)
 
     return make
+
+
+def _best_threshold(config: Any) -> Policy:
+    """One threshold on the defer score, of the best team."""
+    del config
+
+    def fit(
+        key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+    ) -> jax.Array:
+        del key, hparams
+        correct, _ = experts_correct(batch, jnp.float32)
+        return one_threshold.best_threshold(
+            decisions.among(decision, measure.available(batch)),
+            batch.labels,
+            correct,
+            batch.weights,
+        )
+
+    def apply(
+        key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+    ) -> Decision:
+        del key, batch
+        return decisions.apply_threshold(decision, chosen)
+
+    return Policy(fit, apply)
+
+
+def _rates(batch: Batch) -> jax.Array:
+    """How often each expert is right, float ``[M]``.
+
+    With one right and one wrong answer more, so that two do not beat a hundred.
+    """
+    correct, known = experts_correct(batch, jnp.float32)
+    return (jnp.sum(correct * known, axis=0) + 1.0) / (jnp.sum(known, axis=0) + 2.0)
+
+
+def _weighted_vote(config: Any) -> Policy:
+    """Votes weigh by the log-odds of being right over those of a guess.
+
+    The best weights of experts who err independently, with every wrong class alike.
+    """
+    del config
+
+    def fit(
+        key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+    ) -> jax.Array:
+        del key, hparams
+        rates = _rates(batch)
+        num_others = decision.class_probs.shape[1] - 1
+        return jnp.maximum(jnp.log(rates * num_others / (1.0 - rates)), 0.0)
+
+    def apply(
+        key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+    ) -> Decision:
+        del key, batch
+        everybody = decision.allocation[:, :-1]
+        # Where nobody beats a guess all vote alike.
+        votes = jnp.where(jnp.any(chosen > 0), chosen, 1.0) * everybody
+        shares = votes / jnp.sum(votes, axis=1, keepdims=True)
+        return decision._replace(allocation=jnp.pad(shares, ((0, 0), (0, 1))))
+
+    return Policy(fit, apply)
 
 
 def _best_experts(config: Any) -> Policy:
@@ -173,9 +253,7 @@ def _best_experts(config: Any) -> Policy:
         key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
     ) -> jax.Array:
         del key, hparams, decision
-        correct, known = experts_correct(batch, jnp.float32)
-        # With one right and one wrong answer more, so that two do not beat a hundred.
-        return (jnp.sum(correct * known, axis=0) + 1.0) / (jnp.sum(known, axis=0) + 2.0)
+        return _rates(batch)
 
     def apply(
         key: jax.Array, chosen: Any, decision: Decision, batch: Batch
@@ -205,13 +283,47 @@ def _committee(config: Any) -> Policy:
     return Policy(fit, apply)
 
 
-METHODS = {
+_BY_SCORE = {
     "deferral": Method(
         "deferral cross-entropy", (CLASSES, ONE_EXPERT), ("deferral",), _first
     ),
     "one_vs_all": Method("one-vs-all", (CLASSES,), ("one_vs_all",), _first),
+    "asymmetric_softmax": Method(
+        "asymmetric softmax", (CLASSES, ONE_EXPERT), ("asymmetric_softmax",), _first
+    ),
+    "rl2d": Method("RL2D", (CLASSES, ONE_EXPERT), ("rl2d",), _first),
+    "decoupled": Method("decoupled", (CLASSES,), ("decoupled",), _first),
+    "multi_expert": Method(
+        "softmax of many experts",
+        (CLASSES, SEVERAL_EXPERTS, COMPLETE),
+        ("multi_expert",),
+        _first,
+    ),
+    "picce": Method(
+        "PiCCE", (CLASSES, SEVERAL_EXPERTS, COMPLETE, ANSWERS), ("picce",), _first
+    ),
+    "picce_one_vs_all": Method(
+        "PiCCE, one-vs-all",
+        (CLASSES, SEVERAL_EXPERTS, COMPLETE, ANSWERS),
+        ("picce_one_vs_all",),
+        _first,
+    ),
+    "mixture_of_experts": Method(
+        "mixture of experts", (CLASSES,), ("mixture_of_experts",), _first
+    ),
     "cost_sensitive": Method(
         "cost-sensitive", (ACTIONS, ONE_EXPERT), ("cost_sensitive",), _first
+    ),
+    "priced": Method("priced deferral", (CLASSES, ONE_EXPERT), ("priced",), _first),
+    "triage": Method("triage", (CLASSES, ONE_EXPERT), ("triage",), _first),
+    "two_stage": Method(
+        "two-stage", (CLASSES, COMPLETE), ("two_stage", "classifier"), _two_stage
+    ),
+    "rejector": Method(
+        "rejector after the classifier",
+        (CLASSES, ONE_EXPERT),
+        ("rejector", "classifier"),
+        _rejector,
     ),
     "confidence": Method(
         "defer by confidence", (CLASSES,), ("classifier", "expert_model"), _confidence
@@ -224,6 +336,32 @@ METHODS = {
         _first,
     ),
     "rejection": Method("rejection", (CLASSES, ONE_EXPERT), ("rejection",), _first),
+}
+"""Methods that ask where a score is > 0."""
+
+
+def _tuned(method: Method) -> Method:
+    """The same, with a threshold of its score that validation chooses."""
+    return method._replace(label=f"{method.label}, tuned", policy=_best_threshold)
+
+
+METHODS = {
+    **{
+        key: row
+        for name, method in _BY_SCORE.items()
+        for key, row in ((name, method), (f"{name}_tuned", _tuned(method)))
+    },
+    "realizable": Method(
+        "realizable surrogate",
+        (CLASSES, ONE_EXPERT),
+        ("realizable",),
+        _first,
+        (),
+        _best_threshold,
+    ),
+    "selective": Method(
+        "selective prediction", (CLASSES,), ("classifier",), _alone, (), _best_threshold
+    ),
     "rejection_thresholds": Method(
         "reject by thresholds",
         (TWO_CLASSES, TWO_GROUPS, ONE_EXPERT),
@@ -267,12 +405,15 @@ METHODS = {
     "joint": Method("joint", (CLASSES, SEVERAL_EXPERTS), ("joint",), _first),
     "joint_balanced": Method(
         "joint, balanced",
-        (CLASSES, SEVERAL_EXPERTS, GROUPS),
+        (CLASSES, SEVERAL_EXPERTS, MANY_GROUPS),
         ("joint_balanced",),
         _first,
     ),
     "joint_minimax": Method(
-        "joint, minimax", (CLASSES, SEVERAL_EXPERTS, GROUPS), ("joint_minimax",), _first
+        "joint, minimax",
+        (CLASSES, SEVERAL_EXPERTS, MANY_GROUPS),
+        ("joint_minimax",),
+        _first,
     ),
     "joint_committee": Method(
         "joint, a committee",
@@ -292,6 +433,14 @@ METHODS = {
     ),
     "expert": Method("best expert alone", (CLASSES,), (), _experts, (), _best_experts),
     "majority": Method("majority", (CLASSES, SEVERAL_EXPERTS), (), _majority),
+    "weighted_vote": Method(
+        "weighted vote",
+        (CLASSES, SEVERAL_EXPERTS),
+        (),
+        _majority,
+        (),
+        _weighted_vote,
+    ),
     "random_committee": Method(
         "random committee",
         (CLASSES, SEVERAL_EXPERTS),
@@ -305,6 +454,12 @@ METHODS = {
     "best_rule": Method("best rule", (LAW,), (), _law),
 }
 """Methods by name, those that learn to defer first and references last."""
+GROUPS = {
+    "all": tuple(name for name in METHODS if not name.endswith("_tuned")),
+    "tuned": tuple(f"{name}_tuned" for name in _BY_SCORE),
+}
+"""Names that stand for several methods: each by its own rule, and with a threshold that
+validation chooses, in the same way for all."""
 
 
 def matrix() -> str:
@@ -313,11 +468,11 @@ def matrix() -> str:
     from experiments.imputers import IMPUTERS
     from experiments.problems import PROBLEMS
 
-    width = max(map(len, METHODS))
+    width = max(map(len, GROUPS["all"]))
     lines = [" " * width + "  " + "  ".join(PROBLEMS)]
     reasons: dict[str, int] = {}
-    for name, method in METHODS.items():
-        cells = []
+    for name in GROUPS["all"]:
+        method, cells = METHODS[name], []
         for problem, row in PROBLEMS.items():
             whys = [need.why for need in method.needs if not need.holds(row.traits)]
             numbers = [reasons.setdefault(why, len(reasons) + 1) for why in whys]
@@ -325,10 +480,14 @@ def matrix() -> str:
             cells.append(mark.ljust(len(problem)))
         lines.append(f"{name.ljust(width)}  " + "  ".join(cells).rstrip())
     notes = [f"({number}) {why}" for why, number in reasons.items()]
+    notes.append(
+        f"\nNAME_tuned, of {', '.join(_BY_SCORE)}: the same with a threshold of its"
+        " score that validation chooses."
+    )
     known = ", ".join(IMPUTERS)
     imputed = [name for name, row in PROBLEMS.items() if row.traits.people]
     notes.append(
-        f"\nImputers come first in {', '.join(imputed)}: {known}; in trips"
+        f"Imputers come first in {', '.join(imputed)}: {known}; in trips"
         f" {', '.join(trips.METHODS)}."
     )
     return "\n".join([*lines, "", *notes])

@@ -17,6 +17,7 @@ class Traits(NamedTuple):
       num_classes: K; 0 where there are actions with costs and no classes.
       num_experts: M, of one run.
       num_groups: G, of sensitive groups or categories; 0 for none.
+      sparse: whether experts have answered some of the examples and not all.
       people: whether a run's expert is a person of few answers, whom an imputer models
         before any method learns to defer to them.
       costs: whether every action has a cost.
@@ -27,6 +28,7 @@ class Traits(NamedTuple):
     num_classes: int
     num_experts: int = 1
     num_groups: int = 0
+    sparse: bool = False
     people: bool = False
     costs: bool = False
     hidden: bool = False

@@ -67,15 +67,15 @@ PROBLEMS = {
     "health": Row(_TABLE, decision_makers.load, decision_makers.make, _OF_TABLES),
     **{
         name: Row(
-            _TEXTS._replace(num_experts=many, num_groups=groups),
+            _TEXTS._replace(num_experts=many, num_groups=groups, sparse=sparse),
             texts.load,
             texts.make,
             _OF_TEXTS,
         )
-        for name, many, groups in (
-            ("keswani_mturk", 170, 2),
-            ("annwithattitudes", 265, 4),
-            ("hs_brexit", 6, 1),
+        for name, many, groups, sparse in (
+            ("keswani_mturk", 170, 2, True),
+            ("annwithattitudes", 265, 4, True),
+            ("hs_brexit", 6, 1, False),
         )
     },
     **{

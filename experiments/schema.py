@@ -150,7 +150,7 @@ FIELDS: dict[str, Field] = {
     "experiment": Field(text, "Name of the experiment, as in tables."),
     "problem": Field(text, "What is learned; one of experiments.problems."),
     "methods": Field(
-        many(text), "Names of experiments.methods, or all of those to be had."
+        many(text), "Names or groups of experiments.methods; all: those to be had."
     ),
     "data_dir": Field(text, "Where data lives; empty: L2D_DATA_DIR, or a cache."),
     "seed": Field(_SEED, "Of the whole experiment; those of runs are 0, 1, ..."),
@@ -160,7 +160,9 @@ FIELDS: dict[str, Field] = {
         "Whether each seed chooses its hyperparameters on its validation part, or all"
         " choose together; then every setting is reported on the test part too.",
     ),
-    "reference": Field(text, "Method that the others are compared with."),
+    "references": Field(
+        many(text, least=0), "Methods that the others are compared with."
+    ),
     # Hyperparameters.
     "grid": Field(group("learning_rate"), "Values of each hyperparameter."),
     "grid.learning_rate": Field(many(_POSITIVE), "Of the optimizer."),
@@ -177,6 +179,14 @@ FIELDS: dict[str, Field] = {
         many(number(0.0, 0.5, above=True)),
         "Probability that a hard answer leaves to the other classes.",
     ),
+    "grid.mix": Field(
+        many(_FRACTION), "Weight of the realizable surrogate against the classifier's."
+    ),
+    "grid.q": Field(many(number(0.0, 1.0, above=True)), "Of the loss RL2D; 1: linear."),
+    "grid.expert_weight": Field(
+        many(_POSITIVE), "Of the experts' terms in the decoupled loss."
+    ),
+    "grid.budget": Field(many(_FRACTION), "Share that triage leaves to the human."),
     "grid.dropout": Field(many(_FRACTION), "Share of answers dropped in training."),
     "grid.cost_weight": Field(many(_NOT_NEGATIVE), "Of experts' share of the vote."),
     "grid.step_exponent": Field(
@@ -295,6 +305,12 @@ FIELDS: dict[str, Field] = {
     "population.image_scales": Field(many(_POSITIVE), "Scales of difficulty."),
 }
 """Fields by path. A field that is not here is an error of the config file."""
+
+ZOO = {
+    "experiment": FIELDS["experiment"],
+    "parts": Field(group(), "Configs of experiments.deferral, by name."),
+}
+"""Fields of experiments.zoo."""
 
 _MINUTES = number(-1e4, 1e4)
 _SHARED = {

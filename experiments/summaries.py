@@ -227,7 +227,7 @@ def _compare(
     ):
         comparison.insert(place, name, value)
     comparison["p_holm"] = np.nan
-    family = [*settings, *preferences, "against", "metric"]
+    family = [*settings, *preferences, "against", "reference", "metric"]
     known = comparison[comparison.p_value.notna()]
     for _, part in known.groupby(family, dropna=False, sort=False):
         comparison.loc[part.index, "p_holm"] = intervals.holm(part.p_value.to_numpy())
@@ -246,12 +246,11 @@ def _pairs(
         means = valid.groupby("method", sort=False).system_accuracy.mean()
         best = str(means.idxmax()) if means.notna().any() else parties[0]
         pairs += [(name, "best single party", best) for name in methods if name != best]
-    if config.reference in methods:
-        pairs += [
-            (name, "reference", config.reference)
-            for name in methods
-            if name != config.reference
-        ]
+    for reference in config.references:
+        if reference in methods:
+            pairs += [
+                (name, "reference", reference) for name in methods if name != reference
+            ]
     return pairs
 
 

@@ -16,7 +16,7 @@ from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
 from experiments.runtime import progress
 from l2d_jax import decisions, metrics, optimizers
-from l2d_jax.engine import sweeps, training
+from l2d_jax.engine import chunks, sweeps, training
 from l2d_jax.learners import (
     bayesian,
     classifier,
@@ -25,7 +25,10 @@ from l2d_jax.learners import (
     expert_model,
     joint,
     mixture,
-    one_vs_all,
+    rejector,
+    surrogates,
+    triage,
+    two_stage,
 )
 from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.learners.disparity import disparity, team_prob
@@ -35,6 +38,7 @@ from l2d_jax.types import (
     Decision,
     HParams,
     Learner,
+    PyTree,
     Sweep,
     TrainState,
     Variables,
@@ -51,6 +55,10 @@ DEFAULTS = {
     "dropout": 0.2,
     "cost_weight": 0.0,
     "step_exponent": 0.5,
+    "mix": 1.0,
+    "q": 0.7,
+    "expert_weight": 1.0,
+    "budget": 0.5,
     "weight_decay": 0.0,
 }
 """Value of a hyperparameter that a config's grid does not list."""
@@ -111,6 +119,8 @@ class Training(NamedTuple):
       knows_expert: whether it learns from the experts: its runs are then one for each
         team, and else one for each seed.
       hidden: whether it sees the inputs that the experts see.
+      after: name of the training whose classifier is given to it, of each seed the best
+        by its own validation score; empty: none is.
       epochs: the field of the config that has its number of epochs.
       model: the field that has its network, by whose kind its runs are placed.
       grid: values of its own in place of the grid's, from the config.
@@ -121,6 +131,7 @@ class Training(NamedTuple):
     hparams: tuple[str, ...] = ()
     knows_expert: bool = True
     hidden: bool = False
+    after: str = ""
     epochs: str = "num_epochs"
     model: str = "model"
     grid: Callable[[ml_collections.ConfigDict], dict[str, tuple[float, ...]]] = (
@@ -201,14 +212,61 @@ def _deferral(setting: Setting) -> tuple[Learner, training.Score]:
     return learner, _team_score(setting)
 
 
-def _one_vs_all(setting: Setting) -> tuple[Learner, training.Score]:
-    learner = one_vs_all.make_learner(
-        setting.model("model", setting.num_classes, setting.num_experts),
+def _surrogate(
+    row: surrogates.Surrogate,
+) -> Callable[[Setting], tuple[Learner, training.Score]]:
+    def make(setting: Setting) -> tuple[Learner, training.Score]:
+        num_others = setting.num_experts + row.extra_outputs
+        learner = surrogates.make_learner(
+            setting.model("model", setting.num_classes, num_others),
+            setting.optimizer(setting.config.num_epochs),
+            row,
+            num_experts=setting.num_experts,
+            **setting.inputs(),
+        )
+        return learner, team_score
+
+    return make
+
+
+def _triage(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = triage.make_learner(
+        setting.model("model", setting.num_classes, 1),
         setting.optimizer(setting.config.num_epochs),
-        num_experts=setting.num_experts,
+        num_classes=setting.num_classes,
         **setting.inputs(),
     )
     return learner, team_score
+
+
+def _two_stage(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = two_stage.make_learner(
+        setting.model("expert_model", 0, setting.num_experts + 1),
+        setting.optimizer(setting.config.expert_model_epochs),
+        **setting.inputs(),
+    )
+
+    def score(scores: jax.Array, batch: Batch, hparams: HParams) -> Array:
+        assert batch.class_probs is not None
+        decision = decisions.two_stage_decision(batch.class_probs, scores)
+        return team_score(decision, batch, hparams)
+
+    return learner, score
+
+
+def _rejector(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = rejector.make_learner(
+        setting.model("expert_model", 0, 1),
+        setting.optimizer(setting.config.expert_model_epochs),
+        **setting.inputs(),
+    )
+
+    def score(scores: jax.Array, batch: Batch, hparams: HParams) -> Array:
+        assert batch.class_probs is not None
+        decision = decisions.decide(batch.class_probs, scores)
+        return team_score(decision, batch, hparams)
+
+    return learner, score
 
 
 def _cost_sensitive(setting: Setting) -> tuple[Learner, training.Score]:
@@ -324,11 +382,29 @@ _MIXTURE = ("sampled", "temperature")
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
     "deferral": Training(_deferral, ("alpha", "fairness")),
-    "one_vs_all": Training(_one_vs_all),
+    **{
+        name: Training(_surrogate(row), row.hparams)
+        for name, row in surrogates.SURROGATES.items()
+    },
+    "triage": Training(_triage, ("budget", "smoothing")),
     "cost_sensitive": Training(_cost_sensitive, ("price",)),
     "classifier": Training(_classifier, ("fairness",), knows_expert=False),
     "expert_model": Training(
         _expert_model, epochs="expert_model_epochs", model="expert_model"
+    ),
+    "two_stage": Training(
+        _two_stage,
+        ("price",),
+        after="classifier",
+        epochs="expert_model_epochs",
+        model="expert_model",
+    ),
+    "rejector": Training(
+        _rejector,
+        ("price",),
+        after="classifier",
+        epochs="expert_model_epochs",
+        model="expert_model",
     ),
     "mixture": Training(
         _mixture("defer"), ("smoothing", "cost", "fairness"), fields=_MIXTURE
@@ -419,7 +495,7 @@ def make_sweep(
                 **numbers.hparams,
             },
         )
-    if problem.inputs_by_seed:
+    if problem.inputs_by_seed or TRAININGS[name].after:
         sweep.hparams["seed"] = sweep.seeds.astype(np.int32)
     return sweep, teams
 
@@ -445,6 +521,9 @@ def make_program(
     def own(batch: Batch, hparams: HParams) -> Batch:
         if row.knows_expert:
             batch = problem.view(batch, hparams)
+        if row.after:
+            probs = jnp.asarray(batch.class_probs)[:, hparams["seed"]]
+            batch = batch._replace(class_probs=probs)
         return batch._replace(inputs=own_inputs(batch.inputs, hparams))
 
     def predict(variables: Variables, hparams: HParams, inputs: Array) -> Any:
@@ -470,14 +549,81 @@ def make_program(
     )
 
 
+def best_runs(part: Trained, seeds: np.ndarray, teams: np.ndarray) -> np.ndarray:
+    """The run of a training with the best validation score for each seed and team.
+
+    Of equals the first in the grid; a diverged run only where all have diverged.
+    """
+    score = np.where(part.result.diverged, -np.inf, part.result.score)
+    chosen = np.empty(len(seeds), int)
+    for number, (seed, team) in enumerate(zip(seeds, teams, strict=True)):
+        own = (part.sweep.seeds == seed) & np.isin(part.teams, (-1, team))
+        candidates = np.flatnonzero(own)
+        chosen[number] = candidates[np.argmax(score[candidates])]
+    return chosen
+
+
+def given_probs(
+    config: ml_collections.ConfigDict,
+    problem: Problem,
+    name: str,
+    trained: Trained,
+    stop: Callable[[], bool],
+) -> np.ndarray:
+    """What each seed's best classifier says of the pool, float ``[N, S, K]``.
+
+    Args:
+      config: of the experiment.
+      problem: what is learned.
+      name: of the training of classifiers, which knows of no expert.
+      trained: that, done.
+      stop: asked after every chunk.
+
+    Raises:
+      Interrupted: ``stop`` said so.
+    """
+    seeds = np.arange(config.num_seeds)
+    index = best_runs(trained, seeds, np.full(len(seeds), -1))
+    rows = np.arange(len(problem.pool.labels))
+
+    def predict(run: PyTree, shared: PyTree) -> jax.Array:
+        return training.predict(
+            trained.program, run["variables"], run["hparams"], shared, rows
+        )
+
+    def taken(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+
+    probs = chunks.map_runs(
+        predict,
+        {
+            "variables": taken(trained.result.variables),
+            "hparams": taken(trained.sweep.hparams),
+        },
+        problem.pool.inputs,
+        where=networks.make_placement(config, config[TRAININGS[name].model]),
+        should_stop=stop,
+    )
+    return np.moveaxis(probs, 0, 1)
+
+
 def train(
     config: ml_collections.ConfigDict,
     problem: Problem,
     name: str,
     workdir: pathlib.Path,
     stop: Callable[[], bool],
+    done: dict[str, Trained],
 ) -> Trained:
     """Run a training, or take it from the checkpoints that it has left.
+
+    Args:
+      config: of the experiment.
+      problem: what is learned.
+      name: of the training.
+      workdir: folder of the experiment.
+      stop: asked after every dispatch.
+      done: trainings by name, that which this one comes after among them.
 
     Raises:
       Interrupted: ``stop`` said so.
@@ -491,6 +637,9 @@ def train(
     if not row.knows_expert:
         # What is not read need not be gathered at every step.
         pool = pool._replace(expert_labels=None, expert_correct=None, expert_probs=None)
+    if row.after:
+        given = given_probs(config, problem, row.after, done[row.after], stop)
+        pool = pool._replace(class_probs=given)
     fold = problem.split(int(sweep.seeds[0]))
     shared = make_program(config, problem, name, len(fold.train))
     result = sweeps.run_sweep(

@@ -331,7 +331,7 @@ def team_metrics(
       * ``expert_accuracy``, ``expert_accuracy_deferred``: of all answers that experts
         gave, each alike, and of those that the system asked for.
       * ``expert_calibration_error``: of ``decision.expert_correct_prob``, in 15 bins,
-        over all answers given; NaN for a system that does not estimate it.
+        over all answers given of which there is an estimate; NaN where there is none.
 
     Raises:
       ValueError: if the shapes do not match.
@@ -346,6 +346,7 @@ def team_metrics(
     predicts = jnp.where(predicted >= 0, weights, 0)
     expert_right = (answers == labels[:, None]).ravel()
     asked = jnp.where(answers >= 0, weights[:, None], 0)
+    estimate = jnp.asarray(decision.expert_correct_prob).ravel()
     return {
         "system_accuracy": accuracy_of_team,
         "coverage": coverage(decision, weights),
@@ -358,9 +359,9 @@ def team_metrics(
             expert_right, (asked * allocation[:, :-1]).ravel()
         ),
         "expert_calibration_error": calibration_error(
-            jnp.asarray(decision.expert_correct_prob).ravel(),
+            estimate,
             expert_right,
-            weights=asked.ravel(),
+            weights=jnp.where(jnp.isnan(estimate), 0, asked.ravel()),
         ),
     }
 

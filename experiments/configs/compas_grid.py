@@ -40,7 +40,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "expert",
         "oracle",
     )
-    config.reference = "mixture"
+    config.references = ("mixture",)
     config.grid = {
         "alpha": (1.0, 0.5),
         "cost": (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6),

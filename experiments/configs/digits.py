@@ -35,7 +35,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.valid_fraction = 0.2  # Of what is not in the test set; drawn for each seed.
     config.methods = ("deferral", "classifier", "expert", "confidence")
     config.choose = "per_seed"
-    config.reference = "classifier"  # Whom the methods are compared with, paired.
+    config.references = ("classifier",)  # Whom the methods are compared with, paired.
     # k: the expert is perfect on the first k classes and guesses elsewhere.
     config.num_perfect = tuple(range(11))
     # Of the problem digits_panel: the classes that each expert knows.

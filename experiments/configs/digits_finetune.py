@@ -38,7 +38,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.num_seeds = 10  # Each draws a person's answers, and who is tuned on which.
     config.methods = ("deferral",)
     config.choose = "per_seed"
-    config.reference = "classifier"  # Whom the methods are compared with, paired.
+    config.references = ("classifier",)  # Whom the methods are compared with, paired.
     config.imputers = (
         "none",
         "finetune",

@@ -53,7 +53,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "best_rule",
     )
     config.choose = "over_seeds"  # One price for all seeds; all are reported, too.
-    config.reference = "rejection"  # Whom the methods are compared with, paired.
+    config.references = ("rejection",)  # Whom the methods are compared with, paired.
     config.grid = {
         "cost": (0.0, 0.1, 0.4),  # gamma, nats a deferral or rejection.
         "fairness": (0.0, 0.1, 0.5),  # Weight of equalized odds.

@@ -34,7 +34,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.valid_fraction = 0.2  # Of a split's training part.
     config.methods = ("all",)
     config.choose = "per_seed"
-    config.reference = "majority"  # Whom the methods are compared with, paired.
+    config.references = ("majority",)  # Whom the methods are compared with, paired.
     config.grid = {"learning_rate": (0.3,), "price": (0.0, 0.1)}
     config.model = {"name": "mlp", "hidden": (128, 32)}
     config.expert_model = {"name": "mlp", "hidden": (128, 32)}
@@ -66,7 +66,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     if scale == "one":
         config.problem = "keswani_mturk_one"
         config.answers = "one"
-        config.reference = "classifier"
+        config.references = ("classifier",)
     if scale == "smoke":
         config.num_seeds = 2
         config.num_features = 4

@@ -99,7 +99,7 @@ def map_runs(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _place(
     function: Callable[[PyTree, PyTree], PyTree], where: placement.Placement
 ) -> placement.Placed:

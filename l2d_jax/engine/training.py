@@ -228,9 +228,12 @@ def _where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
 def _is_decided(outputs: PyTree, weights: Array | None) -> jax.Array:
     """Whether no prediction is NaN for some examples that count, bool ``[]``.
 
-    What a method does not estimate is NaN for all of them.
+    What a method does not estimate is NaN for all of them; how right an expert would be
+    it may estimate of some, so a decision is known by its scores and probabilities.
     """
     sound = jnp.ones((), bool)
+    if isinstance(outputs, Decision):
+        outputs = outputs._replace(expert_correct_prob=jnp.zeros(()))
     for leaf in jax.tree.leaves(outputs):
         if not jnp.issubdtype(leaf.dtype, jnp.floating) or not leaf.ndim:
             continue

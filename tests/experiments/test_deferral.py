@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import tiny
 
-from experiments import deferral, evaluation, summaries
+from experiments import deferral, evaluation, summaries, trainings
 from experiments.configs import digits, texts
 from experiments.method import Method
-from experiments.methods import METHODS
+from experiments.methods import GROUPS, METHODS
 from experiments.problem import Teams, every_value, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax.types import Sweep
@@ -75,7 +75,7 @@ def test_a_method_whose_field_the_config_lacks():
 def test_all_leaves_out_what_cannot_be_had_and_says_why(get_config, problem):
     config = config_of("all", get_config=get_config)
     names, reasons = deferral.choose_methods(config, problem)
-    assert {*names, *reasons} == set(METHODS) and not {*names} & {*reasons}
+    assert {*names, *reasons} == set(GROUPS["all"]) and not {*names} & {*reasons}
     assert all(reasons.values())
     table = pd.DataFrame(
         {
@@ -173,14 +173,14 @@ def test_the_best_run_of_another_training_of_the_seed_and_team():
     )
     seeds, teams = np.array([0, 0, 1]), np.array([0, 1, 2])
     # Not the diverged one, though its score is the best; of equals the first.
-    found = evaluation.best_runs(part, seeds, teams)
+    found = trainings.best_runs(part, seeds, teams)
     np.testing.assert_array_equal(found, [1, 3, 4])
     # A training that knows nobody serves every team of its seed.
     alone = make_trained([0, 0, 1], [0.2, 0.1, 0.0])
-    np.testing.assert_array_equal(evaluation.best_runs(alone, seeds, teams), [0, 0, 2])
+    np.testing.assert_array_equal(trainings.best_runs(alone, seeds, teams), [0, 0, 2])
     # Where all have diverged there is still a run, which says so.
     lost = make_trained([0, 0, 1], [0.2, 0.1, 0.0], diverged=[True] * 3)
-    np.testing.assert_array_equal(evaluation.best_runs(lost, seeds, teams), [0, 0, 2])
+    np.testing.assert_array_equal(trainings.best_runs(lost, seeds, teams), [0, 0, 2])
 
 
 def test_taken_runs():

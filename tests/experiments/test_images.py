@@ -418,7 +418,10 @@ def contents(folder):
         ({"problem": "mnist"}, "problem must be one of digits, .*, got 'mnist'"),
         ({"images": "mnist"}, "images must be one of digits, cifar10, .*, got 'mnist'"),
         ({"problem": "synthetic"}, "decision_maker is missing, which synthetic needs"),
-        ({"reference": "magic"}, "reference must be one of deferral, .*, got 'magic'"),
+        (
+            {"references": ("magic",)},
+            "references must be one of deferral, .*, got 'magic'",
+        ),
         ({"choose": "wisely"}, "choose must be one of per_seed, over_seeds, got 'wis"),
         ({"methods": ()}, "methods must hold at least one value"),
         ({"methods": ("deferral",) * 2}, "methods must not repeat a value"),

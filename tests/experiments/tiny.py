@@ -27,7 +27,7 @@ def make_config(**changes):
     }
     config.committee_size = 3
     config.best_epoch = "loss"
-    config.reference = "classifier"
+    config.references = ("classifier",)
     for name, value in changes.items():
         config[name] = value
     return config
