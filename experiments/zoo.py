@@ -26,13 +26,22 @@ TABLES = ("summary.csv", "comparison.csv", "curves.csv", "seconds.csv")
 """Those of the parts that are put together; the rows of all runs stay with them."""
 
 
-def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Run every part, and put their tables together; results go to ``workdir``."""
+def check(config: ml_collections.ConfigDict) -> None:
+    """Check every field of every part.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the part and the field.
+    """
     schema.check(config, schema.ZOO)
     if not config.parts:
         raise ConfigError("parts is empty; give at least one config")
     for name, part in config.parts.items():
         schema.check(part, where=f"parts.{name}.")
+
+
+def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Run every part, and put their tables together; results go to ``workdir``."""
+    check(config)
     claim_workdir(config, workdir)
     for name, part in config.parts.items():
         progress.say(f"{name}:")

@@ -30,27 +30,29 @@ GRID = {
 """Of the methods, beside the optimizer's; the same on every problem."""
 
 
+def compare(part: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A config with every method, the zoo's hyperparameters and its references."""
+    part.methods = METHODS
+    part.references = REFERENCES
+    part.choose = "per_seed"
+    part.grid.update(GRID)
+    return part
+
+
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     """Settings at a scale: ``smoke`` (seconds of training) or default (minutes)."""
     if scale not in ("smoke", "default"):
         raise ValueError(f"scale must be smoke or left out, got {scale!r}")
-    parts = {
-        "digits": digits_grid.get_config(scale),
-        "panel": digits_grid.get_config(
-            "panel" if scale == "default" else "panel_smoke"
-        ),
-        "synthetic": synthetic.get_config(scale),
-    }
     config = ml_collections.ConfigDict()
     config.experiment = "zoo"
-    config.parts = {}
-    for name, part in parts.items():
-        part.methods = METHODS
-        part.references = REFERENCES
-        part.choose = "per_seed"
-        part.grid.update(GRID)
-        config.parts[name] = part
-    synthetic_part = config.parts.synthetic
-    synthetic_part.scenarios = ("inconsistent",)
-    synthetic_part.grid.fairness = (0.0,)
+    digits = digits_grid.get_config(scale)
+    panel = digits_grid.get_config("panel" if scale == "default" else "panel_smoke")
+    table = synthetic.get_config(scale)
+    table.scenarios = ("inconsistent",)
+    config.parts = {
+        "digits": compare(digits),
+        "panel": compare(panel),
+        "synthetic": compare(table),
+    }
+    table.grid.fairness = (0.0,)
     return config

@@ -1,0 +1,30 @@
+r"""The zoo on CIFAR-10: a specialist on k of its classes.
+
+  python -m experiments.zoo --config=experiments/configs/zoo_cifar.py:small \
+      --workdir=runs/zoo_cifar
+
+Default, for an accelerator: the WideResNet and epochs of `experiments.configs.cifar10`,
+k = 3, 5 and 7, 5 seeds. ``:small`` is for 2 CPU cores: the network and epochs of
+`experiments.configs.cifar10_grid`, k = 5. ``:smoke`` is a few batches.
+"""
+
+import ml_collections
+
+from experiments.configs import cifar10, cifar10_grid
+from experiments.configs.zoo import compare
+
+
+def get_config(scale: str = "default") -> ml_collections.ConfigDict:
+    """Settings at a scale: ``smoke``, ``small`` (2 CPU cores), default (a GPU)."""
+    if scale not in ("smoke", "small", "default"):
+        raise ValueError(f"scale must be smoke or small or left out, got {scale!r}")
+    if scale == "default":
+        part = cifar10.get_config("paper")
+        part.num_perfect = (3, 5, 7)
+        part.num_seeds = 5
+    else:
+        part = cifar10_grid.get_config("default" if scale == "small" else scale)
+    config = ml_collections.ConfigDict()
+    config.experiment = "zoo"
+    config.parts = {"cifar10": compare(part)}
+    return config

@@ -1,0 +1,114 @@
+"""The zoo: several problems by one program, their tables as one, and the figures."""
+
+import pandas as pd
+import pytest
+
+from experiments import zoo
+from experiments.configs import zoo as zoo_config
+from experiments.configs import zoo_cifar, zoo_tables
+from experiments.figures import zoo as figures
+from experiments.methods import METHODS
+from experiments.runtime.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+RUN = ("deferral", "deferral_tuned", "confidence", "classifier", "expert")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The work folder of a small zoo of two problems."""
+    config = zoo_config.get_config("smoke")
+    del config.parts["panel"]
+    for part in config.parts.values():
+        part.methods = RUN
+        part.num_epochs = part.expert_model_epochs = 2
+        part.epochs_per_dispatch = 2
+    config.parts.digits.num_perfect = (5,)
+    workdir = tmp_path_factory.mktemp("zoo")
+    zoo.main(config, workdir)
+    return workdir
+
+
+def test_tables_of_all_parts_are_one(finished):
+    for name in zoo.TABLES:
+        table = pd.read_csv(finished / name)
+        assert list(table.part.unique()) == ["digits", "synthetic"]
+        for part, rows in table.groupby("part"):
+            own = pd.read_csv(finished / part / name)
+            assert len(own) == len(rows)
+    summary = pd.read_csv(finished / "summary.csv")
+    assert set(summary.method) == set(RUN)
+
+
+def test_each_is_compared_with_both_references(finished):
+    rows = pd.read_csv(finished / "comparison.csv")
+    rows = rows[(rows.against == "reference") & (rows.metric == "system_accuracy")]
+    for _, part in rows.groupby("part"):
+        for reference in zoo_config.REFERENCES:
+            compared = part[part.reference == reference]
+            assert set(compared.method) == {*RUN} - {reference}
+            assert compared.p_holm.notna().any()
+
+
+def test_what_each_training_took(finished):
+    spent = pd.read_csv(finished / "seconds.csv")
+    assert set(spent.training) == {"deferral", "classifier", "expert_model"}
+    assert (spent.seconds >= 0).all() and (spent.runs > 0).all()
+
+
+def test_figures_are_drawn(finished):
+    names = {path.name for path in (finished / "figures").iterdir()}
+    assert names == {"system_accuracy.png", "calibration.png", "coverage_accuracy.png"}
+
+
+def test_marks_stand_for_rules():
+    """A full mark is a method by its own rule, an empty one its tuned twin."""
+    rows = pd.DataFrame(
+        {
+            "part": "one",
+            "method": ["deferral", "deferral_tuned", "expert"],
+            "metric": "system_accuracy",
+            "split": "test",
+            "n": 3,
+            "cases": 50,
+            "over": "seeds",
+            "mean": [0.7, 0.8, 0.6],
+            "ci_low": [0.6, 0.7, 0.5],
+            "ci_high": [0.8, 0.9, 0.7],
+        }
+    )
+    figure = figures.draw_methods(rows, "system_accuracy", "accuracy")
+    (axes,) = figure.axes
+    own, tuned = (container[0] for container in axes.containers)
+    assert own.get_fillstyle() == "full" and tuned.get_fillstyle() == "none"
+    assert list(own.get_xdata()[::-1]) == [70.0, 60.0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [METHODS["expert"].label, METHODS["deferral"].label]
+    assert "3 seeds, 50 cases" in axes.get_title()
+
+
+def test_no_parts_is_one_line(tmp_path):
+    config = zoo_config.get_config("smoke")
+    config.parts = {}
+    with pytest.raises(ConfigError, match=r"^parts is empty; give at least one"):
+        zoo.main(config, tmp_path)
+
+
+def test_a_field_of_a_part_is_named_with_the_part(tmp_path):
+    config = zoo_config.get_config("smoke")
+    config.parts.digits.num_epochs = 0
+    with pytest.raises(
+        ConfigError, match=r"^parts\.digits\.num_epochs must be a whole"
+    ):
+        zoo.main(config, tmp_path)
+
+
+@pytest.mark.parametrize("module", [zoo_config, zoo_tables, zoo_cifar])
+def test_scales(module):
+    for scale in ("smoke", "default"):
+        config = module.get_config(scale)
+        zoo.check(config)
+        assert all(part.methods == ("all", "tuned") for part in config.parts.values())
+        assert {len(part.grid.mix) for part in config.parts.values()} == {2}
+    with pytest.raises(ValueError, match="scale must be smoke"):
+        module.get_config("huge")
