@@ -22,8 +22,14 @@ from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from l2d_jax.engine import processes
 
-TABLES = ("summary.csv", "comparison.csv", "curves.csv", "seconds.csv")
-"""Those of the parts that are put together; the rows of all runs stay with them."""
+TABLES = (
+    "results.csv",
+    "summary.csv",
+    "comparison.csv",
+    "curves.csv",
+    "seconds.csv",
+)
+"""Those of the parts that are put together."""
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation, cifar, deferral, tables, tabular, trips
+from experiments import allocation, cifar, deferral, tables, tabular, trips, zoo
 from experiments.claims.allocation import bias_claims, clusters_claims, texts_claims
 from experiments.claims.claim import CannotMeasure, Claim, Evidence
 from experiments.claims.deferral import image_claims
@@ -20,6 +20,7 @@ from experiments.claims.finetuning import (
 )
 from experiments.claims.joint import joint_claims
 from experiments.claims.responsible import synthetic_claims, tabular_claims
+from experiments.claims.zoo import zoo_claims
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir, write_text
@@ -100,6 +101,10 @@ def _trips(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     trips.main(config, workdir)
 
 
+def _zoo(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    zoo.main(config, workdir)
+
+
 def _grid(
     program: str,
     main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
@@ -140,6 +145,15 @@ SOURCES = {
     "texts": _grid(
         "deferral", _deferral, "keswani_mturk", _JOINT, paper_scale="default"
     ),
+    "zoo": Source(
+        "zoo",
+        _zoo,
+        "problem",
+        ("digits", "digits_panel", "synthetic"),
+        (*_RUNS, "part", "coverage", "expert_calibration_error"),
+        ("comparison",),
+        "default",
+    ),
 }
 
 SCALES = ("smoke", "default", "paper")
@@ -157,6 +171,7 @@ CLAIMS: list[Claim] = [
     *clusters_claims("clusters"),
     *texts_claims("toxicity"),
     *joint_claims("texts"),
+    *zoo_claims("zoo"),
 ]
 
 

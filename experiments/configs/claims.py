@@ -32,6 +32,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "clusters": "",
         "toxicity": "",
         "texts": "",
+        "zoo": "",
     }
     # How far below the better of classifier and expert a system may be and still count
     # as no worse, in accuracy: half a point at the papers' scale.
