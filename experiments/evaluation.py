@@ -118,9 +118,10 @@ def _shared(
         if problem.subgroups is not None:
             parts[name]["subgroup"] = problem.subgroups[number]
     if problem.sampled == "seeds and cases":
-        parts["resamples"] = intervals.draw_resamples(
-            len(problem.test.labels), config.seed
-        )
+        size = len(problem.test.labels)
+        resamples = intervals.draw_resamples(size, config.seed)
+        # The cases as they are come first: one program measures all.
+        parts["resamples"] = np.concatenate([np.ones_like(resamples[:1]), resamples])
     return parts | {"seed": np.int32(config.seed)}
 
 
@@ -216,16 +217,18 @@ def make_measure(
         # Who is not to be had for a case does not answer it, whatever was decided.
         decision = decisions.among(run["decision"], measure.available(batch))
         run = {**run, "decision": decision}
-        found: dict[str, PyTree] = scalars(batch, run, shared)
-        found |= measure.curves(decision, batch)
-        if split == "test" and "resamples" in shared:
+        curves: dict[str, PyTree] = dict(measure.curves(decision, batch))
+        if split != "test" or "resamples" not in shared:
+            return scalars(batch, run, shared) | curves
 
-            def resampled(counts: Array) -> PyTree:
-                weights = jnp.asarray(batch.weights) * counts[run["rows"][split]]
-                return scalars(batch._replace(weights=weights), run, shared)
+        def resampled(counts: Array) -> PyTree:
+            weights = jnp.asarray(batch.weights) * counts[run["rows"][split]]
+            return scalars(batch._replace(weights=weights), run, shared)
 
-            found["resampled"] = jax.lax.map(resampled, shared["resamples"])
-        return found
+        every = jax.lax.map(resampled, shared["resamples"])
+        first = jax.tree.map(lambda leaf: leaf[0], every)
+        others = jax.tree.map(lambda leaf: leaf[1:], every)
+        return first | curves | {"resampled": others}
 
     return achieve
 

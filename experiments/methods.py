@@ -295,7 +295,7 @@ _BY_SCORE = {
     "decoupled": Method("decoupled", (CLASSES,), ("decoupled",), _first),
     "multi_expert": Method(
         "softmax of many experts",
-        (CLASSES, SEVERAL_EXPERTS, COMPLETE),
+        (CLASSES, SEVERAL_EXPERTS),
         ("multi_expert",),
         _first,
     ),

@@ -140,22 +140,25 @@ def priced_deferral_decision(logits: Array, price: Array | float) -> Decision:
     second = jnp.max(share, axis=1, where=~first, initial=0.0, keepdims=True)
     taken = jnp.maximum(share - price / (1.0 + price), second)
     kept = jnp.where(first, taken, share)
-    surer = jnp.log1p(price)
     return decide(
         kept / jnp.sum(kept, axis=1, keepdims=True),
         of_expert - jnp.max(of_classes, axis=1, keepdims=True),
-        _odds_of_experts(of_classes, of_expert + surer),
+        _odds_of_experts(of_classes, of_expert, 1.0 + price),
     )
 
 
-def _odds_of_experts(of_classes: Array, of_experts: Array) -> jax.Array:
+def _odds_of_experts(
+    of_classes: Array, of_experts: Array, unit: Array | float = 1.0
+) -> jax.Array:
     """Share of each expert over that of all classes, cut at 1, float ``[B, M]``.
 
     Args:
       of_classes: scores of the classes, float ``[B, K]``.
       of_experts: scores of the experts, float ``[B, M]``, of the same softmax.
+      unit: what the shares of all classes stand for, float ``[]``, > 0.
     """
     # From the greatest, so that scores near 1e4 keep their digits.
     greatest = jnp.max(of_classes, axis=1, keepdims=True)
     log_total = jax.nn.logsumexp(of_classes - greatest, axis=1, keepdims=True)
-    return jnp.exp(jnp.minimum(of_experts - greatest - log_total, 0.0))
+    log_odds = of_experts - greatest - log_total + jnp.log(unit)
+    return jnp.exp(jnp.minimum(log_odds, 0.0))

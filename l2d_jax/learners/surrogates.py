@@ -29,7 +29,7 @@ class Surrogate(NamedTuple):
         does not come.
       decide: ``(outputs [B, O], num_experts, hparams) -> Decision``.
       hparams: names of the hyperparameters that the two read.
-      separable: whether who was not asked has no term in the loss. Of other losses an
+      separable: whether who was not asked has no part in the loss. Of other losses an
         example has no part in the mean unless every expert has answered it.
       extra_outputs: O - K - M.
     """
@@ -99,6 +99,7 @@ SURROGATES = {
         lambda outputs, num_experts, hparams: decisions.multi_expert_decision(
             outputs, num_experts
         ),
+        separable=True,
     ),
     "decoupled": Surrogate(
         lambda outputs, label, correct, hparams: losses.decoupled_loss(

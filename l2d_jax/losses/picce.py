@@ -35,7 +35,9 @@ def picce_cross_entropy(
       label: class of the example, int ``[]``, in [0, K).
       expert_correct: whether each expert is right, ``[M]``, 0 or 1: no mean of the loss
         over answers is a function of their probabilities. NaN or negative where they
-        were not asked: such an expert is not picked, and has no column.
+        were not asked: such an expert is not picked, and has no column. The shares then
+        move, since what an expert alone knows depends on who else was asked; those of
+        `picce_one_vs_all` move for all but the first.
 
     Returns:
       The loss, float ``[]``, >= 0. NaN, and so is its gradient, where a traced

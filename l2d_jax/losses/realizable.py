@@ -83,9 +83,9 @@ def rl2d_loss(
       logits: scores of the K classes and, last, of deferring, float ``[K+1]``, K >= 2,
         finite.
       label: class of the example, int ``[]``, in [0, K).
-      cost: of deferring, or its mean, float ``[]``, in [0, 1]: whether the expert is
-        wrong, or with a price added, divided by the greatest cost there can be, which
-        then divides the cost of an error of the classifier too.
+      cost: of deferring, where an error of the classifier costs 1, float ``[]``, in
+        [0, 1]: whether the expert is wrong, or the probability of it. A price on top
+        would lead out of the range; take it off with a threshold of the score.
       q: exponent, float ``[]``, in [0, 1].
 
     Returns:

@@ -39,7 +39,9 @@ def deferral_cross_entropy(
       expert_correct: whether the expert is right, or the probability of it, float
         ``[]``, in [0, 1].
       alpha: weight of the label where the expert is right, float ``[]``, >= 0. 1 is the
-        consistent surrogate; less leaves such examples to the expert.
+        consistent surrogate; less leaves such examples to the expert. Then a class
+        counts for the less the oftener the expert is right about it, so the greatest
+        score is not in general the best choice, of a class or of deferring.
 
     Returns:
       The loss, float ``[]``, >= 0. NaN, and so is its gradient, where a traced

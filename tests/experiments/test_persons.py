@@ -94,7 +94,14 @@ def results(whole):
 def test_files(whole):
     workdir, out, err = whole
     names = {path.name for path in workdir.iterdir()}
-    assert names == {*TABLES, "curves.csv", "config.json", "figures", "checkpoints"}
+    assert names == {
+        *TABLES,
+        "curves.csv",
+        "seconds.csv",
+        "config.json",
+        "figures",
+        "checkpoints",
+    }
     config = json.loads((workdir / "config.json").read_text())
     assert config["people"]["sources"] == ["specialist"]
     (figure,) = (workdir / "figures").iterdir()
