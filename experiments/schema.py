@@ -183,6 +183,7 @@ FIELDS: dict[str, Field] = {
         many(_FRACTION), "Weight of the realizable surrogate against the classifier's."
     ),
     "grid.q": Field(many(number(0.0, 1.0, above=True)), "Of the loss RL2D; 1: linear."),
+    "grid.warm": Field(many(_FRACTION), "Share of the steps of RL2D before its q is."),
     "grid.expert_weight": Field(
         many(_POSITIVE), "Of the experts' terms in the decoupled loss."
     ),

@@ -57,6 +57,7 @@ DEFAULTS = {
     "step_exponent": 0.5,
     "mix": 1.0,
     "q": 0.7,
+    "warm": 0.5,
     "expert_weight": 1.0,
     "budget": 0.5,
     "weight_decay": 0.0,
@@ -229,6 +230,24 @@ def _surrogate(
     return make
 
 
+def _rl2d(setting: Setting) -> tuple[Learner, training.Score]:
+    """RL2D after a start with its q = 0, a logarithm.
+
+    From random weights the loss of a greater q, all but linear, passes every example on
+    before there is anything to keep, and stays there.
+    """
+    learner, score = _surrogate(surrogates.SURROGATES["rl2d"])(setting)
+    config = setting.config
+    num_steps = config.num_epochs * (setting.num_train // config.batch_size)
+
+    def update(state: TrainState, hparams: HParams, batch: Batch) -> Any:
+        starts = state.step < hparams["warm"] * num_steps
+        q = jnp.where(starts, 0.0, hparams["q"])
+        return learner.update(state, {**hparams, "q": q}, batch)
+
+    return learner._replace(update=update), score
+
+
 def _triage(setting: Setting) -> tuple[Learner, training.Score]:
     learner = triage.make_learner(
         setting.model("model", setting.num_classes, 1),
@@ -386,6 +405,7 @@ TRAININGS = {
         name: Training(_surrogate(row), row.hparams)
         for name, row in surrogates.SURROGATES.items()
     },
+    "rl2d": Training(_rl2d, ("q", "warm")),
     "triage": Training(_triage, ("budget", "smoothing")),
     "cost_sensitive": Training(_cost_sensitive, ("price",)),
     "classifier": Training(_classifier, ("fairness",), knows_expert=False),

@@ -2,6 +2,7 @@
 
 import types
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -296,3 +297,28 @@ def test_teams():
     teams = every_value("num_perfect", (0, 5))(2)
     np.testing.assert_array_equal(teams.seeds, [0, 0, 1, 1])
     assert teams.columns == {"num_perfect": [0, 5, 0, 5]}
+
+
+def test_rl2d_starts_with_the_logarithm():
+    """Its first steps are those of q = 0, whatever q is, and the others are not."""
+    config = tiny.make_config(num_epochs=4)
+    problem = tiny.make_problem(1)
+    found = {}
+    for q, warm in ((1.0, 0.5), (0.3, 0.5), (1e-9, 0.5), (1.0, 0.0)):
+        config.grid = {"learning_rate": (0.1,), "q": (q,), "warm": (warm,)}
+        program = trainings.make_program(config, problem, "rl2d", 32)
+        sweep, _ = trainings.make_sweep(config, problem, "rl2d")
+        hparams = {name: value[0] for name, value in sweep.hparams.items()}
+        batch = jax.tree.map(lambda leaf: leaf[:16], problem.pool)
+        state = program.learner.init(jax.random.key(0), hparams, batch)
+        update = jax.jit(program.learner.update)
+        losses = []
+        for _ in range(8):
+            state, metrics = update(state, hparams, batch)
+            losses.append(float(metrics["loss"]))
+        found[q, warm] = losses
+    # Two steps an epoch, four epochs: four steps are the start.
+    for other in ((0.3, 0.5), (1e-9, 0.5)):
+        assert found[other][:4] == found[1.0, 0.5][:4]
+        assert found[other][4] != pytest.approx(found[1.0, 0.5][4], rel=1e-3)
+    assert found[1.0, 0.0][0] != pytest.approx(found[1.0, 0.5][0], rel=1e-3)
