@@ -9,8 +9,8 @@ that validation chooses, over the same grids. ``:smoke`` is fewer seeds and epoc
 What the papers leave open, and these fields decide: the hyperparameters of every loss
 (``mix``, ``q``, ``expert_weight``, ``budget``, ``price``) have the same number of
 values at most, and validation chooses among them for each seed, the first of equals;
-two-stage methods see the classifier's answers to its own training examples; RL2D
-starts with half of its steps at q = 0 (``warm``), without which it passes on everything.
+two-stage methods see the answers of the classifier to its own training examples; RL2D
+takes half of its steps at q = 0 first (``warm``), without which it passes all on.
 """
 
 import ml_collections
