@@ -8,7 +8,7 @@ import pandas as pd
 import programs
 import pytest
 
-from experiments import deferral, hatespeech
+from experiments import deferral, hatespeech, schema
 from experiments.configs import hatespeech as hatespeech_config
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
@@ -262,3 +262,13 @@ def test_how_often_a_real_annotator_is_right(monkeypatch):
     np.testing.assert_allclose(right.mean(), 0.905, rtol=0, atol=0.006)
     (size_of_test,) = problem.test_rows(0).shape
     assert size_of_test == 4957 and len(problem.split(0).valid) == 2478
+
+
+@pytest.mark.parametrize("scale", ["smoke", "default", "panel", "panel_smoke"])
+def test_configs_of_all_scales_are_sound(scale):
+    config = hatespeech_config.get_config(scale)
+    schema.check(config)
+    methods, reasons = deferral.choose_methods(config, config.problem)
+    assert {"one_vs_all", "confidence", config.reference} <= set(methods)
+    # What the others lack is the problem's and not the config's.
+    assert not any("in the config" in why for why in reasons.values())
