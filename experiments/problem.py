@@ -92,6 +92,7 @@ class Problem(NamedTuple):
       sampled: what the intervals of means are over: ``seeds and cases``; ``seeds``,
         where each has cases of its own; ``people``, of whom each is one value, the mean
         over seeds; or ``splits`` of one data set. See `experiments.summaries`.
+      test_to_train: of splits, size of the test part over that of the rest.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Problem(NamedTuple):
     num_cases: int | None = None
     unit_columns: tuple[str, ...] = ()
     sampled: str = "seeds and cases"
+    test_to_train: float = 0.0
 
 
 def split_at_random(size: int, valid_fraction: float) -> Callable[[int], orders.Fold]:

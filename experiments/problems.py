@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments import decision_makers, images, persons, texts
+from experiments import decision_makers, hatespeech, images, persons, texts
 from experiments.problem import Problem, Traits
 from experiments.runtime.errors import ConfigError
 
@@ -46,6 +46,7 @@ def _nothing(*args: Any) -> list[Problem]:
 
 _OF_TABLES = ("decision_maker", "scenarios", "biased_fairness", "flip_rate")
 _OF_TEXTS = ("texts", "answers", "num_folds", "features", "num_features")
+_OF_TWEETS = ("features", "num_features", "test_fraction")
 _OF_PEOPLE = ("people", "imputers", "images", "base", "human_model", "tune")
 _IMAGES = Traits(num_classes=10)
 _TABLE = Traits(num_classes=2, num_groups=2, hidden=True)
@@ -91,6 +92,13 @@ PROBLEMS = {
             ("hs_brexit", 1),
         )
     },
+    "hatespeech": Row(hatespeech.TRAITS, hatespeech.load, hatespeech.make, _OF_TWEETS),
+    "hatespeech_panel": Row(
+        hatespeech.TRAITS._replace(num_experts=len(hatespeech.PANEL)),
+        hatespeech.load,
+        hatespeech.make_panel,
+        (*_OF_TWEETS, "panel_size"),
+    ),
     "digits_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
     "cifar10_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
     "keswani_mturk_people": Row(

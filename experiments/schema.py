@@ -259,6 +259,8 @@ FIELDS: dict[str, Field] = {
     "features": Field(one_of(("tfidf", "hashing", "embedding")), "Of texts."),
     "num_features": Field(_SIZE, "Of texts."),
     "num_folds": Field(whole(2), "Of repeated cross-validation."),
+    "test_fraction": Field(_FRACTION, "Of all tweets, to report on."),
+    "panel_size": Field(whole(2, 10), "Experts, the first of hatespeech.PANEL."),
     # Particular persons.
     "imputers": Field(many(text), "Names of experiments.imputers."),
     "tune": Field(

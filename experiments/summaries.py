@@ -73,7 +73,6 @@ def make(
         found.append(
             _interval(
                 problem,
-                config,
                 values[sound],
                 draws[sound] if draws is not None and split == "test" else None,
                 _people(problem, table.loc[sound]),
@@ -151,7 +150,6 @@ def _people(problem: Problem, rows: pd.DataFrame) -> np.ndarray | None:
 
 def _interval(
     problem: Problem,
-    config: ml_collections.ConfigDict,
     values: np.ndarray,
     draws: np.ndarray | None,
     people: np.ndarray | None,
@@ -160,13 +158,12 @@ def _interval(
 
     Args:
       problem: it.
-      config: of the experiment.
       values: of each row, ``[R, Q]``.
       draws: under resamples of the cases, ``[R, Q, NUM_RESAMPLES]``, or None.
       people: of whom each row is, ``[R]``; their rows are first averaged.
     """
     if problem.sampled == "splits":
-        return intervals.split_interval(values, 1 / (config.num_folds - 1))
+        return intervals.split_interval(values, problem.test_to_train)
     if people is not None:
         values = pd.DataFrame(values).groupby(people, sort=False).mean().to_numpy()
         draws = None
@@ -207,7 +204,6 @@ def _compare(
                 first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
                 interval = _interval(
                     problem,
-                    config,
                     values[first] - values[second],
                     None if draws is None else draws[first] - draws[second],
                     _people(problem, pairs),

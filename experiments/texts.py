@@ -151,5 +151,6 @@ def make(
             num_subgroups=len(names),
             inputs_by_seed=True,
             sampled="splits",
+            test_to_train=1 / (config.num_folds - 1),
         )
     ]

@@ -4,8 +4,8 @@ r"""The zoo on tables and texts: COMPAS, Heritage Health, tweets and who judged 
       --workdir=runs/zoo_tables
 
 Default: the inconsistent decision-maker of COMPAS and of Heritage Health, the tweets of
-``keswani_mturk`` and of ``hs_brexit`` with everybody who answered, and the former with
-one of them; every method, by its own rule and with a threshold that validation chooses,
+``keswani_mturk`` and of ``hs_brexit`` with everybody who answered, the former with one
+of them, and Davidson's tweets with one of those who judged each; every method, by its own rule and with a threshold that validation chooses,
 over the grids of `experiments.configs.zoo`. ``:smoke`` is seconds of training.
 
 Health is trained as in `experiments.configs.health`, on 2 seeds and fewer epochs; a
@@ -14,7 +14,7 @@ fairness weight of 0 alone, since most methods know of no groups.
 
 import ml_collections
 
-from experiments.configs import compas_grid, texts
+from experiments.configs import compas_grid, hatespeech, texts
 from experiments.configs.zoo import compare
 
 
@@ -32,6 +32,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
             texts.get_config("one" if scale == "default" else scale)
         ),
         "hs_brexit": compare(texts.get_config(scale)),
+        "hatespeech": compare(hatespeech.get_config(scale)),
     }
     for name in ("compas", "health"):
         part = config.parts[name]

@@ -8,7 +8,9 @@ from l2d_jax.data.cifar10h import load_cifar10h, load_cifar10h_raw
 from l2d_jax.data.cifar10n import load_cifar10n
 from l2d_jax.data.cifar10s import load_cifar10s
 from l2d_jax.data.compas import load_compas, load_compas_predict_responsibly
+from l2d_jax.data.davidson import Davidson, load_davidson
 from l2d_jax.data.digits import load_digits
+from l2d_jax.data.embeddings import embed_texts
 from l2d_jax.data.folder import DataError, resolve_data_dir
 from l2d_jax.data.health import load_health
 from l2d_jax.data.hs_brexit import load_hs_brexit
@@ -23,8 +25,10 @@ __all__ = [
     "Annotated",
     "Answers",
     "DataError",
+    "Davidson",
     "Splits",
     "Tabular",
+    "embed_texts",
     "fit_text_features",
     "load_annwithattitudes",
     "load_cifar10",
@@ -34,6 +38,7 @@ __all__ = [
     "load_cifar10s",
     "load_compas",
     "load_compas_predict_responsibly",
+    "load_davidson",
     "load_digits",
     "load_health",
     "load_hs_brexit",

@@ -227,6 +227,44 @@ def cached_arrays(
     return arrays
 
 
+def kept_arrays(
+    filename: str, build: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays that are dear to make, kept in ``cache`` in `user_cache_dir`.
+
+    The file carries the checksum of its arrays; a damaged one is reported in the log
+    and built again.
+
+    Args:
+      filename: name of the cache file, ends in ``.npz``; says all that the arrays
+        depend on, by a checksum of it.
+      build: makes the arrays, none of which is called ``sha256``, or raises.
+
+    Returns:
+      The arrays by name.
+    """
+    path = user_cache_dir() / "cache" / filename
+    if os.path.exists(path):
+        arrays, _ = _read_npz(path)
+        expected, found = str(arrays.pop("sha256", "none")), arrays_sha256(arrays)
+        if found == expected:
+            return arrays
+        _LOGGER.warning(
+            "%s is damaged (sha256 expected %s, found %s): building it again",
+            path,
+            expected,
+            found,
+        )
+    arrays = build()
+    try:
+        _write_npz(path, {**arrays, "sha256": np.array(arrays_sha256(arrays))})
+    except OSError as error:
+        _LOGGER.warning(
+            "%s could not be written (%s): it is built again each time", path, error
+        )
+    return arrays
+
+
 def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
     try:
         with np.load(path, allow_pickle=False) as file:

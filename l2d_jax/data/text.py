@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from l2d_jax.data import embeddings
+from l2d_jax.data.embeddings import checked_texts
 from l2d_jax.data.folder import DataError, one_line
 
 KINDS = ("tfidf", "hashing", "embedding")
@@ -12,7 +14,6 @@ KINDS = ("tfidf", "hashing", "embedding")
 the same without a vocabulary, or a pretrained sentence encoder."""
 
 _NUM_BUCKETS = 2**16  # Of the hashed words and pairs of words.
-_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 # A direction this much weaker than the strongest is rounding error; the singular
 # vectors there are arbitrary, and standardizing would make noise of them.
 _NEGLIGIBLE = 1e-6
@@ -31,8 +32,8 @@ def fit_text_features(
       a logarithmic scale and weighted by how rare they are.
     * ``hashing``: the same for all words and pairs, hashed to 65,536 places, so that
       there is no vocabulary to keep.
-    * ``embedding``: the pretrained encoder ``all-MiniLM-L6-v2`` of
-      sentence-transformers, 384 numbers a text, downloaded by that library.
+    * ``embedding``: the pretrained encoder of `l2d_jax.data.embeddings`, 384 numbers a
+      text, which needs the extra ``embeddings``.
 
     Args:
       texts: the training texts, ``[N]``.
@@ -52,7 +53,7 @@ def fit_text_features(
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    texts = _checked(texts)
+    texts = checked_texts(texts)
     if num_features < 1:
         raise ValueError(f"num_features must be at least 1, not {num_features}")
     vectorize = _vectorizer(texts, kind)
@@ -75,30 +76,17 @@ def fit_text_features(
     scale = np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)
 
     def featurize(texts: Sequence[str]) -> np.ndarray:
-        projected = decomposition.transform(vectorize(_checked(texts)))
+        projected = decomposition.transform(vectorize(checked_texts(texts)))
         return ((projected - mean) * scale).astype(np.float32)
 
     return featurize
 
 
-def _checked(texts: Sequence[str]) -> list[str]:
-    """The texts as a list; one text is refused, which as a sequence is its letters."""
-    if isinstance(texts, str):
-        raise ValueError("texts must be a sequence of texts, not one text: wrap it")
-    found = list(texts)
-    for i, text in enumerate(found):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}] is {text!r:.50}, which is no text")
-    if not found:
-        raise ValueError("texts is empty: give at least one text")
-    return found
-
-
 def _vectorizer(texts: list[str], kind: str) -> Callable[[list[str]], Any]:
     """Fitted map from texts ``[B]`` to vectors ``[B, V]``, dense or sparse."""
     if kind == "embedding":
-        encoder = _encoder()
-        return lambda texts: np.asarray(encoder.encode(texts, show_progress_bar=False))
+        encoder = embeddings.load_encoder()
+        return lambda texts: embeddings.encode(encoder, texts)
     feature_extraction = _sklearn().feature_extraction
     if kind == "tfidf":
         counter = feature_extraction.text.TfidfVectorizer(
@@ -134,20 +122,3 @@ def _sklearn() -> Any:
             f"({one_line(error)}): pip install 'l2d-jax[experiments]'"
         ) from error
     return sklearn
-
-
-def _encoder() -> Any:
-    try:
-        import sentence_transformers
-    except ImportError as error:
-        raise DataError(
-            "kind 'embedding' needs sentence-transformers, which cannot be imported "
-            f"({one_line(error)}): pip install -e '.[embeddings]'"
-        ) from error
-    try:
-        return sentence_transformers.SentenceTransformer(_ENCODER)
-    except OSError as error:
-        raise DataError(
-            f"the encoder {_ENCODER} of kind 'embedding' could not be loaded "
-            f"({one_line(error)}): check the network, or choose another kind"
-        ) from error

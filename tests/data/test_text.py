@@ -1,11 +1,10 @@
 import sys
-import types
 
 import numpy as np
 import pytest
 
 from l2d_jax import data
-from l2d_jax.data import DataError, text
+from l2d_jax.data import DataError, embeddings, text
 
 TRAIN = [
     "a red fox runs",
@@ -29,12 +28,9 @@ VECTORS = {  # Second and third numbers are proportional; the fourth is constant
 
 @pytest.fixture
 def fake_encoder(monkeypatch):
-    """A library in whose place it stands: vectors by hand, else of the letters."""
+    """In place of the encoder: vectors by hand, else of the letters."""
 
-    class SentenceTransformer:
-        def __init__(self, name):
-            assert name == text._ENCODER
-
+    class Encoder:
         def encode(self, texts, show_progress_bar):
             assert not show_progress_bar
             letters = [np.bincount([ord(c) % 16 for c in t] + [15]) for t in texts]
@@ -43,10 +39,7 @@ def fake_encoder(monkeypatch):
                 np.float32,
             )
 
-    module = types.ModuleType("sentence_transformers")
-    module.SentenceTransformer = SentenceTransformer
-    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    return module
+    monkeypatch.setattr(embeddings, "load_encoder", Encoder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,13 +176,3 @@ def test_missing_libraries_are_named_with_their_extra(monkeypatch):
     assert "pip install -e '.[embeddings]'" in error_line("embedding")
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     assert "pip install 'l2d-jax[experiments]'" in error_line("tfidf")
-
-
-def test_encoder_that_cannot_be_loaded_gives_one_line(fake_encoder, monkeypatch):
-    def fail(name):
-        raise OSError(f"no route\nto {name}")
-
-    monkeypatch.setattr(fake_encoder, "SentenceTransformer", fail)
-    line = error_line("embedding")
-    assert line.startswith(f"the encoder {text._ENCODER} of kind 'embedding' could not")
-    assert "OSError: no route to" in line
