@@ -53,7 +53,7 @@ def make_config(scale="smoke", **changes):
     config.update({"placement": "vmap", "runs_per_device": 2, "batch_size": 30})
     config.update({"num_epochs": 60, "expert_model_epochs": 60, "num_features": 5})
     config.update({"features": "tfidf", "epochs_per_dispatch": 60})
-    config.methods, config.reference = METHODS, "expert"
+    config.methods, config.references = METHODS, ("expert",)
     config.grid = {"learning_rate": (0.1,)}
     for name, value in changes.items():
         config[name] = value
@@ -269,6 +269,6 @@ def test_configs_of_all_scales_are_sound(scale):
     config = hatespeech_config.get_config(scale)
     schema.check(config)
     methods, reasons = deferral.choose_methods(config, config.problem)
-    assert {"one_vs_all", "confidence", config.reference} <= set(methods)
+    assert {"one_vs_all", "confidence", *config.references} <= set(methods)
     # What the others lack is the problem's and not the config's.
     assert not any("in the config" in why for why in reasons.values())
