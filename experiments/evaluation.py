@@ -94,7 +94,7 @@ def take_runs(runs: Runs, index: np.ndarray) -> Runs:
     return jax.tree.map(lambda leaf: leaf[index], runs)
 
 
-def _shared(
+def shared_examples(
     config: ml_collections.ConfigDict,
     problem: Problem,
     hidden: bool,
@@ -340,7 +340,9 @@ class Measures:
                 "trainings": tuple(_taken(p.sweep.hparams, i) for p, i in pairs),
                 "variables": tuple(_taken(p.result.variables, i) for p, i in pairs),
             },
-            _shared(self._config, self._problem, any(row.hidden for row in rows)),
+            shared_examples(
+                self._config, self._problem, any(row.hidden for row in rows)
+            ),
             where=networks.make_placement(
                 self._config, self._config[rows[0].model] if rows else None
             ),
@@ -372,7 +374,7 @@ class Measures:
         found = chunks.map_runs(
             function,
             _taken(self.runs_of(runs) | others, index),
-            _shared(self._config, self._problem, False, with_inputs=False),
+            shared_examples(self._config, self._problem, False, with_inputs=False),
             where=where,
             report=report,
             should_stop=self._stop,

@@ -2,20 +2,47 @@
 
 import types
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
-from experiments import deferral, methods, summaries, trips
+from experiments import (
+    deferral,
+    evaluation,
+    methods,
+    summaries,
+    trainings,
+    trips,
+)
 from experiments.imputers import IMPUTERS
 from experiments.method import unmet
-from experiments.methods import GROUPS, METHODS
+from experiments.methods import GROUPS, METHODS, SEVERAL_EXPERTS
 from experiments.problem import Traits
 from experiments.problems import PROBLEMS
 from experiments.trainings import TRAININGS
 
-# By their own rules, and a few with a threshold that validation chooses.
-RUN = (*GROUPS["all"], "deferral_tuned", "two_stage_tuned", "picce_tuned")
+# One of every kind is run; the others are traced, and run by the slow tests.
+RUN = (
+    "deferral",
+    "deferral_tuned",
+    "two_stage",
+    "confidence",
+    "mixture",
+    "rejection_thresholds",
+    "bayesian",
+    "joint",
+    "joint_committee",
+    "classifier",
+    "informed",
+    "expert",
+    "majority",
+    "weighted_vote",
+    "random_committee",
+    "oracle",
+    "best_rule",
+)
+OTHERS = tuple(name for name in METHODS if name not in RUN)
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
 
 
@@ -23,11 +50,10 @@ def never():
     return False
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """Results of every method on the tiny problems, by number of experts."""
+def measure(methods, tmp_path_factory):
+    """Results of methods on the tiny problems, by number of experts."""
     config = tiny.make_config()
-    found, left = {}, {*RUN}
+    found, left = {}, {*methods}
     for num_experts in (1, 3):
         problem = tiny.make_problem(num_experts)
         names = [
@@ -45,6 +71,16 @@ def measured(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    return measure(RUN, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def measured_others(tmp_path_factory):
+    return measure(OTHERS, tmp_path_factory)
+
+
 def rows_of(measured, name):
     """Its rows on the problem that it can be had on."""
     for case in measured.values():
@@ -56,6 +92,16 @@ def rows_of(measured, name):
 
 @pytest.mark.parametrize("name", RUN)
 def test_every_method_ends_in_rows(measured, name):
+    check_rows(measured, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_method_ends_in_rows(measured_others, name):
+    check_rows(measured_others, name)
+
+
+def check_rows(measured, name):
     case, rows = rows_of(measured, name)
     values = {"cost": 1, "fairness": 2}
     reads = [*METHODS[name].hparams]
@@ -72,6 +118,52 @@ def test_every_method_ends_in_rows(measured, name):
     assert len(case.results.curves.query("method == @name")) > 0
     if METHODS[name].trainings:
         assert (rows.epochs == 2).all() and rows.best_epoch.between(1, 2).all()
+
+
+@pytest.mark.parametrize("name", GROUPS["all"])
+def test_every_method_can_be_traced(name):
+    """Learners, scores and decisions fit each other's shapes, of one run."""
+    method, config = METHODS[name], tiny.make_config()
+    num_experts = 3 if SEVERAL_EXPERTS in method.needs else 1
+    problem = tiny.make_problem(num_experts)
+    parts = []
+    for training in method.trainings:
+        row = TRAININGS[training]
+        program = trainings.make_program(config, problem, training, 32)
+        sweep, _ = trainings.make_sweep(config, problem, training)
+        hparams = {key: values[0] for key, values in sweep.hparams.items()}
+        pool = problem.pool
+        if row.hidden:
+            pool = pool._replace(inputs=problem.hidden[0])
+        if row.after:
+            given = np.full((tiny.NUM_POOL, config.num_seeds, 2), 0.5, np.float32)
+            pool = pool._replace(class_probs=given)
+        batch = jax.tree.map(lambda leaf: leaf[:16], pool)
+        key = jax.random.key(0)
+        state = jax.eval_shape(program.learner.init, key, hparams, batch)
+        after, found = jax.eval_shape(program.learner.update, state, hparams, batch)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        assert found["loss"].shape == ()
+        outputs = jax.eval_shape(
+            program.learner.predict, state.variables, hparams, batch.inputs
+        )
+        score = jax.eval_shape(program.score, outputs, batch, hparams)
+        assert score.shape == ()
+        parts.append((program, state.variables, hparams))
+    programs, variables, of_trainings = zip(*parts, strict=True) if parts else 3 * [()]
+    measures = evaluation.Measures(config, problem, never)
+    one = evaluation.Runs(np.zeros(1, int), np.zeros(1, int), (), {})
+    run = jax.tree.map(lambda leaf: leaf[0], measures.runs_of(one))
+    read = {key: np.float32(0.1) for key in method.hparams}
+    run |= {"hparams": read, "trainings": of_trainings, "variables": variables}
+    hidden = any(TRAININGS[training].hidden for training in method.trainings)
+    shared = evaluation.shared_examples(config, problem, hidden)
+    decide = evaluation.make_decide(problem, method, programs, "valid")
+    decision = jax.eval_shape(decide, run, shared)
+    size = len(problem.split(0).valid)
+    assert decision.class_probs.shape == (size, 2)
+    assert decision.defer_score.shape == (size, num_experts)
+    assert decision.allocation.shape == (size, num_experts + 1)
 
 
 def test_references_are_what_they_say(measured):
