@@ -352,6 +352,7 @@ def test_cifar10_whole(tmp_path):
     assert sorted(table[table.split == "test"].method) == sorted(METHODS)
 
 
+@pytest.mark.slow
 def test_stopped_and_spoiled_it_ends_with_the_same_tables(
     digits, tmp_path, monkeypatch
 ):

@@ -190,6 +190,7 @@ def test_the_gains_are_of_the_results(whole, results):
     )
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_and_what_is_finished_stays(whole, tmp_path, monkeypatch):
     workdir = tmp_path / "copy"
     shutil.copytree(whole[0], workdir)
@@ -235,6 +236,7 @@ def invented_people(config, images):
     return people.real_people("cifar10s", config, answers, images.human)
 
 
+@pytest.mark.slow
 def test_real_people_and_whole_networks(tmp_path, monkeypatch):
     monkeypatch.setitem(people.SOURCES, "specialist", invented_people)
     config = make_config(

@@ -168,6 +168,7 @@ def test_the_majority_by_numpy(results, tmp_path):
             np.testing.assert_allclose(row[name], value, rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(signals.StopSignal, "__call__", lambda self: True)

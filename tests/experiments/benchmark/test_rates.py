@@ -52,6 +52,7 @@ def test_small_and_digits(tmp_path):
     assert set(table.workload) == {"small nets, 5 units", "digits net"}
 
 
+@pytest.mark.slow
 def test_fair(tmp_path):
     table = run(tmp_path, ("fair",))
     check(table)
