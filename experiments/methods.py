@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from experiments import measure
 from experiments.method import Case, Method, Need, Policy
 from l2d_jax import decisions
-from l2d_jax.learners import mixture
+from l2d_jax.learners import halfspaces, mixture
 from l2d_jax.learners.batches import experts_correct
 from l2d_jax.policies import committees, thresholds
 from l2d_jax.types import Batch, Decision, HParams
@@ -30,6 +30,10 @@ TWO_GROUPS = Need(lambda traits: traits.num_groups == 2, "needs two groups")
 GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
 ANSWERS = Need(
     lambda traits: not traits.people, "needs answers to what it trains on, not a model"
+)
+FEW = Need(
+    lambda traits: traits.few,
+    f"takes at most {halfspaces.MAX_EXAMPLES:,} training examples",
 )
 HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
 LAW = Need(lambda traits: traits.law, "needs a law that is known")
@@ -282,6 +286,12 @@ METHODS = {
         (),
         _committee,
         ("committee_size",),
+    ),
+    "milp": Method(
+        "half-spaces, by integer program",
+        (TWO_CLASSES, ONE_EXPERT, ANSWERS, FEW),
+        ("milp",),
+        _first,
     ),
     "classifier": Method("classifier alone", (CLASSES,), ("classifier",), _alone),
     "informed": Method(
