@@ -343,7 +343,7 @@ class _Program:
         error = ~deferred & ~(kept & is_classified)
         # Ranks, since the two have no common scale; at random, so that a neighbourhood
         # that was of no use is not the next one too.
-        noise = generator.uniform(0.3, 1.7, self.size)[:, None]
+        noise = generator.uniform(0.3, 1.7, (self.size, 1))
         ranks = np.argsort(np.argsort(np.abs(sums) * noise, axis=0), axis=0)
         free = np.zeros(self.size, bool)
         free[np.argsort(ranks.min(axis=1), kind="stable")[:count]] = True
