@@ -83,6 +83,59 @@ def test_neighbourhoods_end_where_the_whole_program_does(seed, monkeypatch):
     assert whole.error > 0 and counts[0] == 6 and counts[-1] == 24
 
 
+@pytest.fixture
+def solved(monkeypatch):
+    """What the solver was given and what it gave, call by call."""
+    calls = []
+    milp = optimize.milp
+
+    def noted(cost, **given):
+        result = milp(cost, **given)
+        calls.append((cost, given, result))
+        return result
+
+    monkeypatch.setattr(optimize, "milp", noted)
+    return calls
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_pair_is_in_its_own_neighbourhood_at_its_own_cost(count, solved):
+    inputs, labels, right = draw(30, size=40)
+    program = halfspaces._Program(inputs, labels, right > 0, 0.01)
+    for pair in program.starts():
+        program.improve(pair, np.random.default_rng(0), count, LIMIT)
+        cost, given, _ = solved[-1]
+        free = given["bounds"].lb != given["bounds"].ub
+        num_weights = pair.size
+        # Weights and their sizes, and two variables of an example that is free, one
+        # of them alone where the expert is wrong.
+        assert free[: 2 * num_weights].all()
+        e, d = free[2 * num_weights :].reshape(2, 40)
+        assert e.sum() == count and (d == (e & (right > 0))).all()
+        now = given["bounds"].ub[2 * num_weights :].reshape(2, 40)
+        sides = program._rows @ pair.T > 0
+        wrong = np.where(sides[:, 1], right == 0, sides[:, 0] != labels)
+        assert (now[0] == wrong)[~e].all()
+        e, d = (
+            np.where(e, wrong, now[0]),
+            np.where(e, sides[:, 1] & (right > 0), now[1]),
+        )
+        vector = np.concatenate([pair.ravel(), np.abs(pair).ravel(), e, d])
+        constraints, _ = given["constraints"]
+        assert (constraints.A @ vector >= constraints.lb - 1e-9).all()
+        assert cost @ vector == pytest.approx(program.objective(pair), abs=1e-9)
+
+
+def test_what_is_found_costs_no_more_than_the_solver_says(solved):
+    inputs, labels, right = draw(31, size=30)
+    program = halfspaces._Program(inputs, labels, right > 0, 0.05)
+    pair = next(program.starts())
+    _, found, bound = program.improve(pair, np.random.default_rng(0), 30, LIMIT)
+    result = solved[-1][2]
+    assert program.objective(found) <= result.fun + 1e-6
+    assert bound == pytest.approx(result.fun, rel=1e-3)
+
+
 def test_a_realizable_problem_is_solved_without_error():
     generator = np.random.default_rng(0)
     inputs = generator.uniform(size=(120, 4))
