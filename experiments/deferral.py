@@ -40,6 +40,7 @@ from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax.engine import processes
+from l2d_jax.learners import halfspaces
 
 
 def choose_methods(
@@ -99,6 +100,28 @@ def _why_not(config: ml_collections.ConfigDict, method: Method, traits: Traits) 
     lacks = [name for name in dict.fromkeys(fields) if name not in config]
     needs = f"needs {' and '.join(lacks)} in the config" if lacks else ""
     return unmet(method, traits) or needs
+
+
+def choose_fitting(
+    config: ml_collections.ConfigDict, problem: Problem, methods: list[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The same of methods and a problem that is loaded, whose size is known.
+
+    Raises:
+      ConfigError: a method that was named cannot take it.
+    """
+    num_train = len(problem.split(0).train)
+    few = num_train <= halfspaces.MAX_EXAMPLES
+    traits = problem.traits._replace(few=few)
+    reasons = {name: unmet(METHODS[name], traits) for name in methods}
+    reasons = {name: why for name, why in reasons.items() if why}
+    for name, why in reasons.items():
+        if name in config.methods:
+            raise ConfigError(
+                f"methods: {name} is not applicable to the {num_train} training"
+                f" examples of {problem.name}: it {why}; leave it out, or take fewer"
+            )
+    return [name for name in methods if name not in reasons], reasons
 
 
 def train_all(
@@ -346,8 +369,10 @@ def run(
     parts, shown, seconds = [], [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
-            trained, spent = train_all(config, problem, methods, workdir, stop)
-            results = measure_all(config, problem, methods, trained, stop)
+            fitting, found = choose_fitting(config, problem, methods)
+            reasons |= found
+            trained, spent = train_all(config, problem, fitting, workdir, stop)
+            results = measure_all(config, problem, fitting, trained, stop)
             made = summaries.make(config, problem, results.table, results.resampled)
             parts.append((results.table, made.summary, made.comparison, results.curves))
             shown.append(summaries.describe(config, problem, made))

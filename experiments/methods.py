@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from experiments import measure
 from experiments.method import Case, Method, Need, Policy
 from l2d_jax import decisions
-from l2d_jax.learners import mixture
+from l2d_jax.learners import halfspaces, mixture
 from l2d_jax.learners.batches import experts_correct
 from l2d_jax.policies import committees, one_threshold, thresholds
 from l2d_jax.types import Batch, Decision, HParams
@@ -34,6 +34,10 @@ ANSWERS = Need(
 COMPLETE = Need(
     lambda traits: traits.num_experts == 1 or not traits.sparse,
     "needs every expert's answer to every example",
+)
+FEW = Need(
+    lambda traits: traits.few,
+    f"takes at most {halfspaces.MAX_EXAMPLES:,} training examples",
 )
 HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
 LAW = Need(lambda traits: traits.law, "needs a law that is known")
@@ -423,6 +427,12 @@ METHODS = {
         (),
         _committee,
         ("committee_size",),
+    ),
+    "milp": Method(
+        "half-spaces, by integer program",
+        (TWO_CLASSES, ONE_EXPERT, ANSWERS, FEW),
+        ("milp",),
+        _first,
     ),
     "classifier": Method("classifier alone", (CLASSES,), ("classifier",), _alone),
     "informed": Method(

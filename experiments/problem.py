@@ -23,6 +23,8 @@ class Traits(NamedTuple):
       costs: whether every action has a cost.
       hidden: whether the experts see inputs that the model does not.
       law: whether the best rule is known.
+      few: whether a seed trains on so few examples that an integer program takes them,
+        at the default scale of its config; what is loaded is counted.
     """
 
     num_classes: int
@@ -33,6 +35,7 @@ class Traits(NamedTuple):
     costs: bool = False
     hidden: bool = False
     law: bool = False
+    few: bool = False
 
 
 class Teams(NamedTuple):

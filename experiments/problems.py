@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from experiments import decision_makers, hatespeech, images, persons, texts
+from experiments import (
+    decision_makers,
+    halfspaces,
+    hatespeech,
+    images,
+    persons,
+    texts,
+)
 from experiments.problem import Problem, Traits
 from experiments.runtime.errors import ConfigError
 
@@ -48,14 +55,16 @@ _OF_TABLES = ("decision_maker", "scenarios", "biased_fairness", "flip_rate")
 _OF_TEXTS = ("texts", "answers", "num_folds", "features", "num_features")
 _OF_TWEETS = ("features", "num_features", "test_fraction")
 _OF_PEOPLE = ("people", "imputers", "images", "base", "human_model", "tune")
+_OF_HALFSPACES = ("num_examples", "num_test", "num_features", "input_law")
 _IMAGES = Traits(num_classes=10)
+_DIGITS = _IMAGES._replace(few=True)
 _TABLE = Traits(num_classes=2, num_groups=2, hidden=True)
-_TEXTS = Traits(num_classes=2)
+_TEXTS = Traits(num_classes=2, few=True)
 _PEOPLE = Traits(num_classes=10, people=True)
 PROBLEMS = {
-    "digits": Row(_IMAGES, images.load, images.specialist, ("images", "num_perfect")),
+    "digits": Row(_DIGITS, images.load, images.specialist, ("images", "num_perfect")),
     "digits_panel": Row(
-        _IMAGES._replace(num_experts=3), images.load, images.panel, ("images", "panel")
+        _DIGITS._replace(num_experts=3), images.load, images.panel, ("images", "panel")
     ),
     "cifar10": Row(_IMAGES, images.load, images.specialist, ("images", "num_perfect")),
     "synthetic": Row(
@@ -99,10 +108,24 @@ PROBLEMS = {
         hatespeech.make_panel,
         (*_OF_TWEETS, "panel_size"),
     ),
-    "digits_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
+    **{
+        name: Row(
+            Traits(num_classes=2, law=True, few=True),
+            halfspaces.load,
+            halfspaces.make,
+            _OF_HALFSPACES,
+        )
+        for name in halfspaces.LAWS
+    },
+    "digits_people": Row(
+        _PEOPLE._replace(few=True), persons.prepare, persons.make, _OF_PEOPLE
+    ),
     "cifar10_people": Row(_PEOPLE, persons.prepare, persons.make, _OF_PEOPLE),
     "keswani_mturk_people": Row(
-        _PEOPLE._replace(num_classes=2), persons.prepare, persons.make, _OF_PEOPLE
+        _PEOPLE._replace(num_classes=2, few=True),
+        persons.prepare,
+        persons.make,
+        _OF_PEOPLE,
     ),
     "trips": Row(Traits(num_classes=0, costs=True, people=True), _of_its_own, _nothing),
 }

@@ -190,6 +190,7 @@ FIELDS: dict[str, Field] = {
     "grid.budget": Field(many(_FRACTION), "Share that triage leaves to the human."),
     "grid.dropout": Field(many(_FRACTION), "Share of answers dropped in training."),
     "grid.cost_weight": Field(many(_NOT_NEGATIVE), "Of experts' share of the vote."),
+    "grid.l1_penalty": Field(many(_NOT_NEGATIVE), "Of half-spaces, in errors."),
     "grid.step_exponent": Field(
         many(_POSITIVE), "c: the vote's loss counts 1 - t^-c at step t."
     ),
@@ -223,6 +224,8 @@ FIELDS: dict[str, Field] = {
     "bayesian.prior_deviation": Field(number(1e-6), "Of each weight."),
     "joint": Field(group("deferrer", "minimax_rounds"), "Joint deferral to many."),
     "joint.minimax_rounds": Field(_SIZE, "Pairs that are trained in turn."),
+    "milp": Field(group("time_limit"), "The integer program of two half-spaces."),
+    "milp.time_limit": Field(_POSITIVE, "Seconds of a run; then the best found."),
     # Running.
     "placement": Field(
         one_of(("auto", *placement.KINDS)), "How runs lie on the devices."
@@ -241,7 +244,9 @@ FIELDS: dict[str, Field] = {
     "panel": Field(
         many(many(whole(0)), least=2, distinct=False), "Classes each expert knows."
     ),
-    "num_examples": Field(whole(10), "Of the synthetic set."),
+    "num_examples": Field(whole(10), "That are drawn, of a synthetic problem."),
+    "num_test": Field(whole(10), "Test examples of each seed of half-spaces."),
+    "input_law": Field(one_of(("uniform", "mixture")), "Of inputs of half-spaces."),
     "scenarios": Field(
         many(one_of(("accurate", "biased", "inconsistent"))), "Decision-makers."
     ),
@@ -257,7 +262,7 @@ FIELDS: dict[str, Field] = {
         one_of(("all", "one")), "Everybody who answered, or one of them, drawn."
     ),
     "features": Field(one_of(("tfidf", "hashing", "embedding")), "Of texts."),
-    "num_features": Field(_SIZE, "Of texts."),
+    "num_features": Field(_SIZE, "Of texts, or of inputs that are drawn."),
     "num_folds": Field(whole(2), "Of repeated cross-validation."),
     "test_fraction": Field(_FRACTION, "Of all tweets, to report on."),
     "panel_size": Field(whole(2, 10), "Experts, the first of hatespeech.PANEL."),

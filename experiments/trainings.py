@@ -16,13 +16,14 @@ from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
 from experiments.runtime import progress
 from l2d_jax import decisions, metrics, optimizers
-from l2d_jax.engine import chunks, sweeps, training
+from l2d_jax.engine import chunks, solved, sweeps, training
 from l2d_jax.learners import (
     bayesian,
     classifier,
     cost_sensitive,
     deferral,
     expert_model,
+    halfspaces,
     joint,
     mixture,
     rejector,
@@ -60,6 +61,7 @@ DEFAULTS = {
     "warm": 0.5,
     "expert_weight": 1.0,
     "budget": 0.5,
+    "l1_penalty": 0.0,
     "weight_decay": 0.0,
 }
 """Value of a hyperparameter that a config's grid does not list."""
@@ -126,6 +128,8 @@ class Training(NamedTuple):
       model: the field that has its network, by whose kind its runs are placed.
       grid: values of its own in place of the grid's, from the config.
       fields: of the config, what it reads beside what all do.
+      solved: whether one update of all training examples on the host is the training,
+        which then has no optimizer, epochs or network of a config.
     """
 
     make: Callable[[Setting], tuple[Learner, training.Score]]
@@ -139,6 +143,7 @@ class Training(NamedTuple):
         lambda config: {}
     )
     fields: tuple[str, ...] = ()
+    solved: bool = False
 
 
 # Scores.
@@ -397,6 +402,11 @@ def _minimax(setting: Setting) -> tuple[Learner, training.Score]:
     return learner, team_score
 
 
+def _milp(setting: Setting) -> tuple[Learner, training.Score]:
+    learner = halfspaces.make_learner(time_limit=setting.config.milp.time_limit)
+    return learner, team_score
+
+
 _MIXTURE = ("sampled", "temperature")
 _JOINT = ("dropout", "cost_weight", "step_exponent")
 TRAININGS = {
@@ -454,6 +464,7 @@ TRAININGS = {
     "joint_minimax": Training(
         _minimax, _JOINT, epochs="minimax_epochs", fields=("joint",)
     ),
+    "milp": Training(_milp, ("l1_penalty",), fields=("milp",), solved=True),
 }
 """Trainings by name."""
 
@@ -490,7 +501,8 @@ def values_of(
 def grid_of(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple]:
     """Values of each hyperparameter of a training."""
     row = TRAININGS[name]
-    return values_of(config, (*row.hparams, *TUNED)) | row.grid(config)
+    names = row.hparams if row.solved else (*row.hparams, *TUNED)
+    return values_of(config, names) | row.grid(config)
 
 
 def make_sweep(
@@ -662,6 +674,19 @@ def train(
         pool = pool._replace(class_probs=given)
     fold = problem.split(int(sweep.seeds[0]))
     shared = make_program(config, problem, name, len(fold.train))
+    checkpoint_dir = workdir / "checkpoints" / problem.folder / name
+    if row.solved:
+        result = solved.solve_sweep(
+            shared,
+            sweep,
+            pool,
+            root_seed=config.seed,
+            split=problem.split,
+            checkpoint_dir=checkpoint_dir,
+            report=progress.ProgressBar(name, unit="run"),
+            should_stop=stop,
+        )
+        return Trained(shared, sweep, teams, result)
     result = sweeps.run_sweep(
         shared,
         sweep,
@@ -671,7 +696,7 @@ def train(
         batch_size=config.batch_size,
         where=networks.make_placement(config, config[row.model]),
         epochs_per_dispatch=config.epochs_per_dispatch,
-        checkpoint_dir=workdir / "checkpoints" / problem.folder / name,
+        checkpoint_dir=checkpoint_dir,
         checkpoint_seconds=config.checkpoint_seconds,
         report=progress.ProgressBar(name),
         should_stop=stop,

@@ -36,13 +36,14 @@ MAY_IMPORT = {
 """Parts of l2d_jax, and the parts that each may import. Simulated crowds are of the
 form that streams take, so `simulate` knows `crowds`."""
 
-NEVER_IN_LIBRARY = {"absl", "ml_collections", "matplotlib", "pandas", "scipy", "tqdm"}
+NEVER_IN_LIBRARY = {"absl", "ml_collections", "matplotlib", "pandas", "tqdm"}
 ONLY_IN = {
     "sentence_transformers": {"l2d_jax.data"},
     "sklearn": {"l2d_jax.data"},
     "tensorflow": {"l2d_jax.data"},
     "tensorflow_datasets": {"l2d_jax.data"},
     "flax": {"l2d_jax.models"},
+    "scipy": {"l2d_jax.learners.halfspaces", "experiments"},
     "torch": {"experiments.benchmark"},
 }
 LAZY = {

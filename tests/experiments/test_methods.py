@@ -117,7 +117,9 @@ def check_rows(measured, name):
     assert (rows.groupby(["seed", "split"]).chosen.sum() >= 1).all()
     assert len(case.results.curves.query("method == @name")) > 0
     if METHODS[name].trainings:
-        assert (rows.epochs == 2).all() and rows.best_epoch.between(1, 2).all()
+        epochs = 1 if TRAININGS[METHODS[name].trainings[0]].solved else 2
+        assert (rows.epochs == epochs).all()
+        assert rows.best_epoch.between(1, epochs).all()
 
 
 @pytest.mark.parametrize("name", GROUPS["all"])
@@ -141,9 +143,10 @@ def test_every_method_can_be_traced(name):
         batch = jax.tree.map(lambda leaf: leaf[:16], pool)
         key = jax.random.key(0)
         state = jax.eval_shape(program.learner.init, key, hparams, batch)
-        after, found = jax.eval_shape(program.learner.update, state, hparams, batch)
-        assert jax.tree.structure(after) == jax.tree.structure(state)
-        assert found["loss"].shape == ()
+        if not row.solved:  # On the host, of values.
+            after, found = jax.eval_shape(program.learner.update, state, hparams, batch)
+            assert jax.tree.structure(after) == jax.tree.structure(state)
+            assert found["loss"].shape == ()
         outputs = jax.eval_shape(
             program.learner.predict, state.variables, hparams, batch.inputs
         )

@@ -18,6 +18,7 @@ CONFIGS = {
     "compas": ("smoke", "default", "paper"),
     "digits": ("smoke", "default", "paper"),
     "digits_finetune": ("smoke", "default", "paper"),
+    "halfspaces": ("smoke", "default", "realizable"),
     "health": ("smoke", "default", "paper"),
     "synthetic": ("smoke", "default", "paper"),
     "texts": ("smoke", "default", "one"),

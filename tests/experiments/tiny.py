@@ -26,6 +26,7 @@ def make_config(**changes):
         "minimax_rounds": 1,
     }
     config.committee_size = 3
+    config.milp = {"time_limit": 20.0}
     config.best_epoch = "loss"
     config.references = ("classifier",)
     for name, value in changes.items():
@@ -58,7 +59,7 @@ def make_problem(num_experts, **changes):
     one = num_experts == 1
     problem = Problem(
         name="tiny",
-        traits=Traits(2, num_experts, num_groups=2, hidden=one, law=one),
+        traits=Traits(2, num_experts, num_groups=2, hidden=one, law=one, few=True),
         pool=pool,
         test=test,
         teams=one_team,
