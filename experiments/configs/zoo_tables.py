@@ -26,6 +26,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.experiment = "zoo"
     config.parts = {
+        "hatespeech": compare(hatespeech.get_config(scale)),
         "compas": compare(compas_grid.get_config(scale)),
         "health": compare(compas_grid.get_config(scale)),
         "keswani_mturk": compare(texts.get_config(scale)),
@@ -33,7 +34,6 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
             texts.get_config("one" if scale == "default" else scale)
         ),
         "hs_brexit": compare(texts.get_config(scale)),
-        "hatespeech": compare(hatespeech.get_config(scale)),
     }
     for name in ("compas", "health"):
         part = config.parts[name]
