@@ -267,3 +267,23 @@ def test_needs_that_are_not_met_are_all_said():
         "needs two classes; needs two groups; takes one expert; needs answers to what"
         " it trains on, not a model"
     )
+
+
+def test_a_training_is_given_the_best_classifier_of_its_seed(measured):
+    case = measured[1]
+    trained = case.trained["classifier"]
+    given = trainings.given_probs(
+        case.config, case.problem, "classifier", trained, never
+    )
+    assert given.shape == (tiny.NUM_POOL, case.config.num_seeds, 2)
+    for seed in range(case.config.num_seeds):
+        runs = np.flatnonzero(trained.sweep.seeds == seed)
+        best = runs[np.argmax(trained.result.score[runs])]
+        variables, hparams = (
+            jax.tree.map(lambda leaf, best=best: leaf[best], tree)
+            for tree in (trained.result.variables, trained.sweep.hparams)
+        )
+        probs = trained.program.learner.predict(
+            variables, hparams, case.problem.pool.inputs
+        )
+        np.testing.assert_allclose(given[:, seed], probs, atol=1e-6)
