@@ -10,11 +10,18 @@ expert: an annotator of the tweet, drawn once for each seed. Networks are linear
 ``:panel`` has the ten experts of Verma, Barrejon and Nalisnick (2023), of whom
 ``--config.panel_size`` takes the first; ``:smoke`` and ``:panel_smoke`` are small.
 
-Of Mozannar et al. (2023), as their code has it: Adam at 0.01, batches of 1,000, 100
-epochs, 10 seeds, each with parts of 70, 10 and 20 % and answers of its own. Their
-encoder is another, paraphrase-multilingual-MiniLM-L12-v2.
+To expect, accuracy of the default on the test parts: deferring by confidence .924,
+one-vs-all .920, the deferral cross-entropy .915, annotator .906, classifier .883. The
+encoder needs minutes, once.
 
-What the papers leave open, and these fields decide: see the comments.
+Of Mozannar et al. (2023), as their code has it: Adam at 0.01, batches of 1,000, 100
+epochs, values of alpha, 10 seeds, each with parts of 70, 10 and 20 % and answers of its
+own. Their encoder is another, paraphrase-multilingual-MiniLM-L12-v2; they look for the
+best epoch every five, and tune alpha alone.
+
+What the papers leave open, and these fields decide: prices and smoothing of the
+mixture; of the panel, answers that are drawn once for each seed (Verma et al. toss the
+coins anew at every epoch), and all about its training, which is that of one expert.
 """
 
 import ml_collections
