@@ -611,9 +611,10 @@ def train(
     config: ml_collections.ConfigDict,
     problem: Problem,
     name: str,
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | None,
     stop: Callable[[], bool],
     done: dict[str, Trained],
+    report: Callable[[chunks.Progress], None] | None = None,
 ) -> Trained:
     """Run a training, or take it from the checkpoints that it has left.
 
@@ -621,9 +622,10 @@ def train(
       config: of the experiment.
       problem: what is learned.
       name: of the training.
-      workdir: folder of the experiment.
+      workdir: folder of the experiment; None leaves no checkpoints.
       stop: asked after every dispatch.
       done: trainings by name, that which this one comes after among them.
+      report: called after every dispatch; None shows a progress bar.
 
     Raises:
       Interrupted: ``stop`` said so.
@@ -642,6 +644,7 @@ def train(
         pool = pool._replace(class_probs=given)
     fold = problem.split(int(sweep.seeds[0]))
     shared = make_program(config, problem, name, len(fold.train))
+    folder = workdir and workdir / "checkpoints" / problem.folder / name
     result = sweeps.run_sweep(
         shared,
         sweep,
@@ -651,9 +654,9 @@ def train(
         batch_size=config.batch_size,
         where=networks.make_placement(config, config[row.model]),
         epochs_per_dispatch=config.epochs_per_dispatch,
-        checkpoint_dir=workdir / "checkpoints" / problem.folder / name,
+        checkpoint_dir=folder,
         checkpoint_seconds=config.checkpoint_seconds,
-        report=progress.ProgressBar(name),
+        report=report or progress.ProgressBar(name),
         should_stop=stop,
     )
     return Trained(shared, sweep, teams, result)
