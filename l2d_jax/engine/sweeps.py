@@ -269,7 +269,7 @@ class _Engine:
         def advance(*args: Any) -> training.RunState:
             return training.advance(program, *args)
 
-        self._start = placement.place(start, where, "srrs")
+        self._start = placement.place(start, where, "srrs", brief=True)
         self._advance = placement.place(
             advance, where, "srrrs" + 2 * order_axis, donate=(3,), tiles=tiles
         )
