@@ -76,7 +76,8 @@ def make_config(sizes: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.num_seeds = sizes.seeds
-    config.grid = {"learning_rate": (0.01,)}
+    # RL2D has its own loss from the first step on, as in PyTorch.
+    config.grid = {"learning_rate": (0.01,), "warm": (0.0,)}
     network = {"name": "mlp", "hidden": sizes.hidden, "activation": "sigmoid"}
     config.model = config.expert_model = network
     config.optimizer = "adam"

@@ -63,7 +63,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
             "batch": 1000,
             "seeds": 100,
             "epochs": 10,
-            "runs_per_device": 4,
+            "runs_per_device": 1,
             "peer_seeds": 1,
             "peer_epochs": 10,
         },

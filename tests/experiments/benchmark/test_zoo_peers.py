@@ -107,7 +107,7 @@ def test_training_is_that_of_the_library(shape):
             class_probs=probs if trainings.TRAININGS[name].after else None
         )
         program = trainings.make_program(config, problem, name, len(fold.train))
-        hparams = {"seed": 0, "learning_rate": 0.1, "mix": 1.0, "q": 0.7}
+        hparams = {"seed": 0, "learning_rate": 0.1, "mix": 1.0, "q": 0.7, "warm": 0.0}
         hparams |= {"alpha": 1.0, "price": 0.0, "fairness": 0.0}
         hparams = jax.tree.map(jnp.asarray, hparams)
         first = jax.tree.map(lambda leaf: leaf[:2], given)
