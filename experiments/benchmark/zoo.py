@@ -163,26 +163,30 @@ def zoo_variants(config: ml_collections.ConfigDict, name: str) -> Iterator[Varia
             layers = {key: draw_layers(seed, value) for key, value in widths.items()}
             runs.append((fold.valid, rows, layers))
 
-        def run() -> None:
+        def run(num_epochs: int, num_steps: int) -> None:
             for valid, rows, layers in runs:
-                torch_zoo.train_in_turn(names, pool, sizes.classes, valid, rows, layers)
+                part = rows[:num_epochs, :num_steps]
+                torch_zoo.train_in_turn(names, pool, sizes.classes, valid, part, layers)
 
-        return time_peer(run, sizes.peer_seeds * sizes.peer_epochs / sizes.epochs)
+        run(1, 1)  # PyTorch's first calls take as long as many epochs.
+        everything = functools.partial(run, *runs[0][1].shape[:2])
+        return time_peer(
+            everything, sizes.peer_seeds * sizes.peer_epochs / sizes.epochs
+        )
 
     workload = f"zoo of {len(NAMES)} methods, {name}, {sizes.epochs} epochs"
     per_epoch = sum(epoch_flops(sizes, value) for value in widths.values())
-    flops = sizes.epochs * per_epoch
+    variant = functools.partial(
+        Variant, workload=workload, unit=UNIT, flops=sizes.epochs * per_epoch
+    )
     for threads in thread_counts():
-        yield Variant(
-            workload,
-            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
-            1,
-            UNIT,
-            flops,
-            functools.partial(peer, threads),
+        yield variant(
+            name=f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            width=1,
+            time=functools.partial(peer, threads),
         )
-    yield Variant(
-        workload, SWEEP, sizes.seeds, UNIT, flops, functools.partial(time_zoo, sizes)
+    yield variant(
+        name=SWEEP, width=sizes.seeds, time=functools.partial(time_zoo, sizes)
     )
 
 
