@@ -2,8 +2,8 @@
 
   python -m experiments.benchmark --workdir=runs/benchmark
 
-About 25 minutes on 2 CPU cores with nothing else running, 5 of them for ``scaling``;
-needs the extra ``bench``.
+About 35 minutes on 2 CPU cores with nothing else running, 5 of them for ``scaling``
+and, by its rates beside other programs, 10 for ``zoo``; needs the extra ``bench``.
 """
 
 import ml_collections
@@ -39,7 +39,9 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.fair.batch = 64
     config.fair.grids = ((16, 16), (32, 32))
     # Seven methods that learn to defer, over many seeds: on a table of the shape of
-    # COMPAS, and on sentences as in the hate speech set, where networks are linear.
+    # COMPAS, and on sentences as in the hate speech set, where networks are linear. In
+    # PyTorch some epochs of fewer seeds are timed. A linear network of many inputs
+    # keeps a core busy by itself: several at a time are slower.
     config.zoo = {
         "compas": {
             "rows": 6175,
