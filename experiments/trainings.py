@@ -643,9 +643,10 @@ def train(
     config: ml_collections.ConfigDict,
     problem: Problem,
     name: str,
-    workdir: pathlib.Path,
+    workdir: pathlib.Path | None,
     stop: Callable[[], bool],
     done: dict[str, Trained],
+    report: Callable[[chunks.Progress], None] | None = None,
 ) -> Trained:
     """Run a training, or take it from the checkpoints that it has left.
 
@@ -653,9 +654,10 @@ def train(
       config: of the experiment.
       problem: what is learned.
       name: of the training.
-      workdir: folder of the experiment.
+      workdir: folder of the experiment; None leaves no checkpoints.
       stop: asked after every dispatch.
       done: trainings by name, that which this one comes after among them.
+      report: called after every dispatch; None shows a progress bar.
 
     Raises:
       Interrupted: ``stop`` said so.
@@ -674,7 +676,7 @@ def train(
         pool = pool._replace(class_probs=given)
     fold = problem.split(int(sweep.seeds[0]))
     shared = make_program(config, problem, name, len(fold.train))
-    checkpoint_dir = workdir / "checkpoints" / problem.folder / name
+    folder = workdir and workdir / "checkpoints" / problem.folder / name
     if row.solved:
         result = solved.solve_sweep(
             shared,
@@ -682,8 +684,8 @@ def train(
             pool,
             root_seed=config.seed,
             split=problem.split,
-            checkpoint_dir=checkpoint_dir,
-            report=progress.ProgressBar(name, unit="run"),
+            checkpoint_dir=folder,
+            report=report or progress.ProgressBar(name, unit="run"),
             should_stop=stop,
         )
         return Trained(shared, sweep, teams, result)
@@ -696,9 +698,9 @@ def train(
         batch_size=config.batch_size,
         where=networks.make_placement(config, config[row.model]),
         epochs_per_dispatch=config.epochs_per_dispatch,
-        checkpoint_dir=checkpoint_dir,
+        checkpoint_dir=folder,
         checkpoint_seconds=config.checkpoint_seconds,
-        report=progress.ProgressBar(name),
+        report=report or progress.ProgressBar(name),
         should_stop=stop,
     )
     return Trained(shared, sweep, teams, result)

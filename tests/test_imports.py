@@ -54,7 +54,7 @@ LAZY = {
     "torch",
 }
 """Not to be had everywhere, so imported where they are used."""
-EAGER = {"experiments.benchmark.torch_peers"}
+EAGER = {"experiments.benchmark.torch_peers", "experiments.benchmark.torch_zoo"}
 """Modules that are nothing without what they import, and are imported lazily."""
 DYNAMIC = {"__import__", "import_module"}
 

@@ -19,7 +19,7 @@ from experiments.benchmark.timing import (
     Variant,
     thread_counts,
     time_peer,
-    time_sweep,
+    time_training,
 )
 from experiments.problem import annotate_with_nobody, split_at_random
 from experiments.trainings import team_score
@@ -58,20 +58,16 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
         )
         hparams = {"alpha": (1.0,), "learning_rate": (0.1,), "weight_decay": (0.0,)}
 
-        def run(report: Callable) -> object:
-            return sweeps.run_sweep(
-                timed,
-                sweeps.grid(range(seeds), hparams),
-                annotated,
-                root_seed=0,
-                split=split_at_random(len(pool.labels), 0.2),
-                batch_size=128,
-                where=where,
-                epochs_per_dispatch=20,
-                report=report,
-            )
-
-        return time_sweep(run, float(steps))
+        return time_training(
+            timed,
+            sweeps.grid(range(seeds), hparams),
+            annotated,
+            float(steps),
+            split=split_at_random(len(pool.labels), 0.2),
+            batch_size=128,
+            where=where,
+            epochs_per_dispatch=20,
+        )
 
     def peer(train: Callable, seeds: int, threads: int) -> Timing:
         torch.set_num_threads(threads)
@@ -91,39 +87,25 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
         )
 
     seeds = config.digits_seeds
+    variant = functools.partial(Variant, workload=workload, unit=unit, flops=flops)
     for threads in thread_counts():
-        yield Variant(
-            workload,
-            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
-            1,
-            unit,
-            flops,
-            functools.partial(peer, peers.train_digits_sequential, 1, threads),
+        yield variant(
+            name=f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            width=1,
+            time=functools.partial(peer, peers.train_digits_sequential, 1, threads),
         )
-        yield Variant(
-            workload,
-            f"{STACKED_TORCH}, {threads} thread(s)",
-            seeds,
-            unit,
-            flops,
-            functools.partial(peer, peers.train_digits_stacked, seeds, threads),
+        yield variant(
+            name=f"{STACKED_TORCH}, {threads} thread(s)",
+            width=seeds,
+            time=functools.partial(peer, peers.train_digits_stacked, seeds, threads),
         )
-    yield Variant(
-        workload,
-        SEQUENTIAL_JAX,
-        1,
-        unit,
-        flops,
-        lambda: sweep_of(1, placement.Placement("vmap", 1)),
+    yield variant(
+        name=SEQUENTIAL_JAX,
+        width=1,
+        time=lambda: sweep_of(1, placement.Placement("vmap", 1)),
     )
-    yield Variant(
-        workload,
-        SWEEP,
-        seeds,
-        unit,
-        flops,
-        lambda: sweep_of(seeds, placement.default_placement(convolutional=False)),
-    )
+    default = placement.default_placement(convolutional=False)
+    yield variant(name=SWEEP, width=seeds, time=lambda: sweep_of(seeds, default))
 
 
 def time_steps(
@@ -206,31 +188,23 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
 
         return time_peer(run, float(sizes.seeds * sizes.steps))
 
+    variant = functools.partial(Variant, workload=workload, unit=unit, flops=flops)
     for threads in thread_counts():
-        yield Variant(
-            workload,
-            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
-            1,
-            unit,
-            flops,
-            functools.partial(peer, threads),
+        yield variant(
+            name=f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            width=1,
+            time=functools.partial(peer, threads),
         )
-    yield Variant(
-        workload,
-        SEQUENTIAL_JAX,
-        1,
-        unit,
-        flops,
-        lambda: sweep_of(placement.Placement("vmap", 1)),
+    yield variant(
+        name=SEQUENTIAL_JAX,
+        width=1,
+        time=lambda: sweep_of(placement.Placement("vmap", 1)),
     )
     where = placement.default_placement(convolutional=True)
-    yield Variant(
-        workload,
-        SWEEP,
-        where.num_devices * where.runs_per_device,
-        unit,
-        flops,
-        lambda: sweep_of(where),
+    yield variant(
+        name=SWEEP,
+        width=where.num_devices * where.runs_per_device,
+        time=lambda: sweep_of(where),
     )
 
 

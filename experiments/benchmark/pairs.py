@@ -16,7 +16,7 @@ from experiments.benchmark.timing import (
     Variant,
     thread_counts,
     time_peer,
-    time_sweep,
+    time_training,
 )
 from experiments.problem import annotate_with_nobody, split_at_random
 from l2d_jax import models, optimizers
@@ -162,20 +162,16 @@ def pair_variants(
             eval_batch_size=size - num_train,
         )
 
-        def run(report: Callable) -> object:
-            return sweeps.run_sweep(
-                timed,
-                runs,
-                pool,
-                root_seed=0,
-                split=split_at_random(size, 1 - num_train / size),
-                batch_size=batch,
-                where=where,
-                epochs_per_dispatch=10,
-                report=report,
-            )
-
-        return time_sweep(run, 1.0)
+        return time_training(
+            timed,
+            runs,
+            pool,
+            1.0,
+            split=split_at_random(size, 1 - num_train / size),
+            batch_size=batch,
+            where=where,
+            epochs_per_dispatch=10,
+        )
 
     def peer(train: Callable, runs: Sweep, threads: int) -> Timing:
         torch.set_num_threads(threads)
@@ -198,39 +194,28 @@ def pair_variants(
             float(width * epochs),
         )
 
+    variant = functools.partial(Variant, workload=workload, unit=unit, flops=flops)
     for threads in thread_counts():
-        yield Variant(
-            workload,
-            f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
-            1,
-            unit,
-            flops,
-            functools.partial(peer, peers.train_small_sequential, single, threads),
+        yield variant(
+            name=f"{SEQUENTIAL_TORCH}, {threads} thread(s)",
+            width=1,
+            time=functools.partial(peer, peers.train_small_sequential, single, threads),
         )
         for runs in stacked:
-            yield Variant(
-                workload,
-                f"{STACKED_TORCH}, {threads} thread(s)",
-                len(runs.seeds),
-                unit,
-                flops,
-                functools.partial(peer, peers.train_small_stacked, runs, threads),
+            yield variant(
+                name=f"{STACKED_TORCH}, {threads} thread(s)",
+                width=len(runs.seeds),
+                time=functools.partial(peer, peers.train_small_stacked, runs, threads),
             )
-    yield Variant(
-        workload,
-        SEQUENTIAL_JAX,
-        1,
-        unit,
-        flops,
-        lambda: sweep_of(single, placement.Placement("vmap", 1)),
+    yield variant(
+        name=SEQUENTIAL_JAX,
+        width=1,
+        time=lambda: sweep_of(single, placement.Placement("vmap", 1)),
     )
     default = placement.default_placement(convolutional=False)
     for runs in swept:
-        yield Variant(
-            workload,
-            SWEEP,
-            len(runs.seeds),
-            unit,
-            flops,
-            functools.partial(sweep_of, runs, default),
+        yield variant(
+            name=SWEEP,
+            width=len(runs.seeds),
+            time=functools.partial(sweep_of, runs, default),
         )

@@ -29,6 +29,7 @@ from experiments.benchmark.timing import (
     measure_peak,
     peak_memory_mib,
 )
+from experiments.benchmark.zoo import describe, zoo_variants
 from experiments.runtime.errors import ConfigError
 
 matplotlib.use("Agg")
@@ -133,6 +134,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     made = {
         "small": lambda: [v for h in config.hidden for v in small_variants(config, h)],
         "fair": lambda: list(fair_variants(config)),
+        "zoo": lambda: [v for name in config.zoo for v in zoo_variants(config, name)],
         "digits": lambda: list(digits_variants(config)),
         "streams": lambda: [
             v for m in config.streams.annotators for v in stream_variants(config, m)
@@ -154,4 +156,6 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     draw(table, workdir / "benchmark.png")
     with pd.option_context("display.width", 250, "display.max_colwidth", 50):
         print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    for line in describe(table):
+        print(line)
     print(f"\nTable and figure: {workdir}")

@@ -13,17 +13,17 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import ml_collections
 
 from experiments.benchmark import pairs
-from experiments.benchmark.timing import ONE_CORE, Timing, Variant, time_sweep
+from experiments.benchmark.timing import ONE_CORE, Timing, Variant, time_training
 from experiments.problem import annotate_with_nobody, split_at_random
 from experiments.runtime import cli
 from experiments.runtime.devices import num_cores
 from experiments.runtime.workdir import write_text
-from l2d_jax.engine import placement, sweeps, training
+from l2d_jax.engine import placement, training
 from l2d_jax.engine.processes import from_first
 
 
@@ -88,20 +88,16 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         eval_batch_size=config.valid_rows,
     )
 
-    def run(report: Callable) -> object:
-        return sweeps.run_sweep(
-            timed,
-            pairs.make_small_sweep(config.num_runs),
-            pool,
-            root_seed=0,
-            split=split_at_random(size, config.valid_rows / size),
-            batch_size=min(100, config.rows),
-            where=placement.Placement("shard", config.runs_per_device),
-            epochs_per_dispatch=10,
-            report=report,
-        )
-
-    timing = time_sweep(run, 1.0)
+    timing = time_training(
+        timed,
+        pairs.make_small_sweep(config.num_runs),
+        pool,
+        1.0,
+        split=split_at_random(size, config.valid_rows / size),
+        batch_size=min(100, config.rows),
+        where=placement.Placement("shard", config.runs_per_device),
+        epochs_per_dispatch=10,
+    )
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     timing = dataclasses.replace(timing, memory_mib=most)
     text = json.dumps(dataclasses.asdict(timing))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.runtime.devices import num_cores
+from l2d_jax.engine import sweeps, training
+from l2d_jax.types import Dataset, Sweep
 
 SEQUENTIAL_TORCH = "PyTorch, one run after another"
 SEQUENTIAL_JAX = "JAX, one jitted run after another"
@@ -98,6 +100,22 @@ def time_sweep(run: Callable[[Callable], object], work_per_epoch: float) -> Timi
     ]
     steady = statistics.median(gaps) * epochs if gaps else seconds
     return Timing(epochs * work_per_epoch, seconds, steady)
+
+
+def time_training(
+    program: training.Program,
+    runs: Sweep,
+    pool: Dataset,
+    work_per_epoch: float,
+    **given,
+) -> Timing:
+    """Time a sweep of a program; ``given`` is what else `sweeps.run_sweep` takes."""
+    return time_sweep(
+        lambda report: sweeps.run_sweep(
+            program, runs, pool, root_seed=0, report=report, **given
+        ),
+        work_per_epoch,
+    )
 
 
 def time_peer(run: Callable[[], object], work: float) -> Timing:

@@ -123,6 +123,7 @@ def place(
     axes: str,
     donate: tuple[int, ...] = (),
     tiles: Tiles | None = None,
+    brief: bool = False,
 ) -> Placed:
     """Compile a function of one run for many runs.
 
@@ -134,6 +135,8 @@ def place(
         leading device axis ``[D, ...]``.
       donate: positions of arguments whose memory may be reused for the result.
       tiles: how to pass over runs that have stopped; None computes all.
+      brief: whether it runs for a moment, so that compiling it is all of its time: a
+        CPU's code is then optimized less.
 
     Raises:
       ValueError: ``placement.kind`` is unknown.
@@ -158,8 +161,12 @@ def place(
             return compute(*args)
         return _in_tiles(compute, in_axes, args, tiles)
 
+    # Drawing a network's parameters compiles for seconds otherwise. At level 0 the
+    # compiler rounds some of them differently.
+    less = {"xla_backend_optimization_level": 1}
+    options = less if brief and jax.default_backend() == "cpu" else None
     if placement.kind != "shard":
-        compiled = jax.jit(block, donate_argnums=donate)
+        compiled = jax.jit(block, donate_argnums=donate, compiler_options=options)
         shapes = functools.partial(jax.eval_shape, compiled)
         return Placed(compiled, shapes, jax.device_put, jax.device_put)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("runs",))
@@ -173,6 +180,7 @@ def place(
             check_vma=False,
         ),
         donate_argnums=donate,
+        compiler_options=options,
     )
     return Placed(
         processes.compile_once(sharded),

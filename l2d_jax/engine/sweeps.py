@@ -269,7 +269,7 @@ class _Engine:
         def advance(*args: Any) -> training.RunState:
             return training.advance(program, *args)
 
-        self._start = placement.place(start, where, "srrs")
+        self._start = placement.place(start, where, "srrs", brief=True)
         self._advance = placement.place(
             advance, where, "srrrs" + 2 * order_axis, donate=(3,), tiles=tiles
         )
@@ -289,11 +289,10 @@ class _Engine:
         active = self._start.put_runs(members.ravel() >= 0)
         return state._replace(active=active)
 
-    def advance(
-        self, members: np.ndarray, state: training.RunState, first_epoch: int
-    ) -> training.RunState:
-        """State of a chunk some epochs later."""
-        seeds, hparams = self.run_arguments(members)
+    def draw(
+        self, members: np.ndarray, first_epoch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Minibatches of a chunk's next epochs, and what it validates on."""
         leaders = np.maximum(members[:, :1] if self.share else members, 0).ravel()
         of_seed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for seed in np.unique(self.sweep.seeds[leaders]):
@@ -308,6 +307,17 @@ class _Engine:
             of_seed[int(seed)] = (order, fold.valid)
         rows = [of_seed[int(seed)] for seed in self.sweep.seeds[leaders]]
         order, valid = (np.stack(column) for column in zip(*rows, strict=True))
+        return order, valid
+
+    def advance(
+        self,
+        members: np.ndarray,
+        state: training.RunState,
+        drawn: tuple[np.ndarray, np.ndarray],
+    ) -> training.RunState:
+        """State of a chunk some epochs later, which may still be computed."""
+        seeds, hparams = self.run_arguments(members)
+        order, valid = drawn
         return self._advance.run(
             self._root,
             seeds,
@@ -371,9 +381,13 @@ def _run_chunk(
         state = engine.put(host)
     real = members.ravel() >= 0
     active = processes.fetch(state.active)
+    drawn = engine.draw(members, epoch)
     while active.any():
-        state = engine.advance(members, state, epoch)
+        state = engine.advance(members, state, drawn)
         epoch += engine.epochs_per_dispatch
+        if epoch < engine.program.num_epochs:
+            # While the devices compute.
+            drawn = engine.draw(members, epoch)
         active, epochs = processes.fetch((state.active, state.epoch))
         report(Progress(done_before + int(epochs[real].sum()), total))
         # One process may have had the signal, and no two clocks are the same.

@@ -73,6 +73,20 @@ def test_donated_memory_is_given_up(kind, arguments):
     assert before.is_deleted()
 
 
+def test_what_is_brief_has_the_same_bits():
+    """It draws the parameters that a sweep has always started from."""
+
+    def draw(seed):
+        key = jax.random.key(seed)
+        return jax.random.truncated_normal(key, -2.0, 2.0, (21, 10)) * 0.248
+
+    drawn = []
+    for brief in (False, True):
+        placed = place(draw, Placement("shard", NUM_RUNS), "r", brief=brief)
+        drawn.append(placed.run(placed.put_runs(np.arange(NUM_RUNS))))
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_unknown_kind():
     with pytest.raises(
         ValueError, match=r"one of vmap, shard, unroll, loop, got 'pmap'"
