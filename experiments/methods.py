@@ -32,6 +32,7 @@ ANSWERS = Need(
     lambda traits: not traits.people, "needs answers to what it trains on, not a model"
 )
 HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
+PEOPLE = Need(lambda traits: traits.people, "needs a model of a person")
 LAW = Need(lambda traits: traits.law, "needs a law that is known")
 
 # Thresholds on uncertainty that are tried: quantiles of that of the examples.
@@ -60,6 +61,17 @@ def _bayesian_alone(case: Case, hparams: HParams) -> Decision:
 def _confidence(case: Case, hparams: HParams) -> Decision:
     del hparams
     return decisions.confidence_decision(*case.predictions)
+
+
+def _imputed(case: Case, hparams: HParams) -> Decision:
+    """The model of the person against the classifier: nothing is trained for them."""
+    del hparams
+    prob = case.batch.expert_correct
+    assert prob is not None
+    prob = jnp.asarray(prob)
+    return decisions.confidence_decision(
+        case.predictions[0], jnp.where(jnp.isnan(prob), 0.0, prob)
+    )
 
 
 def _experts(case: Case, hparams: HParams) -> Decision:
@@ -215,6 +227,12 @@ METHODS = {
     ),
     "confidence": Method(
         "defer by confidence", (CLASSES,), ("classifier", "expert_model"), _confidence
+    ),
+    "imputed": Method(
+        "defer by the model of the person",
+        (CLASSES, ONE_EXPERT, PEOPLE),
+        ("classifier",),
+        _imputed,
     ),
     "mixture": Method("mixture", (CLASSES, ONE_EXPERT), ("mixture",), _first),
     "mixture_oracle": Method(
