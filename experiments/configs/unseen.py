@@ -6,8 +6,9 @@
 Default: 400 synthetic people of one population, each of whom knows 3, 5 or 7 of the ten
 digits, drawn at random, and is right on 30 % of the others. Half of them teach models
 of the other half, of whom 64 are tested with 0, 5, 20 and 50 answers known, at 2 draws
-of these. @@TIME@@ ``:texts`` is the 170 annotators of ``keswani_mturk`` in four folds
-(136 s of CPU time); ``:smoke`` is small.
+of these; 150 s of CPU time, compilation included (4.4 minutes on 2 cores, other work
+beside). ``:texts`` is the 170 annotators of ``keswani_mturk`` in four folds, 136 s of
+CPU time; ``:smoke`` is small.
 
 To expect of the default: the system is right on 90.0 % without people, on 91.9 to 92.7
 by Beta counts of 0 to 50 answers, and on 93.0 where a person's skill is known; nothing
