@@ -112,8 +112,11 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ConfigError: the people of the config are not new, or as in the runner.
     """
     new = [name for name, fields in people.FIELDS.items() if "num_answers" in fields]
-    sources = config.people.sources if "people" in config else ("nobody",)
-    for source in sources:
+    if "people" not in config:
+        raise ConfigError(
+            "people is missing, which this program is about; take the config unseen.py"
+        )
+    for source in config.people.sources:
         if source not in new:
             raise ConfigError(
                 f"people.sources: {source} is not new, of whom more and more answers"

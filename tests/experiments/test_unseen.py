@@ -308,6 +308,7 @@ def test_people_who_cannot_be_modelled_so(imputer, message):
     [
         ("people", "num_known", "people.num_known is missing, which unseen_specialist"),
         ("", "context", "context is missing, which the imputer context_mean needs"),
+        ("", "people", "people is missing, which this program is about"),
     ],
 )
 def test_a_field_that_is_missing(tmp_path, section, field, message):
