@@ -19,9 +19,14 @@ import numpy as np
 from experiments import networks
 from experiments.people import Answered, People
 from experiments.runtime import progress
+from l2d_jax import models, optimizers
 from l2d_jax.engine import chunks, orders, training
-from l2d_jax.people import finetuning, population, propagation
-from l2d_jax.types import Array, Dataset, PyTree
+from l2d_jax.learners import context_rejector
+from l2d_jax.people import beta_counts, contexts, finetuning, population, propagation
+from l2d_jax.types import Array, Dataset, Learner, PyTree
+
+# Of a class, where its logarithm is read.
+_LEAST_PROB = 1e-3
 
 
 class Bank(NamedTuple):
@@ -39,6 +44,16 @@ class Bank(NamedTuple):
     features: np.ndarray
     class_probs: np.ndarray
     num_unlabelled: int
+
+
+def standardize(values: np.ndarray, num_known: int) -> np.ndarray:
+    """Columns of mean 0 and deviation 1 over the first rows, float ``[I, F]``."""
+    known = values[:num_known]
+    spread = known.std(axis=0)
+    # What varies by rounding alone, as a unit that never fires, is constant.
+    rounding = 8 * np.finfo(known.dtype).eps * np.abs(known).max(axis=0, initial=0.0)
+    spread = np.where(spread > rounding, spread, 1.0)
+    return (values - known.mean(axis=0)) / spread
 
 
 class Imputed(NamedTuple):
@@ -97,14 +112,19 @@ def fit_all(
     if any(IMPUTERS[name].reads_prior for name in config.imputers):
         shared["prior"] = compute("prior", fitting.prior, folds, shared)
     runs = fitting.runs()
-    return {
-        name: Imputed(
-            **compute(
-                name, functools.partial(IMPUTERS[name].fit, fitting), runs, shared
+    found = {}
+    for name in config.imputers:
+        learn, fit = IMPUTERS[name].learn, IMPUTERS[name].fit
+        known = shared
+        if learn is not None:
+            learned = compute(
+                f"{name} of others", functools.partial(learn, fitting), folds, shared
             )
+            known = shared | {"learned": learned}
+        found[name] = Imputed(
+            **compute(name, functools.partial(fit, fitting), runs, known)
         )
-        for name in config.imputers
-    }
+    return found
 
 
 class _Fitting:
@@ -129,12 +149,15 @@ class _Fitting:
     def runs(self) -> PyTree:
         """What each person has of their own."""
         people = self._people
-        return {
+        own: dict[str, Any] = {} if people.skill is None else {"skill": people.skill}
+        return own | {
             "seed": people.seeds.astype(np.int32),
             "person": people.persons.astype(np.int32),
             "fold": people.folds.astype(np.int32),
             "images": self._in_bank(people.tune.images),
             "correct": _correct(people, people.tune).astype(np.float32),
+            "labels": people.labels[people.tune.images].astype(np.int32),
+            "answers": people.tune.labels.astype(np.int32),
             "weights": people.tune.weights,
         }
 
@@ -157,8 +180,10 @@ class _Fitting:
             "crowd": {
                 "images": self._in_bank(crowd.images),
                 "correct": crowd.correct.astype(np.float32),
+                "labels": people.labels[crowd.images].astype(np.int32),
                 "folds": crowd.folds.astype(np.int32),
             },
+            "class_probs": bank.class_probs,
             "orders": {
                 "aggregate": order(0, num_answers, epochs),
                 "both": order(1, num_answers + num_tune, epochs),
@@ -173,8 +198,16 @@ class _Fitting:
         if any(IMPUTERS[name].reads_prior for name in config.imputers):
             shared["description"] = population.describe(bank.class_probs)
             shared["of_image"] = _groups(crowd.images, len(people.labels))
-            known = max(crowd.persons.max() + 1, 0)
-            shared["of_person"] = _groups(crowd.persons, known)
+        if crowd.answers is not None:
+            shared["crowd"]["answers"] = crowd.answers.astype(np.int32)
+        if any(IMPUTERS[name].reads_contexts for name in config.imputers):
+            log_probs = np.log(np.maximum(bank.class_probs, _LEAST_PROB))
+            shared["described"] = {
+                "features": bank.features,
+                "class_probs": standardize(log_probs, bank.num_unlabelled),
+            }[config.context.reads]
+        known = max(crowd.persons.max() + 1, 0)
+        shared["of_person"] = _groups(crowd.persons, known)
         return shared
 
     def _in_bank(self, people_images: np.ndarray) -> np.ndarray:
@@ -361,6 +394,116 @@ class _Fitting:
         prob = population.correct_prob(person, proportions, base, description)
         return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
 
+    def beta_prior(self, run: PyTree, shared: PyTree) -> beta_counts.BetaPrior:
+        """How people differ, by class, from the counts of a fold's crowd."""
+        crowd, rows = shared["crowd"], shared["of_person"]["rows"]
+        num_classes = self._bank.class_probs.shape[1]
+        counts = jax.vmap(beta_counts.count, (0, 0, 0, None))(
+            crowd["labels"][rows],
+            crowd["correct"][rows],
+            self._of_others(run, shared),
+            num_classes,
+        )
+        return beta_counts.fit_prior(counts, rows.shape[1])
+
+    def beta_counts(self, run: PyTree, shared: PyTree) -> PyTree:
+        """Right and wrong answers by class, and the crowd's as the prior."""
+        prior = jax.tree.map(lambda leaf: leaf[run["fold"]], shared["learned"])
+        counts = beta_counts.count(
+            run["labels"],
+            run["correct"],
+            run["weights"],
+            self._bank.class_probs.shape[1],
+        )
+        prob = beta_counts.correct_prob(prior, counts, shared["class_probs"])
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+    def skill(self, run: PyTree, shared: PyTree) -> PyTree:
+        """What is true of a simulated person, where the class is not known."""
+        prob = shared["class_probs"] @ run["skill"]
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+    def _of_others(self, run: PyTree, shared: PyTree) -> jax.Array:
+        """Weights of the crowd's answers, without a fold's, by person."""
+        group = shared["of_person"]
+        others = (shared["crowd"]["folds"] != run["fold"]).astype(jnp.float32)
+        return others[group["rows"]] * group["weights"]
+
+    def _context_learner(self, attentive: bool, surrogate: str) -> Learner:
+        options = self._config.context
+        model = models.context_rejector(
+            self._bank.class_probs.shape[1],
+            embedding=options.embedding,
+            encoder=options.encoder,
+            rejector=options.rejector,
+            num_heads=options.num_heads if attentive else 0,
+        )
+        return context_rejector.make_learner(
+            model, optimizers.make_adam(), surrogate=surrogate
+        )
+
+    def learn_contexts(
+        self, attentive: bool, surrogate: str, run: PyTree, shared: PyTree
+    ) -> PyTree:
+        """A rejector of the people of a fold's crowd, whoever they are."""
+        options, crowd = self._config.context, shared["crowd"]
+        rows = shared["of_person"]["rows"]
+        return contexts.fit(
+            self._context_learner(attentive, surrogate),
+            {"learning_rate": jnp.asarray(options.learning_rate)},
+            training.run_key(jax.random.key(self._config.seed), run["fold"]),
+            contexts.Answers(
+                crowd["images"][rows],
+                crowd["labels"][rows],
+                crowd["answers"][rows],
+                self._of_others(run, shared),
+            ),
+            shared["described"],
+            num_steps=options.num_steps,
+            batch_size=options.batch_size,
+            max_size=options.max_size,
+        )
+
+    def context(
+        self, attentive: bool, surrogate: str, run: PyTree, shared: PyTree
+    ) -> PyTree:
+        """What such a rejector makes of the person's answers."""
+        learner = self._context_learner(attentive, surrogate)
+        variables = jax.tree.map(lambda leaf: leaf[run["fold"]], shared["learned"])
+        known = models.Context(
+            shared["described"][run["images"]],
+            run["labels"],
+            run["answers"],
+            run["weights"],
+        )
+        known = jax.tree.map(lambda leaf: leaf[None], known)
+        query: PyTree = models.Query(shared["described"], known)
+        prob = learner.predict(variables, {}, query)[:, 0]
+        return {"prob": prob, "num_selected": jnp.zeros((), jnp.int32)}
+
+
+def _meets(people: People) -> str:
+    del people
+    return ""
+
+
+def _tells_people_apart(people: People) -> str:
+    if people.crowd.persons.max(initial=-1) < 0:
+        return f"needs to know who of the crowd of {people.source} answered what"
+    return ""
+
+
+def _tells_answers(people: People) -> str:
+    if people.crowd.answers is None:
+        return f"needs the answers of the crowd of {people.source}, not their rightness"
+    return _tells_people_apart(people)
+
+
+def _knows_skill(people: People) -> str:
+    if people.skill is None:
+        return f"needs simulated people, and what {people.source} can is not known"
+    return ""
+
 
 class Imputer(NamedTuple):
     """An imputer.
@@ -370,12 +513,40 @@ class Imputer(NamedTuple):
       fit: ``(fitting, run, shared) -> {"prob", "num_selected"}`` of one person.
       reads_prior: whether it needs what the crowd says of people and images.
       reads_graph: whether it needs the graph of similar examples.
+      learn: ``(fitting, run, shared) -> arrays`` of a fold's crowd; ``fit`` finds those
+        of all folds in ``shared["learned"]``. None learns nothing of its own.
+      reads_contexts: whether it needs a description of the examples of a context.
+      unmet: why people of a source cannot be modelled so; empty where they can.
+      fields: of the config, what it reads beside what all do.
     """
 
     label: str
     fit: Callable[[_Fitting, PyTree, PyTree], PyTree]
     reads_prior: bool = False
     reads_graph: bool = False
+    learn: Callable[[_Fitting, PyTree, PyTree], PyTree] | None = None
+    reads_contexts: bool = False
+    unmet: Callable[[People], str] = _meets
+    fields: tuple[str, ...] = ()
+
+
+def _reads_context(label: str, *, attentive: bool, surrogate: str) -> Imputer:
+    """A row of learning to defer to a population."""
+
+    def learn(fitting: _Fitting, run: PyTree, shared: PyTree) -> PyTree:
+        return fitting.learn_contexts(attentive, surrogate, run, shared)
+
+    def fit(fitting: _Fitting, run: PyTree, shared: PyTree) -> PyTree:
+        return fitting.context(attentive, surrogate, run, shared)
+
+    return Imputer(
+        label,
+        fit,
+        learn=learn,
+        reads_contexts=True,
+        unmet=_tells_answers,
+        fields=("context",),
+    )
 
 
 IMPUTERS = {
@@ -385,6 +556,25 @@ IMPUTERS = {
     "propagation": Imputer("label propagation", _Fitting.propagation, reads_graph=True),
     "crowd": Imputer("crowd, without the person", _Fitting.crowd, reads_prior=True),
     "population": Imputer("population (ours)", _Fitting.population, reads_prior=True),
+    "beta_counts": Imputer(
+        "Beta counts",
+        _Fitting.beta_counts,
+        learn=_Fitting.beta_prior,
+        unmet=_tells_people_apart,
+    ),
+    "context_mean": _reads_context(
+        "L2D-Pop, mean", attentive=False, surrogate="one_vs_all"
+    ),
+    "context_attentive": _reads_context(
+        "L2D-Pop, attentive", attentive=True, surrogate="one_vs_all"
+    ),
+    "context_mean_softmax": _reads_context(
+        "L2D-Pop, mean, softmax", attentive=False, surrogate="softmax"
+    ),
+    "context_attentive_softmax": _reads_context(
+        "L2D-Pop, attentive, softmax", attentive=True, surrogate="softmax"
+    ),
+    "skill": Imputer("skill known", _Fitting.skill, unmet=_knows_skill),
 }
 """Imputers by name."""
 

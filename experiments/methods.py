@@ -40,6 +40,7 @@ FEW = Need(
     f"takes at most {halfspaces.MAX_EXAMPLES:,} training examples",
 )
 HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
+PEOPLE = Need(lambda traits: traits.people, "needs a model of a person")
 LAW = Need(lambda traits: traits.law, "needs a law that is known")
 
 # Thresholds on uncertainty that are tried: quantiles of that of the examples.
@@ -80,6 +81,17 @@ def _rejector(case: Case, hparams: HParams) -> Decision:
     del hparams
     scores, class_probs = case.predictions
     return decisions.decide(class_probs, scores)
+
+
+def _imputed(case: Case, hparams: HParams) -> Decision:
+    """The model of the person against the classifier: nothing is trained for them."""
+    del hparams
+    prob = case.batch.expert_correct
+    assert prob is not None
+    prob = jnp.asarray(prob)
+    return decisions.confidence_decision(
+        case.predictions[0], jnp.where(jnp.isnan(prob), 0.0, prob)
+    )
 
 
 def _experts(case: Case, hparams: HParams) -> Decision:
@@ -331,6 +343,12 @@ _BY_SCORE = {
     ),
     "confidence": Method(
         "defer by confidence", (CLASSES,), ("classifier", "expert_model"), _confidence
+    ),
+    "imputed": Method(
+        "defer by the model of the person",
+        (CLASSES, ONE_EXPERT, PEOPLE),
+        ("classifier",),
+        _imputed,
     ),
     "mixture": Method("mixture", (CLASSES, ONE_EXPERT), ("mixture",), _first),
     "mixture_oracle": Method(

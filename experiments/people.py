@@ -27,12 +27,14 @@ class Crowd(NamedTuple):
         ``[W]``, in [0, 1].
       persons: who answered, int ``[W]``, in [0, people); -1 where that is not known.
       folds: fold of who answered, int ``[W]``; -1 for somebody in no fold.
+      answers: class given, int ``[W]``; None where only whether it was right is known.
     """
 
     images: np.ndarray
     correct: np.ndarray
     persons: np.ndarray
     folds: np.ndarray
+    answers: np.ndarray | None = None
 
 
 class Answered(NamedTuple):
@@ -64,6 +66,12 @@ class People(NamedTuple):
         not used for them.
       tune: answers to fit to.
       test: answers to test on.
+      num_answers: of how many answers each row knows, int ``[P]``, where a person is a
+        row for each of several numbers; None where they are one.
+      skill: chance of being right on each class, float ``[P, K]``; None where it is not
+        known.
+      new: whether the people come to systems that are there already, which then learn
+        nothing from what they answered.
     """
 
     source: str
@@ -76,6 +84,9 @@ class People(NamedTuple):
     folds: np.ndarray
     tune: Answered
     test: Answered
+    num_answers: np.ndarray | None = None
+    skill: np.ndarray | None = None
+    new: bool = False
 
 
 class Images(NamedTuple):
@@ -305,13 +316,7 @@ def real_people(
     if config.people.max_people:
         chosen = generator.permutation(usable)[: config.people.max_people]
         usable = sorted(chosen.tolist())
-    num_folds = min(config.people.folds, len(answers.names))
-    if num_folds < 2:
-        raise ConfigError(
-            f"people.folds: {source} has {len(answers.names)} people in {num_folds}"
-            " folds; there must be two, so that somebody is left to learn from"
-        )
-    folds = generator.permutation(len(answers.names)) % num_folds
+    folds = _draw_folds(source, config, answers, generator)
     pairs = [(s, number) for s in range(config.num_seeds) for number in usable]
     tune, test = [], []
     for seed, number in pairs:
@@ -330,6 +335,7 @@ def real_people(
                 (answers.labels == truth[answers.examples]).astype(np.float32),
                 answers.annotators,
                 folds[answers.annotators],
+                answers.labels,
             ),
             np.array([seed for seed, _ in pairs]),
             np.array([number for _, number in pairs]),
@@ -337,6 +343,122 @@ def real_people(
             folds[[number for _, number in pairs]],
             _padded(answers, tune),
             _padded(answers, test),
+        )
+    )
+
+
+def _draw_folds(
+    source: str,
+    config: ml_collections.ConfigDict,
+    answers: data.Answers,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Fold of everybody, int ``[people]``."""
+    num_folds = min(config.people.folds, len(answers.names))
+    if num_folds < 2:
+        raise ConfigError(
+            f"people.folds: {source} has {len(answers.names)} people in {num_folds}"
+            " folds; there must be two, so that somebody is left to learn from"
+        )
+    return generator.permutation(len(answers.names)) % num_folds
+
+
+def _crowd_examples(
+    source: str, config: ml_collections.ConfigDict, size: int
+) -> np.ndarray:
+    """Which of the examples that people answer the crowd did, bool ``[size]``."""
+    if config.people.crowd_images >= size:
+        raise ConfigError(
+            f"people.crowd_images {config.people.crowd_images} leaves none of the"
+            f" {size} examples of {source} to test people on; lower it"
+        )
+    order = np.random.default_rng([config.seed, 1]).permutation(size)
+    shown = np.zeros(size, bool)
+    shown[order[: config.people.crowd_images]] = True
+    return shown
+
+
+def newcomers(
+    source: str,
+    config: ml_collections.ConfigDict,
+    answers: data.Answers,
+    images: Dataset,
+    skill: np.ndarray | None = None,
+) -> People:
+    """Everybody in turn as somebody new, of whom the first few answers are known.
+
+    The crowd of a person is who is in other folds, on ``people.crowd_images`` of the
+    examples. The person's own answers to these examples tune the model of them, as many
+    as ``people.num_answers`` says: a row for each number that they have given, of which
+    every one has the answers of the lesser ones and more. Their answers to all other
+    examples, about which nothing is known of anybody, test it.
+
+    Args:
+      source: its name.
+      config: of the experiment.
+      answers: of everybody, to any of the examples.
+      images: the examples.
+      skill: chance of everybody's being right on each class, float ``[people, K]``.
+
+    Raises:
+      ConfigError: too few answers, people or examples.
+    """
+    shown = _crowd_examples(source, config, len(images.labels))
+    known, tested = [], []
+    for number in range(len(answers.names)):
+        rows = np.flatnonzero(answers.annotators == number)
+        known.append(rows[shown[answers.examples[rows]]])
+        tested.append(rows[~shown[answers.examples[rows]]])
+    usable = [number for number, rows in enumerate(tested) if len(rows)]
+    generator = np.random.default_rng([config.seed, 5])
+    if config.people.max_people:
+        chosen = generator.permutation(usable)[: config.people.max_people]
+        usable = sorted(chosen.tolist())
+    for size in config.people.num_answers:
+        if all(len(known[number]) < size for number in usable):
+            most = max((len(known[number]) for number in usable), default=0)
+            raise ConfigError(
+                f"people.num_answers: nobody in {source} has given {size} answers to"
+                f" the crowd's examples, the most are {most}; lower it or raise"
+                " people.crowd_images"
+            )
+    folds = _draw_folds(source, config, answers, generator)
+    triples = [
+        (seed, number, size)
+        for seed in range(config.num_seeds)
+        for number in usable
+        for size in config.people.num_answers
+        if size <= len(known[number])
+    ]
+    tune = [
+        np.random.default_rng([seed, 6, number]).permutation(known[number])[:size]
+        for seed, number, size in triples
+    ]
+    seeds, persons, sizes = np.array(triples).T
+    in_crowd = np.flatnonzero(shown[answers.examples])
+    crowd = jax.tree.map(lambda leaf: leaf[in_crowd], answers[:3])
+    truth = np.asarray(images.labels)
+    return _keep_used(
+        People(
+            source,
+            np.asarray(images.inputs),
+            truth,
+            Crowd(
+                crowd[1],
+                (crowd[2] == truth[crowd[1]]).astype(np.float32),
+                crowd[0],
+                folds[crowd[0]],
+                crowd[2],
+            ),
+            seeds,
+            persons,
+            np.full(len(triples), np.nan),
+            folds[persons],
+            _padded(answers, tune),
+            _padded(answers, [tested[number] for number in persons]),
+            num_answers=sizes,
+            skill=None if skill is None else skill[persons],
+            new=True,
         )
     )
 
@@ -397,19 +519,77 @@ def _cifar10n(config: ml_collections.ConfigDict, images: Images) -> People:
     return real_people("cifar10n", config, answers, images.reserved)
 
 
-def _keswani_mturk(config: ml_collections.ConfigDict, images: Images) -> People:
-    """Who answered about tweets; the texts come with their answers."""
+def _keswani_answers(images: Images) -> data.Answers:
+    """What was answered about tweets; the texts come with their answers."""
     matrix = np.asarray(images.human.expert_labels)
     annotators, examples = np.nonzero(matrix.T >= 0)
     names, annotators = np.unique(annotators, return_inverse=True)
-    answers = data.Answers(
+    return data.Answers(
         annotators=annotators,
         examples=examples,
         labels=matrix[examples, names[annotators]],
         names=tuple(map(str, names)),
         num_repeats=0,
     )
-    return real_people("keswani_mturk", config, answers, images.human)
+
+
+def _keswani_mturk(config: ml_collections.ConfigDict, images: Images) -> People:
+    return real_people("keswani_mturk", config, _keswani_answers(images), images.human)
+
+
+def _unseen_keswani(config: ml_collections.ConfigDict, images: Images) -> People:
+    return newcomers(
+        "unseen_keswani_mturk", config, _keswani_answers(images), images.human
+    )
+
+
+def unseen_specialists(config: ml_collections.ConfigDict, images: Images) -> People:
+    """Synthetic people of one population, each new to what the others taught.
+
+    Everybody knows some classes, drawn at random, and is always right on them; how many
+    is drawn evenly from ``people.num_known``. On the others they are right with
+    probability ``people.right_elsewhere``, and wrong answers are spread evenly. (In the
+    experts of Tailor et al. (2024) the misses guess, which makes them right more often
+    than the field says; here it is what it says.) They answer ``people.crowd_answers``
+    of the crowd's examples each, and all others.
+    """
+    source, num_classes = "unseen_specialist", images.num_classes
+    size, people = len(images.human.labels), config.people
+    if max(people.num_known) > num_classes:
+        raise ConfigError(
+            f"people.num_known {max(people.num_known)} is more than the {num_classes}"
+            " classes that there are; lower it"
+        )
+    shown = _crowd_examples(source, config, size)
+    if people.crowd_answers > people.crowd_images:
+        raise ConfigError(
+            f"people.crowd_answers {people.crowd_answers} is more than people"
+            f".crowd_images, {people.crowd_images}; lower it"
+        )
+    generator = np.random.default_rng([config.seed, 8])
+    truth = np.asarray(images.human.labels)
+    skill = np.full((people.crowd_people, num_classes), people.right_elsewhere)
+    annotators, examples, labels = [], [], []
+    for number in range(people.crowd_people):
+        count = generator.choice(people.num_known)
+        skill[number, generator.permutation(num_classes)[:count]] = 1.0
+        in_crowd = generator.choice(
+            np.flatnonzero(shown), people.crowd_answers, replace=False
+        )
+        own = np.concatenate([in_crowd, np.flatnonzero(~shown)])
+        right = generator.random(len(own)) < skill[number, truth[own]]
+        off = generator.integers(1, num_classes, len(own))
+        annotators.append(np.full(len(own), number))
+        examples.append(own)
+        labels.append(np.where(right, truth[own], (truth[own] + off) % num_classes))
+    answers = data.Answers(
+        annotators=np.concatenate(annotators),
+        examples=np.concatenate(examples),
+        labels=np.concatenate(labels),
+        names=tuple(map(str, range(people.crowd_people))),
+        num_repeats=0,
+    )
+    return newcomers(source, config, answers, images.human, skill.astype(np.float32))
 
 
 SOURCES: dict[str, Callable[[ml_collections.ConfigDict, Images], People]] = {
@@ -419,13 +599,27 @@ SOURCES: dict[str, Callable[[ml_collections.ConfigDict, Images], People]] = {
     "cifar10h_raw": _cifar10h_raw,
     "cifar10n": _cifar10n,
     "keswani_mturk": _keswani_mturk,
+    "unseen_specialist": unseen_specialists,
+    "unseen_keswani_mturk": _unseen_keswani,
 }
 """People by name of their source."""
+FIELDS = {
+    "unseen_specialist": ("num_answers", "num_known", "right_elsewhere"),
+    "unseen_keswani_mturk": ("num_answers",),
+}
+"""Fields of ``people`` that only some sources read."""
 SIMULATED = ("specialist", "cifar10h")
 """Sources whose people are drawn anew at every seed."""
 OF_IMAGES = {
-    "digits": ("specialist",),
-    "cifar10": ("specialist", "cifar10h", "cifar10s", "cifar10h_raw", "cifar10n"),
-    "keswani_mturk": ("keswani_mturk",),
+    "digits": ("specialist", "unseen_specialist"),
+    "cifar10": (
+        "specialist",
+        "cifar10h",
+        "cifar10s",
+        "cifar10h_raw",
+        "cifar10n",
+        "unseen_specialist",
+    ),
+    "keswani_mturk": ("keswani_mturk", "unseen_keswani_mturk"),
 }
 """Sources that answered the examples of each data set."""

@@ -31,7 +31,7 @@ from experiments.problem import (
 )
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.trainings import accuracy_score, expert_score
+from experiments.trainings import classifier_score, expert_score
 from l2d_jax import optimizers
 from l2d_jax.engine import sweeps, training
 from l2d_jax.learners import classifier, expert_model
@@ -81,6 +81,20 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
                 f"people.raw_file: there is no file {config.people.raw_file!r}; name"
                 " your cifar10h-raw.zip"
             )
+    for source in config.people.sources:
+        for name in people.FIELDS.get(source, ()):
+            if name not in config.people:
+                raise ConfigError(
+                    f"people.{name} is missing, which {source} needs; add it to the"
+                    " config file"
+                )
+    for imputer in config.imputers:
+        for name in imputers.IMPUTERS[imputer].fields:
+            if name not in config:
+                raise ConfigError(
+                    f"{name} is missing, which the imputer {imputer} needs; add it to"
+                    " the config file"
+                )
     shown = people.load_images(config)
     size = len(shown.unlabelled.labels)
     images.check_split(config, size)
@@ -99,8 +113,11 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
 def _check_group(
     config: ml_collections.ConfigDict, shown: Images, group: People
 ) -> None:
-    tuned = np.unique(group.tune.images[group.tune.weights > 0])
-    size = len(unlabelled(config, shown).labels) + len(tuned)
+    for name in config.imputers:
+        why = imputers.IMPUTERS[name].unmet(group)
+        if why:
+            raise ConfigError(f"imputers: {name} {why}; leave it out")
+    size = len(unlabelled(config, shown).labels) + len(_learned(group))
     num_train = size - round(config.valid_fraction * size)
     if config.batch_size > num_train:
         raise ConfigError(
@@ -130,7 +147,7 @@ def base_program(config: ml_collections.ConfigDict, shown: Images) -> training.P
     return training.Program(
         learner=learner,
         annotate=annotate_with_nobody,
-        score=accuracy_score,
+        score=classifier_score(config),
         num_epochs=base.num_epochs,
         patience=config.patience or None,
         eval_batch_size=config.eval_batch_size,
@@ -196,17 +213,13 @@ def make_bank(
         np.concatenate([np.asarray(part) for part in column])
         for column in zip(*parts, strict=True)
     )
-    known = features[: len(inputs) - len(group.inputs)]
-    spread = known.std(axis=0)
-    # What varies by rounding alone, as a unit that never fires, is constant.
-    rounding = 8 * np.finfo(known.dtype).eps * np.abs(known).max(axis=0, initial=0.0)
-    spread = np.where(spread > rounding, spread, 1.0)
-    features = (features - known.mean(axis=0)) / spread
+    num_unlabelled = len(inputs) - len(group.inputs)
+    features = imputers.standardize(features, num_unlabelled)
     return Bank(
         inputs if config.tune == "network" else features,
         features,
         class_probs,
-        len(known),
+        num_unlabelled,
     )
 
 
@@ -283,7 +296,7 @@ def _make_problem(
     # Examples somebody was tuned on join those nobody answered, where each person has
     # their own answers and nothing else.
     answered = group.tune.weights > 0
-    tuned = np.unique(group.tune.images[answered])
+    tuned = _learned(group)
     people_rows, places = np.nonzero(answered)
     shown_to = group.tune.images[people_rows, places]
     own = np.full((len(group.seeds), len(group.labels)), np.nan, np.float32)
@@ -341,6 +354,13 @@ def _make_problem(
     )
 
 
+def _learned(group: People) -> np.ndarray:
+    """Examples that people answered and systems learn from, rows of its inputs."""
+    if group.new:
+        return np.zeros(0, int)
+    return np.unique(group.tune.images[group.tune.weights > 0])
+
+
 def _columns(group: People, imputed: dict[str, Imputed]) -> dict[str, list[Any]]:
     """What tables say of each row."""
     times = len(imputed)
@@ -352,6 +372,11 @@ def _columns(group: People, imputed: dict[str, Imputed]) -> dict[str, list[Any]]
         "imputer": names,
         "person": np.tile(group.persons, times),
         "num_perfect": np.tile(group.num_perfect, times),
+        **(
+            {}
+            if group.num_answers is None
+            else {"num_answers": np.tile(group.num_answers, times)}
+        ),
         "num_tune": np.tile(group.tune.weights.sum(axis=1).astype(int), times),
         "num_test": np.tile(group.test.weights.sum(axis=1).astype(int), times),
         "num_selected": selected,

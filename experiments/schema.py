@@ -290,6 +290,13 @@ FIELDS: dict[str, Field] = {
     "people.folds": Field(whole(2), "A person's crowd is who is in other folds."),
     "people.max_people": Field(_COUNT, "Of a source, drawn at random; 0 takes all."),
     "people.raw_file": Field(text, "Your cifar10h-raw.zip."),
+    "people.num_answers": Field(
+        many(_COUNT, rising=True), "Of a new person, to know them by."
+    ),
+    "people.num_known": Field(
+        many(_COUNT, rising=True), "Classes that a new specialist knows."
+    ),
+    "people.right_elsewhere": Field(_FRACTION, "Their accuracy on the others."),
     "base": Field(group("model", "learning_rate"), "The network that gives features."),
     "base.num_epochs": Field(_SIZE, "At most."),
     "base.batch_size": Field(_SIZE, "Examples of a minibatch."),
@@ -307,6 +314,22 @@ FIELDS: dict[str, Field] = {
     "propagation.num_steps": Field(_COUNT, "Of the iteration."),
     "propagation.retention": Field(number(0.0, 0.9999), "Share passed on a step."),
     "propagation.prior_answers": Field(_POSITIVE, "Worth of the aggregate model."),
+    "context": Field(
+        group("reads", "encoder"), "A rejector that reads a person's answers."
+    ),
+    "context.reads": Field(
+        one_of(("class_probs", "features")), "Of the examples, by the base network."
+    ),
+    "context.embedding": Field(_SIZE, "Size of embedded classes and answers."),
+    "context.encoder": Field(many(_SIZE, distinct=False), "Units of an answer's net."),
+    "context.rejector": Field(
+        many(_SIZE, least=0, distinct=False), "Units of hidden layers."
+    ),
+    "context.num_heads": Field(_SIZE, "Of attention."),
+    "context.max_size": Field(_COUNT, "Answers of a context in training, at most."),
+    "context.batch_size": Field(_SIZE, "People and answers of a minibatch."),
+    "context.num_steps": Field(_SIZE, "Updates."),
+    "context.learning_rate": Field(_POSITIVE, "Of Adam."),
     "population": Field(group("overall", "by_class"), "The prior of people."),
     "population.overall": Field(many(_POSITIVE), "Scales of skill, log-odds."),
     "population.by_class": Field(many(_POSITIVE), "The same of single classes."),

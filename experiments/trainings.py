@@ -184,6 +184,15 @@ def accuracy_score(probs: jax.Array, batch: Batch, hparams: HParams) -> Array:
     return weighted_mean(right.astype(jnp.float32), batch.weights)
 
 
+def classifier_score(
+    config: ml_collections.ConfigDict, regularized: bool = False
+) -> training.Score:
+    """The score that the config's ``best_epoch`` names."""
+    if config.best_epoch == "accuracy":
+        return accuracy_score
+    return classifier.loss_score(regularized=regularized)
+
+
 def expert_score(prob: jax.Array, batch: Batch, hparams: HParams) -> Array:
     """Mean log-likelihood of the experts' being right or wrong, in nats, <= 0.
 
@@ -309,9 +318,7 @@ def _classifier(setting: Setting) -> tuple[Learner, training.Score]:
         regularized=setting.regularized,
         **setting.inputs(),
     )
-    score = classifier.loss_score(regularized=setting.regularized)
-    by_accuracy = setting.config.best_epoch == "accuracy"
-    return learner, accuracy_score if by_accuracy else score
+    return learner, classifier_score(setting.config, setting.regularized)
 
 
 def _expert_model(setting: Setting) -> tuple[Learner, training.Score]:

@@ -31,12 +31,14 @@ PROGRAMS = {
     "toxicity": "allocation",
     "cifar10_finetune": "cifar",
     "cifar10": "cifar",
+    "unseen": "unseen",
 }
 KEYS = (
     *("experiment", "dataset", "problem", "people", "imputer", "method", "seed"),
     *("num_perfect", "scenario", "person", "finetune_trips", "strength", "misplaced"),
     *("truth", "committee_size", "alpha", "fairness", "gamma", "learning_rate"),
     *("weight_decay", "cost", "split", "window", "metric", "coverage", "annotator"),
+    "num_answers",
 )
 
 

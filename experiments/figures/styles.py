@@ -25,6 +25,23 @@ PEOPLE = {
     "population": ("population (ours)", "C3", "-"),
 }
 
+UNSEEN = {
+    "beta_counts": ("Beta counts", "k", "-"),
+    "context_mean": ("L2D-Pop, mean", "C0", "-"),
+    "context_attentive": ("L2D-Pop, attentive", "C1", "-"),
+    "context_mean_softmax": ("L2D-Pop, mean, softmax", "C0", "--"),
+    "context_attentive_softmax": ("L2D-Pop, attentive, softmax", "C1", "--"),
+    "population": ("population (ours)", "C3", "-"),
+    "finetune": ("fine-tuning", "C2", "-"),
+    "crowd": ("crowd, without the person", "C4", ":"),
+    "skill": ("skill known", "0.5", "-."),
+}
+
+ALONE = {
+    "classifier": ("classifier alone", "C5", ":"),
+    "expert": ("person alone", "C6", ":"),
+}
+
 TRIPS = {
     "none": ("no\nfine-tuning", "C3", ":"),
     "finetune": ("fine-tuning", "C1", "--"),

@@ -1,5 +1,6 @@
 """Networks as pairs of pure functions, and convolutions that are fast in loops."""
 
+from l2d_jax.models.context import Context, Query, context_rejector
 from l2d_jax.models.networks import (
     gated_pair,
     linear,
@@ -8,4 +9,13 @@ from l2d_jax.models.networks import (
     wide_resnet,
 )
 
-__all__ = ["gated_pair", "linear", "mlp", "separate_mlps", "wide_resnet"]
+__all__ = [
+    "Context",
+    "Query",
+    "context_rejector",
+    "gated_pair",
+    "linear",
+    "mlp",
+    "separate_mlps",
+    "wide_resnet",
+]

@@ -8,6 +8,8 @@ from experiments.configs import digits_finetune
 from experiments.imputers import Bank
 from experiments.people import Answered, Crowd, People
 from l2d_jax.engine import sweeps
+from l2d_jax.people import beta_counts
+from l2d_jax.people.beta_counts import Counts
 from l2d_jax.types import Dataset
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
@@ -15,6 +17,11 @@ pytestmark = pytest.mark.usefixtures("cheap_compiles")
 NUM_UNLABELLED, NUM_HUMAN, NUM_CLASSES = 60, 40, 3
 SIZE = NUM_UNLABELLED + NUM_HUMAN
 NUM_TUNE = 12
+CONTEXTS = tuple(name for name in imputers.IMPUTERS if name.startswith("context"))
+# `skill` is of people of whom it is known, and one context stands for all.
+IMPUTERS = tuple(
+    name for name in imputers.IMPUTERS if name not in ("skill", *CONTEXTS[1:])
+)
 
 # The people, by row. Everybody but `LIKE` is in fold 0; so is person 0 of the crowd.
 LIKE, OPPOSITE, RIGHT, WRONG, ONE, NOBODY = range(6)
@@ -27,6 +34,18 @@ def make_config(**changes):
     config.human_model_batch_size = 16
     config.human_model_learning_rate = 0.02
     config.finetune_learning_rate = 0.02
+    config.imputers = IMPUTERS
+    config.context = {
+        "reads": "class_probs",
+        "embedding": 8,
+        "encoder": (8,),
+        "rejector": (8,),
+        "num_heads": 2,
+        "max_size": 10,
+        "batch_size": 16,
+        "num_steps": 150,
+        "learning_rate": 0.02,
+    }
     config.placement = "vmap"  # Compiles faster than on two devices.
     config.finetune_ratio = 8.0
     config.self_training_threshold = 0.8
@@ -70,7 +89,10 @@ def make_people(crowd_correct=None):
     persons = np.repeat(np.arange(8), 20)
     if crowd_correct is None:
         crowd_correct = (HUMAN_LABELS[images] == 0).astype(np.float32)
-    crowd = Crowd(images, crowd_correct, persons, persons % 2)
+    crowd_labels = np.where(
+        crowd_correct > 0.5, HUMAN_LABELS[images], (HUMAN_LABELS[images] + 1) % 3
+    )
+    crowd = Crowd(images, crowd_correct, persons, persons % 2, crowd_labels)
     shown = np.tile(np.arange(20, 40), (6, 1))
     like = HUMAN_LABELS == 0
     right = np.stack([like, ~like, like | True, like & False, like, like])
@@ -120,7 +142,7 @@ def accuracy(fitted, method, row):
 
 
 def test_probabilities(fitted):
-    assert tuple(fitted) == tuple(imputers.IMPUTERS)
+    assert tuple(fitted) == IMPUTERS
     for method, part in fitted.items():
         assert part.prob.shape == (6, SIZE), method
         assert np.isfinite(part.prob).all(), method
@@ -131,7 +153,7 @@ def test_probabilities(fitted):
 
 
 def test_somebody_like_the_crowd(fitted):
-    for method in imputers.IMPUTERS:
+    for method in IMPUTERS:
         assert accuracy(fitted, method, LIKE) > 0.9, method
 
 
@@ -157,7 +179,7 @@ def test_one_answer_moves_little_and_none_nothing(fitted):
     np.testing.assert_array_equal(
         fitted["crowd"].prob[NOBODY], fitted["crowd"].prob[OPPOSITE]
     )
-    for method in ("propagation", "population"):
+    for method in ("propagation", "population", "beta_counts"):
         few, many = fitted[method].prob[ONE], fitted[method].prob[OPPOSITE]
         nothing = fitted[method].prob[NOBODY]
         assert np.abs(few - nothing).mean() < np.abs(many - nothing).mean(), method
@@ -183,12 +205,56 @@ def test_a_person_learns_nothing_from_their_own_fold(fitted, tmp_path):
     own = before.crowd.folds == 0
     turned[own] = 1.0 - turned[own]
     methods = ("none", "finetune", "propagation", "crowd", "population")
+    methods += ("beta_counts", CONTEXTS[0])
     after = fit(make_config(imputers=methods), make_people(turned), tmp_path)
     fold_0 = make_people().folds == 0
     for method in methods:
         here, there = fitted[method].prob, after[method].prob
         np.testing.assert_allclose(here[fold_0], there[fold_0], rtol=0, atol=1e-6)
-        assert np.abs(here[~fold_0] - there[~fold_0]).max() > 0.1, method
+        # A dozen own answers hide what counts the others gave.
+        least = 1e-3 if method == "beta_counts" else 0.1
+        assert np.abs(here[~fold_0] - there[~fold_0]).max() > least, method
+
+
+def test_beta_counts_are_those_of_the_other_folds_and_the_person(fitted):
+    group = make_people()
+    truth, crowd = np.eye(NUM_CLASSES)[HUMAN_LABELS], group.crowd
+    counts = np.zeros((2, 8, NUM_CLASSES))
+    np.add.at(counts[0], crowd.persons, truth[crowd.images] * crowd.correct[:, None])
+    np.add.at(counts[1], crowd.persons, truth[crowd.images])
+    for row in range(6):
+        others = np.arange(8) % 2 != group.folds[row]
+        prior = beta_counts.fit_prior(Counts(*counts[:, others]), 20)
+        images = group.tune.images[row]
+        own = beta_counts.count(
+            HUMAN_LABELS[images],
+            (group.tune.labels[row] == HUMAN_LABELS[images]).astype(np.float32),
+            group.tune.weights[row],
+            NUM_CLASSES,
+        )
+        expected = beta_counts.correct_prob(prior, own, BANK.class_probs)
+        np.testing.assert_allclose(
+            fitted["beta_counts"].prob[row], expected, rtol=0, atol=1e-4
+        )
+
+
+def test_contexts_tell_people_apart(tmp_path):
+    """A crowd of whom half know the first class and half the others."""
+    group = make_people()
+    knows_first = group.crowd.persons // 2 % 2 == 0
+    correct = (HUMAN_LABELS[group.crowd.images] == 0) == knows_first
+    config = make_config(imputers=CONTEXTS, context__num_steps=400)
+    fitted = fit(config, make_people(correct.astype(np.float32)), tmp_path)
+    for method in CONTEXTS:
+        assert accuracy(fitted, method, LIKE) > 0.9, method
+        assert accuracy(fitted, method, OPPOSITE) > 0.9, method
+
+
+def test_skill_that_is_known(tmp_path):
+    skill = np.random.default_rng(0).uniform(size=(6, NUM_CLASSES)).astype(np.float32)
+    group = make_people()._replace(skill=skill)
+    found = fit(make_config(imputers=("skill",)), group, tmp_path)["skill"].prob
+    np.testing.assert_allclose(found, skill @ BANK.class_probs.T, rtol=1e-5)
 
 
 def test_self_training_is_of_the_person_alone(fitted, tmp_path):

@@ -51,21 +51,29 @@ def never():
 
 
 def measure(methods, tmp_path_factory):
-    """Results of methods on the tiny problems, by number of experts."""
+    """Results of methods on the tiny problems, by number of experts.
+
+    Of a person what no other problem has.
+    """
     config = tiny.make_config()
     found, left = {}, {*methods}
-    for num_experts in (1, 3):
-        problem = tiny.make_problem(num_experts)
+    for kind, problem in (
+        (1, tiny.make_problem(1)),
+        (3, tiny.make_problem(3)),
+        ("people", tiny.make_people_problem()),
+    ):
         names = [
             name
             for name in METHODS
             if name in left and not unmet(METHODS[name], problem.traits)
         ]
         left -= {*names}
+        if not names:
+            continue
         workdir = tmp_path_factory.mktemp("tiny")
         trained, _ = deferral.train_all(config, problem, names, workdir, never)
         results = deferral.measure_all(config, problem, names, trained, never)
-        found[num_experts] = types.SimpleNamespace(
+        found[kind] = types.SimpleNamespace(
             config=config, problem=problem, trained=trained, results=results
         )
     return found
@@ -87,7 +95,7 @@ def rows_of(measured, name):
         rows = case.results.table.query("method == @name")
         if len(rows):
             return case, rows
-    raise AssertionError(f"{name} can be had on neither problem")
+    raise AssertionError(f"{name} can be had on no problem")
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -128,6 +136,8 @@ def test_every_method_can_be_traced(name):
     method, config = METHODS[name], tiny.make_config()
     num_experts = 3 if SEVERAL_EXPERTS in method.needs else 1
     problem = tiny.make_problem(num_experts)
+    if methods.PEOPLE in method.needs:
+        problem = tiny.make_people_problem()
     parts = []
     for training in method.trainings:
         row = TRAININGS[training]
@@ -204,6 +214,19 @@ def test_methods_share_what_they_train(measured):
     )
     needed = {t for name in set(table.method) for t in METHODS[name].trainings}
     assert set(case.trained) == needed
+
+
+def test_a_model_of_the_person_is_the_estimate(measured):
+    """It is right about everything at 90 %, which the classifier is not sure of."""
+    case, rows = rows_of(measured, "imputed")
+    rows = rows.query("split == 'test'")
+    assert (rows.human_model_accuracy == 1).all()
+    np.testing.assert_allclose(rows.human_model_nll, -np.log(0.9), rtol=1e-5)
+    np.testing.assert_allclose(rows.expert_calibration_error, 0.1, rtol=1e-5)
+    knows = (case.problem.test.inputs[:, 1] > 0).mean()
+    # Never asked where they are wrong: the classifier's surest is at least a half.
+    assert (rows.deferral_rate <= knows + 1e-6).all() and (rows.deferral_rate > 0).all()
+    assert (rows.expert_accuracy_deferred == 1).all()
 
 
 def test_who_was_not_asked_changes_nothing(measured):

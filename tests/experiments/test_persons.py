@@ -12,7 +12,7 @@ import pandas as pd
 import programs
 import pytest
 
-from experiments import cifar, imputers, people, persons, schema, tables
+from experiments import cifar, people, persons, schema, tables
 from experiments.configs import cifar10_finetune, digits_finetune
 from experiments.figures import people as people_figures
 from experiments.runtime import signals
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("cheap_compiles")
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = "--config=experiments/configs/digits_finetune.py:smoke"
 TABLES = ("results.csv", "summary.csv", "comparison.csv", "gains.csv")
-IMPUTERS = tuple(imputers.IMPUTERS)
+IMPUTERS = digits_finetune.get_config("smoke").imputers
 KEYS = ("experiment", "problem", "people", "method", "seed", "imputer", "person")
 OF_PERSON = ("num_perfect", "num_tune", "num_test", "num_selected", "fell_back")
 HPARAMS = ("alpha", "learning_rate", "weight_decay")

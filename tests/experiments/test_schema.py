@@ -22,6 +22,7 @@ CONFIGS = {
     "health": ("smoke", "default", "paper"),
     "synthetic": ("smoke", "default", "paper"),
     "texts": ("smoke", "default", "one"),
+    "unseen": ("smoke", "default", "texts"),
 }
 
 

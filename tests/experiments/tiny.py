@@ -52,6 +52,21 @@ def _law(inputs, hparams):
     return decisions.decide(probs, inputs[:, 1:2])
 
 
+def make_people_problem():
+    """A person of whom it is foreseen where they are right, and how surely."""
+    problem = make_problem(1)
+    prob = np.float32([0.1, 0.9])
+    parts = [
+        part._replace(expert_correct=prob[(part.inputs[:, 1:2] > 0).astype(int)])
+        for part in (problem.pool, problem.test)
+    ]
+    return problem._replace(
+        traits=Traits(2, people=True),
+        pool=parts[0]._replace(expert_labels=None),
+        test=parts[1],
+    )
+
+
 def make_problem(num_experts, **changes):
     """One expert, who sees more and of whom the law is known, or several."""
     pool = make_dataset(NUM_POOL, num_experts, 0)
