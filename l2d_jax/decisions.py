@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax._checks import require_exact_shape, require_matrix
+from l2d_jax._checks import (
+    poison_unless,
+    require_all,
+    require_exact_shape,
+    require_integer,
+    require_matrix,
+)
 from l2d_jax.types import Array, Decision
 
 
@@ -49,15 +55,34 @@ def allocate(defer_score: Array, threshold: Array | float = 0.0) -> jax.Array:
 
     Args:
       defer_score: inclination to ask each expert, float ``[B, M]``, M >= 1.
-      threshold: above which a score defers, float ``[]``, in units of the score.
+      threshold: above which a score defers, float ``[]``, in units of the score. Of
+        another precision, both are compared in the coarser, so that whatever was kept
+        where the threshold was chosen is kept here.
+
+    Raises:
+      ValueError: a concrete threshold is NaN. Where it is traced, so is the allocation.
     """
     require_matrix("defer_score", defer_score, "[B, M]", 1)
-    defer_score = jnp.asarray(defer_score)
+    defer_score = _as_floats(defer_score)
     num_experts = defer_score.shape[1]
+    require_all("threshold", threshold, lambda v: ~np.isnan(v), "not be NaN")
+    greatest = jnp.max(defer_score, axis=1)
+    if not isinstance(threshold, float):
+        # Rounding keeps an order: what was not above the threshold is not above it now.
+        threshold = _as_floats(threshold)
+        coarser = min(greatest.dtype, threshold.dtype, key=lambda d: jnp.finfo(d).bits)
+        greatest, threshold = greatest.astype(coarser), threshold.astype(coarser)
     # Written so that a NaN defers; argmax takes it for the greatest.
-    keeps = jnp.max(defer_score, axis=1) <= threshold
+    keeps = greatest <= threshold
     chosen = jnp.where(keeps, num_experts, jnp.argmax(defer_score, axis=1))
-    return (chosen[:, None] == jnp.arange(num_experts + 1)).astype(float)
+    allocation = (chosen[:, None] == jnp.arange(num_experts + 1)).astype(float)
+    return jnp.where(jnp.isnan(threshold), jnp.nan, allocation)
+
+
+def _as_floats(values: Array | float) -> jax.Array:
+    array = jnp.asarray(values)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    return array if floating else array.astype(float)
 
 
 def prediction(decision: Decision) -> jax.Array:
@@ -97,20 +122,39 @@ def among(decision: Decision, available: Array) -> Decision:
     )
 
 
+def known_answers(expert_labels: Array, num_classes: int | None = None) -> jax.Array:
+    """Whether each answer is one: a class, or -1 of who was not asked; bool ``[B, M]``.
+
+    Args:
+      expert_labels: answers of the experts, int ``[B, M]``.
+      num_classes: K; None where it is not known.
+
+    Raises:
+      TypeError: the answers are not of an integer dtype.
+    """
+    require_integer("expert_labels", expert_labels, "-1 of who was not asked")
+    answers = jnp.asarray(expert_labels)
+    known = answers >= -1
+    return known if num_classes is None else known & (answers < num_classes)
+
+
 def vote(decision: Decision, expert_labels: Array) -> jax.Array:
     r"""What the allocation says of each class, float ``[B, K]``, rows sum to 1.
 
     .. math:: q_k = \sum_i w_i 1[e_i = k] + w_{M+1} p_k
 
     with the weights shared among the experts who answered and the classifier. A row is
-    NaN where all of the weight is on experts who were not asked.
+    NaN where all of the weight is on experts who were not asked, or a traced answer is
+    neither a class nor -1.
 
     Args:
       decision: over ``[B]`` and M experts.
       expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
 
     Raises:
-      ValueError: the shapes do not match.
+      TypeError: the answers are not of an integer dtype.
+      ValueError: the shapes do not match, or a concrete answer is neither a class nor
+        -1.
 
     References:
       Keswani, Lease and Kenthapadi, "Towards Unbiased and Accurate Deferral to Multiple
@@ -120,6 +164,14 @@ def vote(decision: Decision, expert_labels: Array) -> jax.Array:
         "expert_labels", expert_labels, jnp.shape(decision.defer_score), "[B, M]"
     )
     class_probs, answers = jnp.asarray(decision.class_probs), jnp.asarray(expert_labels)
+    num_classes = class_probs.shape[1]
+    known = known_answers(expert_labels, num_classes).all(axis=1, keepdims=True)
+    require_all(
+        "expert_labels",
+        expert_labels,
+        lambda v: (v >= -1) & (v < num_classes),
+        f"be classes in [0, {num_classes}), or -1 of who was not asked",
+    )
     weights = jnp.asarray(decision.allocation)
     asked = jnp.where(answers >= 0, weights[:, :-1], 0.0)
     total = jnp.sum(asked, axis=1) + weights[:, -1]
@@ -127,14 +179,15 @@ def vote(decision: Decision, expert_labels: Array) -> jax.Array:
     experts = jnp.stack(
         [
             jnp.sum(jnp.where(answers == label, asked, 0.0), axis=1)
-            for label in range(class_probs.shape[1])
+            for label in range(num_classes)
         ],
         axis=1,
     )
     # No classifier, whose probabilities are NaN, has no part in the vote.
     votes = experts + jnp.where(weights[:, -1:] > 0, weights[:, -1:] * class_probs, 0.0)
     some = (total > 0)[:, None]
-    return jnp.where(some, votes / jnp.where(some, total[:, None], 1.0), jnp.nan)
+    votes = jnp.where(some, votes / jnp.where(some, total[:, None], 1.0), jnp.nan)
+    return poison_unless(known, votes)
 
 
 def answer(decision: Decision, expert_labels: Array) -> jax.Array:
@@ -142,7 +195,7 @@ def answer(decision: Decision, expert_labels: Array) -> jax.Array:
 
     A tie is the lowest label; shares of experts are added up in floating point, so
     votes that differ by no more than its rounding are a tie. -1 where nobody who was to
-    answer was asked.
+    answer was asked, or a traced answer of the row is none.
 
     Args:
       decision: over ``[B]`` and M experts.
@@ -400,29 +453,44 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
     validation data and use it unchanged on test data.
 
     Args:
-      defer_score: inclination to defer, float ``[B]``, finite, B >= 1; with several
-        experts that of the greatest.
+      defer_score: inclination to defer, float ``[B]``, finite or -inf, which is never
+        deferred, B >= 1; with several experts that of the greatest.
       coverage: fraction to keep, float ``[]``, in [0, 1]; traced.
 
     Returns:
-      The threshold, float ``[]``, in units of the score.
+      The threshold, float ``[]``, in units of the score. Of scores that the device
+        rounds (float64 where JAX computes with float32) it is rounded up, so that the
+        fraction is kept of both. NaN where a traced score is NaN or +inf.
 
     Raises:
-      ValueError: if ``defer_score`` is not a vector with B >= 1, or ``coverage`` is not
-        a scalar or, when concrete, leaves [0, 1].
+      ValueError: if ``defer_score`` is not a vector with B >= 1, ``coverage`` is not a
+        scalar or, when concrete, leaves [0, 1], or a concrete score is NaN or +inf.
     """
     size = jnp.size(defer_score)
+    require_all("defer_score", defer_score, lambda v: v < np.inf, "be finite, or -inf")
     require_exact_shape("defer_score", defer_score, (max(size, 1),), "[B]")
     require_exact_shape("coverage", jnp.asarray(coverage), (), "[]")
     if not isinstance(coverage, jax.core.Tracer) and not 0 <= float(coverage) <= 1:
         raise ValueError(f"coverage must be in [0, 1], got {coverage}")
-    scores = jnp.sort(jnp.asarray(defer_score))
+    scores = jnp.sort(_rounded_up(defer_score))
     # Without the slack, rounding in 0.7 * 10 would keep 8 of 10.
     coverage = jnp.asarray(coverage, float)
     slack = 1 - 2 * jnp.finfo(coverage.dtype).eps
     num_kept = jnp.ceil(coverage * size * slack).astype(int)
     below_all = scores[0] - (1 + jnp.abs(scores[0]))
-    return jnp.where(num_kept > 0, scores[jnp.maximum(num_kept - 1, 0)], below_all)
+    found = jnp.where(num_kept > 0, scores[jnp.maximum(num_kept - 1, 0)], below_all)
+    # Sorted, what is no score comes last.
+    return jnp.where(scores[-1] < jnp.inf, found, jnp.nan)
+
+
+def _rounded_up(values: Array) -> jax.Array:
+    """The values on the device, none of which is less than it was."""
+    rounded = jnp.asarray(values)
+    if not isinstance(values, np.ndarray) or values.dtype == rounded.dtype:
+        return rounded
+    single = np.asarray(rounded)
+    up = np.nextafter(single, np.array(np.inf, single.dtype))
+    return jnp.asarray(np.where(single.astype(values.dtype) < values, up, single))
 
 
 def apply_threshold(decision: Decision, threshold: Array | float) -> Decision:

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from l2d_jax._checks import require_all
+from l2d_jax.decisions import known_answers
 from l2d_jax.types import Array, Batch, Dataset
 
 
@@ -44,7 +46,9 @@ def blank_unweighted(batch: Batch) -> Batch:
     return blanked._replace(expert_labels=blank(batch.expert_labels, -1))
 
 
-def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def experts_correct(
+    batch: Batch, dtype: DTypeLike, num_classes: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Whether each expert is right, or the probability of it, and whether it is known.
 
     Losses that are linear in whether an expert is right take an imputed probability as
@@ -54,13 +58,17 @@ def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Arra
       batch: ``expert_correct`` ``[B, M]``, which is used where it is given; else
         ``labels`` ``[B]`` and ``expert_labels``, int ``[B, M]``.
       dtype: float type of the result.
+      num_classes: K; None where it is not known.
 
     Returns:
       Whether each is right, float ``[B, M]``, in [0, 1], 0 where it is not known; and
-      whether it is known, bool ``[B, M]``: an answer of -1 and a NaN are not.
+      whether it is known, bool ``[B, M]``: an answer of -1 and a NaN are not. A traced
+      answer that is neither -1 nor a class is known and NaN, and so is a loss of it.
 
     Raises:
-      ValueError: the batch has neither field, or the one it has is not ``[B, M]``.
+      TypeError: answers are not of an integer dtype.
+      ValueError: the batch has neither field, the one it has is not ``[B, M]``, or a
+        concrete answer is neither -1 nor a class.
     """
     if batch.expert_correct is not None:
         values = jnp.asarray(batch.expert_correct, dtype)
@@ -74,11 +82,20 @@ def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Arra
         )
     answers = jnp.asarray(batch.expert_labels)
     _require_columns("expert_labels", answers)
-    right = answers == jnp.asarray(batch.labels)[:, None]
-    return right.astype(dtype), answers >= 0
+    is_answer = known_answers(answers, num_classes)
+    require_all(
+        "batch.expert_labels",
+        batch.expert_labels,
+        lambda v: known_answers(v, num_classes),
+        "be classes, or -1 of who was not asked",
+    )
+    right = (answers == jnp.asarray(batch.labels)[:, None]).astype(dtype)
+    return jnp.where(is_answer, right, jnp.nan), answers != -1
 
 
-def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def one_expert_correct(
+    batch: Batch, dtype: DTypeLike, num_classes: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """As `experts_correct`, of the one expert there is: ``[B]``, and weights ``[B]``.
 
     The weights are those of the batch, 0 where nothing is known of the expert.
@@ -86,7 +103,7 @@ def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.A
     Raises:
       ValueError: there is not one expert.
     """
-    correct, known = experts_correct(batch, dtype)
+    correct, known = experts_correct(batch, dtype, num_classes)
     if correct.shape[1] != 1:
         raise ValueError(
             f"the batch has {correct.shape[1]} experts and this method takes one;"
@@ -116,7 +133,7 @@ def one_expert_label_prob(
       ValueError: there is not one expert, or its probabilities are not ``[B, 1, K]``.
     """
     if batch.expert_probs is None:
-        correct, weights = one_expert_correct(batch, jnp.float32)
+        correct, weights = one_expert_correct(batch, jnp.float32, num_classes)
         wrong = smoothing / (num_classes - 1)
         return correct * (1.0 - smoothing) + (1.0 - correct) * wrong, weights
     shape = jnp.shape(batch.expert_probs)

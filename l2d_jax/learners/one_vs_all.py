@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax import decisions, losses
+from l2d_jax._checks import poison_unless
 from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.learners.gradient import make_gradient_learner
 from l2d_jax.types import Batch, HParams, Learner
@@ -26,10 +27,18 @@ def batch_loss(
       key: not used; nothing is drawn.
     """
     del hparams, key
-    correct, known = experts_correct(batch, outputs.dtype)
+    given = (
+        batch.expert_labels if batch.expert_correct is None else batch.expert_correct
+    )
+    num_experts = 0 if given is None else jnp.shape(given)[-1]
+    num_classes = outputs.shape[1] - num_experts
+    correct, known = experts_correct(batch, outputs.dtype, num_classes)
     example_losses = jax.vmap(losses.one_vs_all_loss)(
         outputs, jnp.asarray(batch.labels), jnp.where(known, correct, -1.0)
     )
+    # To the loss a NaN is somebody who was not asked.
+    sound = ~jnp.any(known & jnp.isnan(correct), axis=1)
+    example_losses = poison_unless(sound, example_losses)
     return weighted_mean(example_losses, batch.weights)
 
 
