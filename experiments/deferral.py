@@ -324,7 +324,7 @@ def run(
     methods, reasons = choose_methods(config, config.problem)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
-    claim_workdir(config, workdir)
+    claim_workdir(config, workdir, prepared)
     parts, shown = [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
@@ -341,6 +341,7 @@ def run(
     tables.write_csv(comparison, workdir / "comparison.csv")
     tables.write_csv(curves, workdir / "curves.csv")
     processes.from_first(lambda: draw(workdir))
+    tables.seal(workdir)
     progress.say("\n\n".join(shown))
     for name, why in reasons.items():
         progress.say(f"{name}: not applicable: {why}")

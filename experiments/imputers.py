@@ -19,6 +19,7 @@ import numpy as np
 from experiments import networks
 from experiments.people import Answered, People
 from experiments.runtime import progress
+from experiments.runtime.workdir import read_origin
 from l2d_jax.engine import chunks, orders, training
 from l2d_jax.people import finetuning, population, propagation
 from l2d_jax.types import Array, Dataset, PyTree
@@ -87,6 +88,7 @@ def fit_all(
             shared,
             where=where,
             checkpoint_dir=workdir / "checkpoints" / people.source / name,
+            origin=read_origin(workdir),
             report=progress.ProgressBar(f"{people.source} {name}", unit="person"),
             should_stop=stop,
         )

@@ -31,6 +31,7 @@ from experiments.problem import (
 )
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin
 from experiments.trainings import accuracy_score, expert_score
 from l2d_jax import optimizers
 from l2d_jax.engine import sweeps, training
@@ -161,6 +162,7 @@ def train_base(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / "base",
         checkpoint_seconds=config.checkpoint_seconds,
+        origin=read_origin(workdir),
         report=progress.ProgressBar("base"),
         should_stop=stop,
     )

@@ -15,6 +15,7 @@ import numpy as np
 from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
 from experiments.runtime import progress
+from experiments.runtime.workdir import read_origin
 from l2d_jax import decisions, metrics, optimizers
 from l2d_jax.engine import sweeps, training
 from l2d_jax.learners import (
@@ -504,6 +505,7 @@ def train(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / problem.folder / name,
         checkpoint_seconds=config.checkpoint_seconds,
+        origin=read_origin(workdir),
         report=progress.ProgressBar(name),
         should_stop=stop,
     )

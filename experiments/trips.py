@@ -26,7 +26,7 @@ from experiments import networks, schema, tables
 from experiments.figures import trips as trips_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import claim_workdir
+from experiments.runtime.workdir import claim_workdir, read_origin
 from l2d_jax import decisions, models, optimizers
 from l2d_jax.engine import (
     chunks,
@@ -541,6 +541,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             make_shared(config),
             where=networks.make_placement(config),
             checkpoint_dir=workdir / "checkpoints" / "trips",
+            origin=read_origin(workdir),
             report=progress.ProgressBar("trips", unit="run"),
             should_stop=stop,
         )
@@ -553,6 +554,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     )
     tables.write_csv(comparison, workdir / "comparison.csv")
     processes.from_first(lambda: trips_figures.draw(workdir))
+    tables.seal(workdir)
     progress.say(describe(comparison))
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
 

@@ -22,6 +22,7 @@ import numpy as np
 from l2d_jax.engine import (
     checkpoints,
     orders,
+    origins,
     placement,
     pools,
     processes,
@@ -198,6 +199,7 @@ def run_sweep(
     epochs_per_dispatch: int = 1,
     checkpoint_dir: pathlib.Path | None = None,
     checkpoint_seconds: float = 30.0,
+    origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
@@ -215,11 +217,15 @@ def run_sweep(
       epochs_per_dispatch: epochs a compiled call runs, at most.
       checkpoint_dir: folder for checkpoints; None keeps none.
       checkpoint_seconds: least time between two checkpoints of a chunk.
+      origin: what the results are made of that this function does not see, such as a
+        digest of the config; kept with every checkpoint beside those of the runs, the
+        code and, unless it is given here, the data.
       report: called after every dispatch.
       should_stop: asked after every dispatch, in every process; one that says so is
         enough.
 
     Raises:
+      ForeignResultsError: a checkpoint there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
       ValueError: an argument does not fit the data.
     """
@@ -248,11 +254,15 @@ def run_sweep(
         per_dispatch,
         tiles,
     )
+    known: dict[str, str] = {}
+    if checkpoint_dir is not None:
+        how = (root_seed, batch_size, program.num_epochs, program.patience)
+        known = origins.of((sweep, how), (pool, folds), origin)
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
     for number, members in enumerate(planned):
-        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds)
+        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds, known)
         result, damage = store.load_result(engine)
         for message in damage:
             report(Progress(done, total, message))
@@ -458,9 +468,10 @@ class _ChunkStore:
         number: int,
         members: np.ndarray,
         checkpoint_seconds: float,
+        origin: dict[str, str],
     ):
-        self._members = members
-        self._info = {"chunk": members.tolist()}
+        self._members, self._origin = members, origin
+        self._info = {"chunk": members.tolist(), "origin": origin}
         self._result = folder and folder.absolute() / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
         self._seconds = checkpoint_seconds
@@ -532,6 +543,7 @@ class _ChunkStore:
             info = checkpoints.read_info(path)
         except checkpoints.DamagedCheckpointError as error:
             return None, [f"damaged checkpoint, its runs start again: {error}"]
+        origins.refuse_foreign(path, info.get("origin"), self._origin)
         if {k: v for k, v in info.items() if k != "epoch"} != self._info:
             return None, [f"checkpoint for other devices, its runs start again: {path}"]
         return info, []
