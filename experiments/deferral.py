@@ -38,7 +38,7 @@ from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
-from l2d_jax.engine import processes
+from l2d_jax.engine import pools, processes
 
 
 def choose_methods(
@@ -94,6 +94,23 @@ def _why_not(config: ml_collections.ConfigDict, method: Method, traits: Traits) 
     lacks = [name for name in dict.fromkeys(fields) if name not in config]
     needs = f"needs {' and '.join(lacks)} in the config" if lacks else ""
     return unmet(method, traits) or needs
+
+
+def check_examples(config: ml_collections.ConfigDict, problem: Problem) -> None:
+    """See that a problem's examples are what its traits say, before any training.
+
+    Raises:
+      ConfigError: a column is too short, or a value is none that it may have.
+    """
+    num_classes = problem.traits.num_classes or None
+    folds = {seed: problem.split(seed) for seed in range(config.num_seeds)}
+    try:
+        for name in ("pool", "test"):
+            pools.check(getattr(problem, name), num_classes, f"{problem.name}.{name}")
+        pools.check_folds(folds, len(problem.pool.labels))
+        pools.check_alike(folds, config.batch_size)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"problem {error}") from error
 
 
 def train_all(
@@ -328,6 +345,7 @@ def run(
     parts, shown = [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
+            check_examples(config, problem)
             trained = train_all(config, problem, methods, workdir, stop)
             results = measure_all(config, problem, methods, trained, stop)
             made = summaries.make(config, problem, results.table, results.resampled)

@@ -86,16 +86,15 @@ def check_lengths(dataset: Dataset, name: str = "pool") -> None:
 
 
 def check_folds(folds: Mapping[int, Fold], size: int) -> None:
-    """See that the rows of each seed exist, and are as many as those of the others.
+    """See that the rows of each seed exist.
 
     Args:
       folds: of each seed.
       size: examples of the pool, N.
 
     Raises:
-      ValueError: a fold is empty, has other rows, or another length than the first.
+      ValueError: a fold is empty or has other rows.
     """
-    lengths: dict[str, tuple[int, int]] = {}
     for seed, fold in folds.items():
         for part, rows in fold._asdict().items():
             if not len(rows):
@@ -106,12 +105,30 @@ def check_folds(folds: Mapping[int, Fold], size: int) -> None:
                     f"split: {part} of seed {seed} has row {outside[0]}, and the pool"
                     f" has {size} rows"
                 )
-            first, length = lengths.setdefault(part, (seed, len(rows)))
-            if len(rows) != length:
+
+
+def check_alike(folds: Mapping[int, Fold], batch_size: int) -> None:
+    """See that the folds of seeds that train together are of one shape.
+
+    Args:
+      folds: of each seed.
+      batch_size: examples of a minibatch; of training rows their number counts.
+
+    Raises:
+      ValueError: there are two shapes.
+    """
+    of_first: dict[str, tuple[int, int]] = {}
+    for seed, fold in folds.items():
+        sizes = {
+            "minibatches to train on": len(fold.train) // batch_size,
+            "examples to validate on": len(fold.valid),
+        }
+        for what, size in sizes.items():
+            first, expected = of_first.setdefault(what, (seed, size))
+            if size != expected:
                 raise ValueError(
-                    f"split: {part} of seed {seed} has {len(rows)} rows and that of"
-                    f" seed {first} {length}; runs of a sweep share one program, so"
-                    " give every seed as many"
+                    f"split: seed {seed} has {size} {what} and seed {first} {expected};"
+                    " seeds that train together must have as many"
                 )
 
 

@@ -238,6 +238,9 @@ def run_sweep(
         # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
     planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    for members in planned:
+        seeds = np.unique(sweep.seeds[members[members >= 0]])
+        pools.check_alike({int(seed): folds[int(seed)] for seed in seeds}, batch_size)
     # Dispatches of equal length, rounded up: one program serves them all.
     num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
     per_dispatch = -(-program.num_epochs // num_dispatches)

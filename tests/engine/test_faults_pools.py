@@ -147,13 +147,25 @@ def test_sound_features_of_64_bits_are_those_of_32():
     jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
 
 
-def test_folds_are_of_one_length():
+def test_folds_that_train_together_are_of_one_shape():
+    rows, two = np.arange(N, dtype=np.int32), sweeps.grid([0, 1], HPARAMS)
+
     def uneven(seed):
-        rows = np.arange(N, dtype=np.int32)
         return orders.Fold(rows[: 20 + seed], rows[20 + seed :])
 
-    with pytest.raises(ValueError, match="train of seed 1 has 21 rows and that of se"):
-        run(POOL, sweep=sweeps.grid([0, 1], HPARAMS), split=uneven)
+    message = "^split: seed 1 has 19 examples to validate on and seed 0 20; seeds tha"
+    with pytest.raises(ValueError, match=message):
+        run(POOL, sweep=two, split=uneven)
+
+    def more(seed):
+        return orders.Fold(rows[: 20 + 8 * seed], rows[30:])
+
+    message = "^split: seed 1 has 3 minibatches to train on and seed 0 2; seeds that"
+    with pytest.raises(ValueError, match=message):
+        run(POOL, sweep=two, split=more)
+    # What fills no minibatch does not tell them apart.
+    found = run(POOL, sweep=two, split=lambda s: orders.Fold(rows[: 20 + s], rows[30:]))
+    assert not found.diverged.any()
 
 
 # Seeds and hyperparameters.
