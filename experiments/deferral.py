@@ -11,7 +11,6 @@ its hyperparameters. A method that the problem has no use for is a row that says
 own.
 """
 
-import difflib
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -62,8 +61,8 @@ def choose_methods(
     named = [name for name in config.methods if name != "all"]
     for name in named:
         if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            guess = schema.nearest(name, METHODS)
+            hint = f"; {guess}" if guess else ""
             raise ConfigError(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"
                 " experiments.methods)"
