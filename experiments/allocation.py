@@ -154,7 +154,8 @@ def describe(task: str, summary: pd.DataFrame) -> str:
     rows = summary[summary.split == "test"]
     if task == "bias":
         return describe_bias(rows)
-    return describe_clusters(rows) if task == "clusters" else describe_texts(rows)
+    text = describe_clusters(rows) if task == "clusters" else describe_texts(rows)
+    return text + tables.describe_diverged(rows, ("dataset", "method"))
 
 
 def describe_clusters(rows: pd.DataFrame) -> str:

@@ -197,27 +197,44 @@ def summarize(
     """Mean and 95 % interval over seeds, one row for each setting and metric.
 
     Values that are NaN (an accuracy over no examples) are left out and ``n`` counts the
-    others.
+    others. So are runs that diverged.
 
     Args:
-      results: one row per run and split.
+      results: one row per run and split; ``diverged`` says which are in no mean.
       settings: columns that name a setting; NaN in one is a value like any other.
       metrics: columns to average.
       interval: of the means.
 
     Returns:
-      Columns ``*settings, metric, n, mean, ci_low, ci_high``.
+      Columns ``*settings, metric, n, mean, ci_low, ci_high`` and, where the results say
+      it, ``diverged``, how many runs have.
     """
     rows = []
+    told = "diverged" in results
     groups = results.groupby(list(settings), dropna=False, sort=False)
     for setting, group in groups:
+        bad = group.diverged.to_numpy(bool) if told else np.zeros(len(group), bool)
         for metric in metrics:
-            values = group[metric].dropna().to_numpy(float)
+            values = group[metric][~bad].dropna().to_numpy(float)
             low, high = interval(values)
             mean = float(np.mean(values)) if len(values) else float("nan")
-            rows.append((*setting, metric, len(values), mean, low, high))
-    return pd.DataFrame(
-        rows, columns=[*settings, "metric", "n", "mean", "ci_low", "ci_high"]
+            row = (*setting, metric, len(values), mean, low, high, int(bad.sum()))
+            rows.append(row)
+    names = ["metric", "n", "mean", "ci_low", "ci_high", "diverged"]
+    summary = pd.DataFrame(rows, columns=[*settings, *names])
+    return summary if told else summary.drop(columns="diverged")
+
+
+def describe_diverged(summary: pd.DataFrame, keys: Sequence[str]) -> str:
+    """A line for each setting of which runs diverged; empty where none has."""
+    if "diverged" not in summary:
+        return ""
+    rows = summary[summary.diverged > 0]
+    counts = rows.groupby([*keys, "metric"], sort=False).diverged.sum()
+    counts = counts.groupby(level=[*keys], sort=False).max()
+    return "".join(
+        f"\n{', '.join(map(str, key))}: {count} runs diverged and are in no mean"
+        for key, count in counts.items()
     )
 
 
