@@ -101,11 +101,16 @@ def check_examples(config: ml_collections.ConfigDict, problem: Problem) -> None:
     Raises:
       ConfigError: a column is too short, or a value is none that it may have.
     """
-    num_classes = problem.traits.num_classes or None
+    traits = problem.traits
     folds = {seed: problem.split(seed) for seed in range(config.num_seeds)}
     try:
         for name in ("pool", "test"):
-            pools.check(getattr(problem, name), num_classes, f"{problem.name}.{name}")
+            pools.check(
+                getattr(problem, name),
+                traits.num_classes or None,
+                f"{problem.name}.{name}",
+                traits.num_groups or None,
+            )
         pools.check_folds(folds, len(problem.pool.labels))
         pools.check_alike(folds, config.batch_size)
     except (TypeError, ValueError) as error:

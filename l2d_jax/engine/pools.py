@@ -16,7 +16,12 @@ from l2d_jax.types import Array, Dataset
 _LARGEST = 2**31 - 1
 
 
-def check(dataset: Dataset, num_classes: int | None = None, name: str = "pool") -> None:
+def check(
+    dataset: Dataset,
+    num_classes: int | None = None,
+    name: str = "pool",
+    num_groups: int | None = None,
+) -> None:
     """See that every value of some examples is one that the column may have.
 
     A NaN among the inputs is left to training, which marks the run as diverged.
@@ -25,6 +30,7 @@ def check(dataset: Dataset, num_classes: int | None = None, name: str = "pool") 
       dataset: examples, NumPy arrays ``[N, ...]``.
       num_classes: K; None where it is not known, and labels are only >= 0.
       name: of the examples, for messages.
+      num_groups: G; None where it is not known.
 
     Raises:
       TypeError: classes or groups are not of an integer dtype.
@@ -50,9 +56,9 @@ def check(dataset: Dataset, num_classes: int | None = None, name: str = "pool") 
             f"{classes}, or -1 of who was not asked",
         )
     if dataset.groups is not None:
-        _require_whole(
-            name, "groups", dataset.groups, rows, 0, _LARGEST, ">= 0, in 32 bits"
-        )
+        most = _LARGEST if num_groups is None else num_groups - 1
+        known_groups = ">= 0, in 32 bits" if num_groups is None else f"0..{most}"
+        _require_whole(name, "groups", dataset.groups, rows, 0, most, known_groups)
     if dataset.expert_correct is not None:
         known = np.asarray(dataset.expert_correct)
         known = np.where(np.isnan(known), 0.0, known)

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 
 from l2d_jax._checks import require_all
 from l2d_jax.decisions import known_answers
-from l2d_jax.types import Array, Batch, Dataset
+from l2d_jax.types import Array, Batch, Dataset, PyTree
 
 
 def take(dataset: Dataset, index: Array) -> Dataset:
@@ -26,6 +26,19 @@ def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
     return jnp.sum(weighted) / jnp.where(total > 0, total, 1.0)
 
 
+def blank(values: Array, weights: Array, fill: float = 0) -> jax.Array:
+    """Values of weight 0 filled, so that a NaN there reaches no product.
+
+    Args:
+      values: ``[..., N, ...]``.
+      weights: ``[..., N]``, of the leading axes of the values.
+      fill: what takes their place.
+    """
+    values, counts = jnp.asarray(values), jnp.asarray(weights) > 0
+    counts = counts.reshape(*counts.shape, *(1,) * (values.ndim - counts.ndim))
+    return jnp.where(counts, values, jnp.asarray(fill, values.dtype))
+
+
 def blank_unweighted(batch: Batch) -> Batch:
     """The batch with rows of weight 0 filled with zeros and answers of -1.
 
@@ -34,16 +47,19 @@ def blank_unweighted(batch: Batch) -> Batch:
     """
     if batch.weights is None:
         return batch
-    counts = jnp.asarray(batch.weights) > 0
+    weights, answers = batch.weights, batch.expert_labels
+    blanked = jax.tree.map(lambda leaf: blank(leaf, weights), batch)
+    if answers is None:
+        return blanked
+    return blanked._replace(expert_labels=blank(answers, weights, -1))
 
-    def blank(leaf: Array | None, fill: float = 0) -> Array | None:
-        if leaf is None:
-            return None
-        rows = counts.reshape(-1, *(1,) * (jnp.ndim(leaf) - 1))
-        return jnp.where(rows, leaf, jnp.asarray(fill, jnp.asarray(leaf).dtype))
 
-    blanked = jax.tree.map(blank, batch)
-    return blanked._replace(expert_labels=blank(batch.expert_labels, -1))
+def counted_rows(model_state: PyTree, batch: Batch) -> dict[str, Array | None]:
+    """What `l2d_jax.types.ModelFns.apply` is told of the weights of a batch.
+
+    A network without a state has no statistics, and is told nothing.
+    """
+    return {"weights": batch.weights} if jax.tree.leaves(model_state) else {}
 
 
 def experts_correct(

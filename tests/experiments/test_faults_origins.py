@@ -158,6 +158,7 @@ def test_foreign_results_are_status_2_and_one_line(tmp_path):
             "tiny.test.expert_labels must be 0..1, or -1 of who was not asked, got 2",
         ),
         ({"test": {"groups": np.zeros(39, int)}}, "tiny.test.groups has 39 rows"),
+        ({"pool": {"groups": np.full(60, 2)}}, "tiny.pool.groups must be 0..1, got 2"),
     ],
 )
 def test_examples_are_checked_before_anything_trains(run, tmp_path, columns, message):
