@@ -104,7 +104,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
     sources = texts.load(config) if config.task == "texts" else {}
-    claim_workdir(config, workdir)
+    claim_workdir(config, workdir, sources)
     where = networks.make_placement(config)
     with signals.StopSignal() as stop:
         if config.task == "bias":
@@ -129,6 +129,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     tables.write_csv(curves, workdir / "curves.csv")
     tables.write_csv(summary, workdir / "summary.csv")
     processes.from_first(lambda: stream_figures.draw(workdir, config.task))
+    tables.seal(workdir)
     progress.say(describe(config.task, summary))
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
@@ -153,7 +154,8 @@ def describe(task: str, summary: pd.DataFrame) -> str:
     rows = summary[summary.split == "test"]
     if task == "bias":
         return describe_bias(rows)
-    return describe_clusters(rows) if task == "clusters" else describe_texts(rows)
+    text = describe_clusters(rows) if task == "clusters" else describe_texts(rows)
+    return text + tables.describe_diverged(rows, ("dataset", "method"))
 
 
 def describe_clusters(rows: pd.DataFrame) -> str:

@@ -11,7 +11,6 @@ its hyperparameters. A method that the problem has no use for is a row that says
 own.
 """
 
-import difflib
 import pathlib
 import time
 from collections.abc import Callable
@@ -39,7 +38,7 @@ from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
-from l2d_jax.engine import processes
+from l2d_jax.engine import pools, processes
 from l2d_jax.learners import halfspaces
 
 
@@ -65,8 +64,8 @@ def choose_methods(
     named = [name for name in config.methods if name not in GROUPS]
     for name in named:
         if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            guess = schema.nearest(name, METHODS)
+            hint = f"; {guess}" if guess else ""
             raise ConfigError(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"
                 " experiments.methods)"
@@ -122,6 +121,28 @@ def choose_fitting(
                 f" examples of {problem.name}: it {why}; leave it out, or take fewer"
             )
     return [name for name in methods if name not in reasons], reasons
+
+
+def check_examples(config: ml_collections.ConfigDict, problem: Problem) -> None:
+    """See that a problem's examples are what its traits say, before any training.
+
+    Raises:
+      ConfigError: a column is too short, or a value is none that it may have.
+    """
+    traits = problem.traits
+    folds = {seed: problem.split(seed) for seed in range(config.num_seeds)}
+    try:
+        for name in ("pool", "test"):
+            pools.check(
+                getattr(problem, name),
+                traits.num_classes or None,
+                f"{problem.name}.{name}",
+                traits.num_groups or None,
+            )
+        pools.check_folds(folds, len(problem.pool.labels))
+        pools.check_alike(folds, config.batch_size)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"problem {error}") from error
 
 
 def train_all(
@@ -365,10 +386,11 @@ def run(
     methods, reasons = choose_methods(config, config.problem)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
-    claim_workdir(config, workdir)
+    claim_workdir(config, workdir, prepared)
     parts, shown, seconds = [], [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
+            check_examples(config, problem)
             fitting, found = choose_fitting(config, problem, methods)
             reasons |= found
             trained, spent = train_all(config, problem, fitting, workdir, stop)
@@ -387,6 +409,7 @@ def run(
     # Beside the results: the only numbers that another start would not repeat.
     tables.write_csv(pd.concat(seconds, ignore_index=True), workdir / "seconds.csv")
     processes.from_first(lambda: draw(workdir))
+    tables.seal(workdir)
     progress.say("\n\n".join(shown))
     for name, why in reasons.items():
         progress.say(f"{name}: not applicable: {why}")

@@ -19,6 +19,7 @@ import numpy as np
 from experiments import networks
 from experiments.people import Answered, People
 from experiments.runtime import progress
+from experiments.runtime.workdir import read_origin
 from l2d_jax import models, optimizers
 from l2d_jax.engine import chunks, orders, training
 from l2d_jax.learners import context_rejector
@@ -102,6 +103,7 @@ def fit_all(
             shared,
             where=where,
             checkpoint_dir=workdir / "checkpoints" / people.source / name,
+            origin=read_origin(workdir),
             report=progress.ProgressBar(f"{people.source} {name}", unit="person"),
             should_stop=stop,
         )

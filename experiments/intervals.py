@@ -34,8 +34,8 @@ class Interval(NamedTuple):
       mean: over them; NaN where there are none.
       low: lower end of the 95 % interval; NaN for one seed whose cases are not known.
       high: its upper end.
-      p_value: of the hypothesis that the mean is 0, two-sided; NaN for a mean that is
-        exactly 0.
+      p_value: of the hypothesis that the mean is 0, two-sided; 1 where it is 0 without
+        any spread, and 0 where it is another number without any.
     """
 
     n: np.ndarray
@@ -81,9 +81,7 @@ def mean_interval(
     half = special.stdtrit(freedom, (1 + level) / 2) * deviation
     unknown = (n == 0) | ((n == 1) & (resampled is None))
     half = np.where(unknown, np.nan, half)
-    ratio = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
-    p_value = 2.0 * special.stdtr(freedom, -ratio)
-    p_value = np.where(deviation > 0, p_value, np.where(mean == 0, np.nan, 0.0))
+    p_value = _p_value(mean, deviation, freedom)
     p_value = np.where(unknown, np.nan, p_value)
     return Interval(n, mean, mean - half, mean + half, p_value)
 
@@ -113,9 +111,17 @@ def split_interval(
     freedom = np.maximum(n - 1, 1)
     half = special.stdtrit(freedom, (1 + level) / 2) * deviation
     half = np.where(n < 2, np.nan, half)
-    ratio = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
-    p_value = np.where(deviation > 0, 2.0 * special.stdtr(freedom, -ratio), np.nan)
+    p_value = np.where(n < 2, np.nan, _p_value(mean, deviation, freedom))
     return Interval(n, mean, mean - half, mean + half, p_value)
+
+
+def _p_value(
+    mean: np.ndarray, deviation: np.ndarray, freedom: np.ndarray
+) -> np.ndarray:
+    """Two-sided, of Student's t; what does not vary is 0 for certain, or is not."""
+    ratio = np.abs(mean) / np.where(deviation > 0, deviation, 1.0)
+    varies = 2.0 * special.stdtr(freedom, -ratio)
+    return np.where(deviation > 0, varies, np.where(mean == 0, 1.0, 0.0))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

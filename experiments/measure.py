@@ -91,7 +91,10 @@ def scalars(
     if subgroup is not None:
         accuracies = metrics.subgroup_accuracy(right, subgroup, num_subgroups, answered)
         found["min_subgroup_accuracy"] = jnp.nanmin(accuracies)
-        found["subgroup_gap"] = jnp.nanmax(accuracies) - jnp.nanmin(accuracies)
+        # One subgroup alone has no gap to another.
+        several = jnp.sum(~jnp.isnan(accuracies)) > 1
+        gap = jnp.nanmax(accuracies) - jnp.nanmin(accuracies)
+        found["subgroup_gap"] = jnp.where(several, gap, jnp.nan)
     if decision.defer_score.shape[1] > 1:
         shares = jnp.sum(decision.allocation[:, :-1] * weights[:, None], axis=0)
         found["top_share"] = jnp.max(shares) / jnp.sum(weights)

@@ -31,6 +31,7 @@ from experiments.problem import (
 )
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin
 from experiments.trainings import classifier_score, expert_score
 from l2d_jax import optimizers
 from l2d_jax.engine import sweeps, training
@@ -178,6 +179,7 @@ def train_base(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=workdir / "checkpoints" / "base",
         checkpoint_seconds=config.checkpoint_seconds,
+        origin=read_origin(workdir),
         report=progress.ProgressBar("base"),
         should_stop=stop,
     )
@@ -410,7 +412,8 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       Columns ``problem, people, method, imputer, num_perfect, metric, n, mean, ci_low,
-      ci_high, p_value``; the p-value is that of a paired t-test, NaN for the shares.
+      ci_high, p_value``; the p-value is that of a paired t-test, 1 where nobody gains
+      or loses, NaN for the shares.
     """
     from scipy import stats
 
@@ -441,7 +444,7 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
             for name, gain in gains.items():
                 gain = gain[~np.isnan(gain)]
                 low, high = tables.mean_interval(gain)
-                p_value = float("nan")
+                p_value = 1.0 if len(gain) > 1 and not gain.any() else float("nan")
                 if len(gain) > 1 and np.ptp(gain) > _ROUNDING:
                     p_value = float(stats.ttest_1samp(gain, 0.0).pvalue)
                 mean = float(gain.mean()) if len(gain) else float("nan")

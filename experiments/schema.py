@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
+import numpy as np
 
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
@@ -31,6 +32,13 @@ class Field(NamedTuple):
     meaning: str
 
 
+def nearest(name: Any, known: Iterable[Any]) -> str:
+    """A guess at which of the known names was meant, as a question; or empty."""
+    texts = list(map(str, known))
+    near = difflib.get_close_matches(str(name), texts, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
 # Checks of single values.
 
 
@@ -41,8 +49,8 @@ def one_of(known: Iterable[Any]) -> Check:
     def check(field: str, value: Any) -> None:
         if value not in known:
             names = ", ".join(map(str, known))
-            near = difflib.get_close_matches(str(value), map(str, known), n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            guess = nearest(value, known)
+            hint = f" ({guess})" if guess else ""
             raise ConfigError(f"{field} must be one of {names}, got {value!r}{hint}")
 
     return check
@@ -65,7 +73,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Check:
 
     def check(field: str, value: Any) -> None:
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        inside = is_number and math.isfinite(value) and low <= value <= high
+        inside = is_number and low <= value <= high and abs(value) != math.inf
         if not inside or (above and value == low):
             limit = f"in [{low:g}, {high:g}]"
             if high == math.inf:
@@ -73,8 +81,26 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Check:
             elif above:
                 limit = f"in ({low:g}, {high:g}]"
             raise ConfigError(f"{field} must be a finite number {limit}, got {value!r}")
+        single = _as_computed(value)
+        # What is smaller than a normal number is 0 on most devices.
+        if value and not np.finfo(np.float32).tiny <= abs(single) < np.inf:
+            raise ConfigError(
+                f"{field} must keep its value as float32, which it is computed with:"
+                f" 0, or from 1.2e-38 to 3.4e38, got {value!r}"
+            )
 
     return check
+
+
+def _as_computed(value: Any) -> Any:
+    """A number as float32, infinite where it is too large; the text of others."""
+    if not isinstance(value, numbers.Real):
+        return str(value)
+    try:
+        with np.errstate(over="ignore", under="ignore"):
+            return float(np.float32(float(value)))
+    except OverflowError:
+        return math.inf
 
 
 def flag(field: str, value: Any) -> None:
@@ -102,11 +128,12 @@ def many(
             raise ConfigError(f"{field} must hold {some}, got {values!r}")
         for value in values:
             check(field, value)
-        if rising and list(values) != sorted(set(values)):
+        seen = [_as_computed(value) for value in values]
+        if rising and seen != sorted(set(seen)):
             raise ConfigError(
                 f"{field} must increase, without repeats, got {tuple(values)}"
             )
-        if distinct and len({*map(str, values)}) < len(values):
+        if distinct and len(set(seen)) < len(values):
             raise ConfigError(f"{field} must not repeat a value, got {tuple(values)}")
 
     return check_all

@@ -1,21 +1,27 @@
 """Tidy tables of results: one row per run and split, and their means with intervals."""
 
+import csv
+import hashlib
+import json
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from experiments.runtime.workdir import replacing
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin, replacing, write_text
 from l2d_jax.engine import processes
 
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval."""
 Interval: TypeAlias = Callable[[np.ndarray], tuple[float, float]]
 """Ends of the 95 % interval of a mean of values ``[n]``, NaN for fewer than two."""
+SEAL = "tables.json"
+"""What a finished program says of its tables; written last."""
 KEYS = ("experiment", "dataset", "method", "seed")
 
 
@@ -33,6 +39,79 @@ def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
             table.to_csv(temporary, index=False)
 
     processes.from_first(write)
+
+
+def seal(workdir: pathlib.Path) -> None:
+    """Write of every table in a folder how many rows it has, and its checksum.
+
+    With them goes what the tables are made of, see `experiments.runtime.workdir`. Where
+    there are several processes the first writes.
+    """
+
+    def write() -> None:
+        told = {path.name: _describe(path) for path in sorted(workdir.glob("*.csv"))}
+        sealed = {"tables": told, "origin": read_origin(workdir)}
+        write_text(workdir / SEAL, json.dumps(sealed, indent=2) + "\n")
+
+    processes.from_first(write)
+
+
+def is_sealed(workdir: pathlib.Path) -> bool:
+    """Whether a program has finished the tables of a folder."""
+    return (workdir / SEAL).exists()
+
+
+def read_seal(workdir: pathlib.Path) -> dict[str, dict]:
+    """The origin of a folder's tables, and of each its rows and checksum.
+
+    Raises:
+      ConfigError: the tables were never finished, or it cannot be read.
+    """
+    path = workdir / SEAL
+    try:
+        found = json.loads(path.read_text())
+        return {name: dict(found[name]) for name in ("origin", "tables")}
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{workdir}: no {SEAL}, which is written last, so its tables may be of an"
+            " unfinished run; run the same command again"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); run the same command again"
+        ) from error
+
+
+def check_seal(path: pathlib.Path) -> None:
+    """See that a table is as its program finished it.
+
+    Raises:
+      ConfigError: it was cut short or changed, or never finished.
+    """
+    told = read_seal(path.parent)["tables"].get(path.name)
+    if told is None:
+        raise ConfigError(f"{path}: {SEAL} beside it does not know this table")
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: is gone, and had {told['rows']} rows; run the same command again"
+        )
+    found = _describe(path)
+    if found != told:
+        raise ConfigError(
+            f"{path}: {found['rows']} rows with sha256 {found['sha256'][:12]}, written"
+            f" were {told['rows']} with {told['sha256'][:12]}; run the same command"
+            " again"
+        )
+
+
+def _describe(path: pathlib.Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    # A cell may hold a line break; what is no text any more has no rows either.
+    rows = csv.reader(content.decode(errors="replace").splitlines(keepends=True))
+    return {
+        "rows": max(sum(1 for _ in rows) - 1, 0),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -118,27 +197,44 @@ def summarize(
     """Mean and 95 % interval over seeds, one row for each setting and metric.
 
     Values that are NaN (an accuracy over no examples) are left out and ``n`` counts the
-    others.
+    others. So are runs that diverged.
 
     Args:
-      results: one row per run and split.
+      results: one row per run and split; ``diverged`` says which are in no mean.
       settings: columns that name a setting; NaN in one is a value like any other.
       metrics: columns to average.
       interval: of the means.
 
     Returns:
-      Columns ``*settings, metric, n, mean, ci_low, ci_high``.
+      Columns ``*settings, metric, n, mean, ci_low, ci_high`` and, where the results say
+      it, ``diverged``, how many runs have.
     """
     rows = []
+    told = "diverged" in results
     groups = results.groupby(list(settings), dropna=False, sort=False)
     for setting, group in groups:
+        bad = group.diverged.to_numpy(bool) if told else np.zeros(len(group), bool)
         for metric in metrics:
-            values = group[metric].dropna().to_numpy(float)
+            values = group[metric][~bad].dropna().to_numpy(float)
             low, high = interval(values)
             mean = float(np.mean(values)) if len(values) else float("nan")
-            rows.append((*setting, metric, len(values), mean, low, high))
-    return pd.DataFrame(
-        rows, columns=[*settings, "metric", "n", "mean", "ci_low", "ci_high"]
+            row = (*setting, metric, len(values), mean, low, high, int(bad.sum()))
+            rows.append(row)
+    names = ["metric", "n", "mean", "ci_low", "ci_high", "diverged"]
+    summary = pd.DataFrame(rows, columns=[*settings, *names])
+    return summary if told else summary.drop(columns="diverged")
+
+
+def describe_diverged(summary: pd.DataFrame, keys: Sequence[str]) -> str:
+    """A line for each setting of which runs diverged; empty where none has."""
+    if "diverged" not in summary:
+        return ""
+    rows = summary[summary.diverged > 0]
+    counts = rows.groupby([*keys, "metric"], sort=False).diverged.sum()
+    counts = counts.groupby(level=[*keys], sort=False).max()
+    return "".join(
+        f"\n{', '.join(map(str, key))}: {count} runs diverged and are in no mean"
+        for key, count in counts.items()
     )
 
 

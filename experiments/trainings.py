@@ -15,6 +15,7 @@ import numpy as np
 from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
 from experiments.runtime import progress
+from experiments.runtime.workdir import read_origin
 from l2d_jax import decisions, metrics, optimizers
 from l2d_jax.engine import chunks, solved, sweeps, training
 from l2d_jax.learners import (
@@ -684,6 +685,7 @@ def train(
     fold = problem.split(int(sweep.seeds[0]))
     shared = make_program(config, problem, name, len(fold.train))
     folder = workdir and workdir / "checkpoints" / problem.folder / name
+    origin = read_origin(workdir) if workdir else None
     if row.solved:
         result = solved.solve_sweep(
             shared,
@@ -692,6 +694,7 @@ def train(
             root_seed=config.seed,
             split=problem.split,
             checkpoint_dir=folder,
+            origin=origin,
             report=report or progress.ProgressBar(name, unit="run"),
             should_stop=stop,
         )
@@ -707,6 +710,7 @@ def train(
         epochs_per_dispatch=config.epochs_per_dispatch,
         checkpoint_dir=folder,
         checkpoint_seconds=config.checkpoint_seconds,
+        origin=origin,
         report=report or progress.ProgressBar(name),
         should_stop=stop,
     )

@@ -26,7 +26,7 @@ from experiments import networks, schema, tables
 from experiments.figures import trips as trips_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import claim_workdir
+from experiments.runtime.workdir import claim_workdir, read_origin
 from l2d_jax import decisions, models, optimizers
 from l2d_jax.engine import (
     chunks,
@@ -93,6 +93,14 @@ def _check_batch(field: str, value: int, size: int) -> None:
             f"{field} {value} is larger than the {size} trips it is drawn from; choose"
             f" one of at most {size}"
         )
+
+
+COMPARED = (
+    *("experiment", "dataset", "method", "finetune_trips", "n"),
+    *("mean_minutes", "median_minutes", "minutes_saved", "saved_low", "saved_high"),
+    *("share", "share_low", "share_high", "p_value", "sign", "num_fell_back"),
+)
+"""Columns of `compare`."""
 
 
 def make_world(config: ml_collections.ConfigDict) -> trips.World:
@@ -167,7 +175,8 @@ def make_repetition(
     A run is ``seed`` and ``finetune_trips``, each ``[]``; `make_shared` makes the rest.
     The result has ``minutes``, ``deferral_rate`` and ``human_model_error`` by name of
     the method or reference, each ``[]``; ``num_selected`` trips that each
-    method imitated, ``[]``; and the person's ``coefficients``, ``[P]``.
+    method imitated, ``[]``; ``diverged``, whether a method's model of the person or its
+    rejector is not finite, bool ``[]``; and the person's ``coefficients``, ``[P]``.
     """
     human_model = make_human_model(config)
     rejector = cost_sensitive.make_learner(
@@ -191,18 +200,23 @@ def make_repetition(
         predict = {name: minutes for name, (minutes, _) in fitted.items()}
         selected = [number for _, number in fitted.values()]
 
-        def choose(imputed: jax.Array) -> jax.Array:
-            """The rejector's action on each test trip, given minutes ``[L]``."""
+        def choose(imputed: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """The rejector's action on each test trip, given minutes ``[L]``.
+
+            And whether it is none, because something is not finite.
+            """
             dataset = _rejector_data(drawn, imputed, answered)
             state = rejector.init(rejector_key, hparams, dataset)
             order = shared["orders"]["rejector"]
             state = finetuning.fit(rejector, hparams, state, dataset, order)
             decision = rejector.predict(state.variables, hparams, drawn.test.conditions)
-            return decisions.action(decision)
+            scores = jnp.isfinite(decision.defer_score).all()
+            return decisions.action(decision), ~(scores & jnp.isfinite(imputed).all())
 
         imputed = jnp.stack([predict[m](drawn.unlabelled.conditions) for m in methods])
         # All methods at once: one program to compile in place of one each.
-        actions = dict(zip(methods, jax.vmap(choose)(imputed), strict=True))
+        chosen, diverged = jax.vmap(choose)(imputed)
+        actions = dict(zip(methods, chosen, strict=True))
         test = drawn.test
         minutes = jnp.concatenate([test.car, test.human[:, None]], axis=1)
         human = trips.expected_minutes(drawn.coefficients[-1], test.conditions)
@@ -228,6 +242,7 @@ def make_repetition(
                 for name in methods
             },
             "num_selected": dict(zip(methods, selected, strict=True)),
+            "diverged": dict(zip(methods, diverged, strict=True)),
             "coefficients": drawn.coefficients[-1],
         }
 
@@ -394,8 +409,17 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
       runs: ``seed`` and ``finetune_trips``, each ``[R]``.
       outcome: of `make_repetition`, leaves ``[R, ...]``.
     """
-    minutes = outcome["minutes"]
     missing = np.full(len(runs["seed"]), np.nan, np.float32)
+    diverged = {
+        name: outcome["diverged"].get(name, np.zeros(len(missing), bool))
+        for name in outcome["minutes"]
+    }
+
+    def sound(name: str, values: np.ndarray) -> np.ndarray:
+        # What decides by NaN always asks the person, which looks like a decision.
+        return np.where(diverged[name], np.float32(np.nan), values)
+
+    minutes = {name: sound(name, took) for name, took in outcome["minutes"].items()}
     base = minutes.get("none", missing)
     coefficients = outcome["coefficients"]
     parts = []
@@ -412,11 +436,14 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
             "mu": coefficients[:, 0],
             "mu_rain": coefficients[:, 1],
             "mu_darkness": coefficients[:, 2],
+            "diverged": diverged[method],
             "minutes": minutes[method],
             "minutes_saved": base - minutes[method],
             "regret": minutes[method] - minutes["known_mean"],
-            "deferral_rate": outcome["deferral_rate"][method],
-            "human_model_error": outcome["human_model_error"].get(method, missing),
+            "deferral_rate": sound(method, outcome["deferral_rate"][method]),
+            "human_model_error": sound(
+                method, outcome["human_model_error"].get(method, missing)
+            ),
             "num_selected": selected if imitates else pd.NA,
             "fell_back": imitates & (selected == 0),
         }
@@ -431,13 +458,30 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
     95 % interval; ``share`` is the saving as a share of what knowing the person's means
     would save, a ratio of means over people, with a bootstrap interval (percentiles
     over people, fixed seed); ``p_value`` is that of a paired t-test, two-sided, and
-    ``sign`` the sign of the mean saving. What cannot be said is NaN.
+    ``sign`` the sign of the mean saving. What cannot be said is NaN. A person of whom
+    the method, or no fine-tuning, diverged is in no mean.
     """
     rows = []
     for budget, of_budget in results.groupby("finetune_trips", sort=True):
-        known = _by_seed(of_budget, "known_mean").minutes_saved.to_numpy(float)
+        known_of_all = _by_seed(of_budget, "known_mean").minutes_saved.to_numpy(float)
         for method in of_budget.method.unique():
             part = _by_seed(of_budget, method)
+            sound = ~np.isnan(part.minutes.to_numpy(float))
+            if "none" in of_budget.method.to_numpy():
+                sound &= ~np.isnan(part.minutes_saved.to_numpy(float))
+            if not sound.any():
+                rows.append(
+                    {
+                        "experiment": "trips",
+                        "dataset": part.dataset.iloc[0],
+                        "method": method,
+                        "finetune_trips": budget,
+                        "n": 0,
+                        "num_fell_back": 0,
+                    }
+                )
+                continue
+            known, part = known_of_all[sound], part[sound]
             saved = part.minutes_saved.to_numpy(float)
             low, high = tables.mean_interval(saved)
             share, share_low, share_high = _share(saved, known)
@@ -461,7 +505,7 @@ def compare(results: pd.DataFrame) -> pd.DataFrame:
                     "num_fell_back": int(part.fell_back.sum()),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COMPARED)
 
 
 def _by_seed(results: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -480,9 +524,14 @@ def _share(saved: np.ndarray, known: np.ndarray) -> tuple[float, float, float]:
 
 
 def _paired_p_value(saved: np.ndarray) -> float:
-    """Of the mean of paired differences, two-sided Student's t; NaN if they are one."""
+    """Of the mean of paired differences, two-sided Student's t.
+
+    1 if all of them are 0, and NaN if they are one other number.
+    """
     from scipy import stats
 
+    if len(saved) > 1 and not saved.any():
+        return 1.0
     if len(saved) < 2 or not np.std(saved) > 0:
         return float("nan")
     return float(stats.ttest_1samp(saved, 0.0).pvalue)
@@ -541,6 +590,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             make_shared(config),
             where=networks.make_placement(config),
             checkpoint_dir=workdir / "checkpoints" / "trips",
+            origin=read_origin(workdir),
             report=progress.ProgressBar("trips", unit="run"),
             should_stop=stop,
         )
@@ -548,12 +598,13 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     settings = ["dataset", "method", "finetune_trips", "split"]
     comparison = compare(results)
     tables.write_csv(results, workdir / "results.csv")
-    tables.write_csv(
-        tables.summarize(results, settings, METRICS), workdir / "summary.csv"
-    )
+    summary = tables.summarize(results, settings, METRICS)
+    tables.write_csv(summary, workdir / "summary.csv")
     tables.write_csv(comparison, workdir / "comparison.csv")
     processes.from_first(lambda: trips_figures.draw(workdir))
-    progress.say(describe(comparison))
+    tables.seal(workdir)
+    diverged = tables.describe_diverged(summary, ("method", "finetune_trips"))
+    progress.say(describe(comparison) + diverged)
     progress.say(f"\nTables, figures and checkpoints: {workdir}")
 
 

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+# An error of rounding this large, relative to a feature's spread, blurs its values.
+_LOST = 1e-4
+
 
 def require_shape(
     name: str,
@@ -112,6 +115,50 @@ def require_all(
         place = np.unravel_index(int(np.argmin(sound)), sound.shape)
         where = f" in row {place[0]}" if place else ""
         raise ValueError(f"{name} must {must}, got {host[place]}{where}")
+
+
+def float32_fault(
+    values: np.ndarray, rows: np.ndarray | None = None
+) -> tuple[int, str] | None:
+    """What float32 does not hold of some features; NaN and infinity are passed over.
+
+    Args:
+      values: float64 ``[N, D]``.
+      rows: number of each row, int ``[N]``, for the message. None: 0, 1, ...
+
+    Returns:
+      The column, and what is wrong with it and the remedy; None where nothing is lost:
+      no value is beyond the range, and none varies by little more than is rounded.
+    """
+    finite = np.isfinite(values)
+    exact = np.where(finite, values, 0.0)
+    with np.errstate(over="ignore"):
+        single = exact.astype(np.float32)
+    beyond = ~np.isfinite(single)
+    if beyond.any():
+        row, column = (int(place) for place in np.argwhere(beyond)[0])
+        row = row if rows is None else int(rows[row])
+        return column, (
+            f"holds a value in row {row} beyond the range of float32, 3.4e38: give it"
+            " in another unit"
+        )
+    # Smaller numbers are 0 on most devices.
+    kept = np.where(np.abs(single) < np.finfo(np.float32).tiny, 0.0, single)
+    low = np.where(finite, exact, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(finite, exact, -np.inf).max(axis=0, initial=-np.inf)
+    spread = np.where(low <= high, high - low, 0.0)
+    largest = np.abs(exact).max(axis=0, initial=0.0)
+    error = np.abs(kept - exact).max(axis=0, initial=0.0)
+    varies = spread > 8 * np.finfo(np.float64).eps * largest
+    lost = varies & (error > _LOST * spread)
+    if lost.any():
+        column = int(np.argmax(lost))
+        return column, (
+            f"varies by {spread[column]:.3g} around {largest[column]:.3g}, which"
+            " float32 cannot hold: center and scale it first, as `standardize` of"
+            " l2d_jax.data.tabular does"
+        )
+    return None
 
 
 def require_exact_shape(

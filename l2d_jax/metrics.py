@@ -14,6 +14,7 @@ from l2d_jax._checks import (
     require_all,
     require_classes,
     require_integer,
+    require_matrix,
     require_vectors,
 )
 from l2d_jax.types import Array, Decision
@@ -135,19 +136,42 @@ def system_accuracy(
       The accuracy, float ``[]``, in [0, 1]; NaN where no weight has an answer.
 
     Raises:
-      ValueError: if the shapes do not match.
+      TypeError: ``expert_labels`` is not of an integer dtype.
+      ValueError: if the shapes do not match, or a concrete answer of positive weight is
+        neither a class nor -1. Where it is traced the accuracy is NaN.
 
     References:
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020.
     """
+    expert_labels = _answers_that_count(expert_labels, weights)
     answers = decisions.answer(decision, expert_labels)
     require_vectors("B", answers, labels=labels)
     weights = _batch_weights(weights, labels)
     found = accuracy(answers, labels, jnp.where(answers >= 0, weights, 0))
-    # An allocation that is NaN is not somebody who was not asked.
-    undecided = jnp.isnan(jnp.asarray(decision.allocation)).any(axis=1)
+    # An allocation that is NaN is not somebody who was not asked, nor is an answer
+    # that is none.
+    num_classes = jnp.shape(decision.class_probs)[1]
+    known = decisions.known_answers(expert_labels, num_classes).all(axis=1)
+    undecided = jnp.isnan(jnp.asarray(decision.allocation)).any(axis=1) | ~known
     return jnp.where(jnp.any(undecided & (weights > 0)), jnp.nan, found)
+
+
+def _answers_that_count(expert_labels: Array, weights: Array | None) -> Array:
+    """The answers, -1 in rows of weight 0, whatever they hold."""
+    if weights is None:
+        return expert_labels
+    require_matrix("expert_labels", expert_labels, "[B, M]", 1)
+    require_vectors("B", jnp.asarray(expert_labels)[:, 0], weights=weights)
+    counts = jnp.asarray(weights)[:, None] > 0
+    return jnp.where(counts, jnp.asarray(expert_labels), -1)
+
+
+def _right(expert_labels: Array, labels: Array, num_classes: int) -> jax.Array:
+    """Whether each answer is right, float ``[B, M]``; NaN rows where one is none."""
+    right = jnp.asarray(expert_labels) == jnp.asarray(labels)[:, None]
+    known = decisions.known_answers(expert_labels, num_classes)
+    return jnp.where(known.all(axis=1, keepdims=True), right, jnp.nan)
 
 
 def subgroup_accuracy(
@@ -336,6 +360,7 @@ def team_metrics(
     Raises:
       ValueError: if the shapes do not match.
     """
+    expert_labels = _answers_that_count(expert_labels, weights)
     accuracy_of_team = system_accuracy(decision, labels, expert_labels, weights)
     weights = _batch_weights(weights, labels)
     labels, answers = jnp.asarray(labels), jnp.asarray(expert_labels)
@@ -344,8 +369,9 @@ def team_metrics(
     right = predicted == labels
     # Without a classifier nothing of it is defined.
     predicts = jnp.where(predicted >= 0, weights, 0)
-    expert_right = (answers == labels[:, None]).ravel()
-    asked = jnp.where(answers >= 0, weights[:, None], 0)
+    num_classes = jnp.shape(decision.class_probs)[1]
+    expert_right = _right(answers, labels, num_classes).ravel()
+    asked = jnp.where(answers != -1, weights[:, None], 0)
     estimate = jnp.asarray(decision.expert_correct_prob).ravel()
     return {
         "system_accuracy": accuracy_of_team,
@@ -390,11 +416,12 @@ def deferral_curves(
       Both curves, float ``[P]``; see `coverage_accuracy_curve` and
       `best_coverage_accuracy_curve`.
     """
-    labels, answers = jnp.asarray(labels), jnp.asarray(expert_labels)
-    asked = answers >= 0
+    labels = jnp.asarray(labels)
+    answers = jnp.asarray(_answers_that_count(expert_labels, weights))
+    asked = answers != -1
     score = jnp.where(asked, jnp.asarray(decision.defer_score), -jnp.inf)
     first = jnp.argmax(score, axis=1)[:, None]
-    expert_right = answers == labels[:, None]
+    expert_right = _right(answers, labels, jnp.shape(decision.class_probs)[1])
     chosen_right = jnp.take_along_axis(expert_right, first, axis=1)[:, 0]
     some = asked.any(axis=1)
     weights = jnp.where(some, _batch_weights(weights, labels), 0)
@@ -411,7 +438,7 @@ def deferral_curves(
             weights,
         ),
         best_coverage_accuracy_curve(
-            right, expert_right.any(axis=1), coverages, weights
+            right, jnp.max(expert_right, axis=1), coverages, weights
         ),
     )
 

@@ -109,7 +109,8 @@ class ModelFns(NamedTuple):
     Attributes:
       init: ``(key, inputs [B, ...]) -> (params, model_state)``.
       apply: ``(params, model_state, inputs [B, ...], train) -> (outputs [B, O],
-          model_state)``; ``train`` is a Python bool.
+          model_state)``; ``train`` is a Python bool. A network with a state also takes
+          ``weights``, ``[B]``: a row of weight 0 is in no statistic of a batch.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]

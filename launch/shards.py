@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments import tables
-from experiments.runtime.workdir import write_text
+from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import ORIGIN, write_text
+from l2d_jax.engine import origins
 from launch import commands
 
 CONFIG = "config.json"
@@ -201,7 +203,8 @@ def collect(
       Number of rows of each table written.
 
     Raises:
-      UserError: shards are missing, or their configs differ in more than the field.
+      UserError: shards are missing or unfinished, a table was cut short or changed, or
+        their configs differ in more than the field, or the code that made them.
     """
     done = [shard for shard in record.shards(workdir) if _has_results(shard)]
     missing = missing_shards(workdir, record)
@@ -219,6 +222,7 @@ def collect(
             f"{path}: {found} differs from the shards; move the results of that other"
             " config away"
         )
+    origin = _common_origin(done)
     names = sorted({p.name for shard in done for p in shard.workdir.glob("*.csv")})
     for name in names:
         lacking = [s.name for s in done if not (s.workdir / name).exists()]
@@ -227,6 +231,9 @@ def collect(
                 f"{workdir}: no {name} from {_plural('shard', lacking)}; submit again"
                 " to complete it"
             )
+    for shard in done:
+        for name in names:
+            _check_table(shard, name)
     merged = {
         name: _merge([_read_table(shard.workdir / name) for shard in done])
         for name in names
@@ -235,6 +242,8 @@ def collect(
         write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         for name, table in merged.items():
             tables.write_csv(table, workdir / name)
+        write_text(workdir / ORIGIN, json.dumps(origin, indent=2) + "\n")
+        tables.seal(workdir)
     except OSError as error:
         raise commands.UserError(f"{error.filename}: {error.strerror}") from error
     return {name: len(table) for name, table in merged.items()}
@@ -242,6 +251,30 @@ def collect(
 
 def _has_results(shard: Shard) -> bool:
     return (shard.workdir / RESULTS).exists()
+
+
+def _check_table(shard: Shard, name: str) -> None:
+    try:
+        tables.check_seal(shard.workdir / name)
+    except ConfigError as error:
+        raise commands.UserError(str(error)) from error
+
+
+def _common_origin(shards: Sequence[Shard]) -> dict[str, str]:
+    """What the tables of all shards are made of, but for their configs and data.
+
+    Raises:
+      UserError: a shard was not finished, or they differ.
+    """
+    found: dict[str, str] = {}
+    for shard in shards:
+        try:
+            sealed = tables.read_seal(shard.workdir)["origin"]
+            origins.refuse_foreign(shard.workdir, sealed, found)
+        except (ConfigError, origins.ForeignResultsError) as error:
+            raise commands.UserError(str(error)) from error
+        found |= {key: sealed[key] for key in ("code", "numbers") if key in sealed}
+    return found
 
 
 def _merge(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from experiments.claims.responsible import synthetic_claims, tabular_claims
 from experiments.claims.zoo import zoo_claims
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import claim_workdir, write_text
+from experiments.runtime.workdir import claim_config, write_text
 from l2d_jax.engine import processes
 
 
@@ -265,8 +265,8 @@ def find_evidence(
         scale = source.paper_scale if config.scale == "paper" else config.scale
         source_config = module.get_config(scale)
         folder.mkdir(exist_ok=True)
-        claim_workdir(source_config, folder)
-        if not (folder / "results.csv").exists():
+        processes.from_first(lambda: claim_config(source_config, folder))
+        if not tables.is_sealed(folder):
             source.main(source_config, folder)
     elif not (folder / "results.csv").exists():
         return (
@@ -309,7 +309,11 @@ def _read_beside(
     Raises:
       ConfigError: the file holds no such table.
     """
-    if not path.exists() or not path.read_text().strip():
+    known = tables.read_seal(path.parent)["tables"]
+    if not path.exists() and path.name not in known:
+        return None
+    _check_seal(name, path)
+    if not path.read_text().strip():
         return None
     return _read_table(name, path, columns)
 
@@ -322,6 +326,7 @@ def _read_table(
     Raises:
       ConfigError: the file holds no such table.
     """
+    _check_seal(name, path)
     try:
         table = pd.read_csv(path, low_memory=False)
         table[list(columns)]
@@ -332,6 +337,13 @@ def _read_table(
             " again"
         ) from error
     return table
+
+
+def _check_seal(name: str, path: pathlib.Path) -> None:
+    try:
+        tables.check_seal(path)
+    except ConfigError as error:
+        raise ConfigError(f"results.{name}: {error}") from error
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

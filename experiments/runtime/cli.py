@@ -19,7 +19,7 @@ from experiments.runtime import devices, distributed, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax import data
-from l2d_jax.engine import checkpoints, processes, sweeps
+from l2d_jax.engine import checkpoints, origins, processes, sweeps
 
 # What absl and ml_collections raise for flags and config files they cannot use.
 _FLAG_ERRORS = (
@@ -31,6 +31,9 @@ _FLAG_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# What a first process that ends with status 2 has raised.
+_OF_THE_USER = ("ConfigError", "DataError", "ForeignResultsError")
 
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
@@ -99,7 +102,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             distributed.agree_on_config(config)
             with use_workdir(folder) as workdir:
                 main(config, workdir)
-        except (ConfigError, data.DataError) as error:
+        except (ConfigError, data.DataError, origins.ForeignResultsError) as error:
             _fail(_one_line(error))
         except OSError as error:
             if error.errno not in checkpoints.DISK_ERRORS:
@@ -110,7 +113,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                 status=1,
             )
         except processes.FirstProcessError as error:
-            sys.exit(2 if error.name in ("ConfigError", "DataError") else 1)
+            sys.exit(2 if error.name in _OF_THE_USER else 1)
         except sweeps.Interrupted:
             if processes.is_first():
                 print(signals.STOPPED, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The work folder of a program: its lock, its config, and whole files or none."""
+"""The work folder of a program: its lock, its origin, and whole files or none."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,13 @@ from typing import Any
 import ml_collections
 
 from experiments.runtime.errors import ConfigError
-from l2d_jax.engine import processes
+from l2d_jax.engine import origins, processes
+from l2d_jax.types import PyTree
+
+ORIGIN = "origin.json"
+_EXPERIMENTS = pathlib.Path(__file__).parents[1]
+# What only draws, judges or measures time, or says what config.json repeats.
+_NO_RESULTS = ("benchmark", "claims", "configs", "figures", "runtime")
 
 
 @contextlib.contextmanager
@@ -69,25 +75,74 @@ def _lock(workdir: pathlib.Path) -> int:
         ) from error
 
 
-def claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Write ``config.json``, or find that it is the same.
+def claim_workdir(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, data: PyTree = ()
+) -> None:
+    """Write what the folder's results are made of, or find that it is the same.
+
+    Args:
+      config: of the program; it goes to ``config.json``.
+      workdir: the folder.
+      data: everything that was read, a pytree; digests of it, of the config, of the
+        code and of how JAX computes go to ``origin.json``.
+
+    Raises:
+      ConfigError: the folder holds results of another config.
+      ForeignResultsError: it holds results of other data, code or precision.
+    """
+    origin = {
+        "config": origins.digest(_as_json(config)),
+        "data": origins.digest(data),
+        "code": origins.code(*_code()),
+        "numbers": origins.numbers(),
+    }
+
+    def claim() -> None:
+        claim_config(config, workdir)
+        path = workdir / ORIGIN
+        if path.exists():
+            origins.refuse_foreign(workdir, _read_json(path), origin)
+        write_text(path, json.dumps(origin, indent=2) + "\n")
+
+    processes.from_first(claim)
+
+
+def read_origin(workdir: pathlib.Path) -> dict[str, str]:
+    """What the results in a folder are made of; nothing of one that nobody claimed."""
+    path = workdir / ORIGIN
+    return _read_json(path) if path.exists() else {}
+
+
+def _code() -> list[pathlib.Path]:
+    """Where the code is that results of experiments depend on."""
+    found = sorted(_EXPERIMENTS.glob("*.py"))
+    folders = sorted(path.parent for path in _EXPERIMENTS.glob("*/__init__.py"))
+    return found + [path for path in folders if path.name not in _NO_RESULTS]
+
+
+def _as_json(config: ml_collections.ConfigDict) -> Any:
+    return json.loads(config.to_json_best_effort())
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: not JSON ({error}); delete it or choose another --workdir"
+        ) from error
+
+
+def claim_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Write ``config.json``, or find that it is the same; in the first process.
 
     Raises:
       ConfigError: the folder holds the results of another config.
     """
-    processes.from_first(lambda: _claim_workdir(config, workdir))
-
-
-def _claim_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
-    ours = json.loads(config.to_json_best_effort())
+    ours = _as_json(config)
     if path.exists():
-        try:
-            theirs = json.loads(path.read_text())
-        except ValueError as error:
-            raise ConfigError(
-                f"{path}: not JSON ({error}); delete it or choose another --workdir"
-            ) from error
+        theirs = _read_json(path)
         name = _first_difference(theirs, ours)
         if name is not None:
             raise ConfigError(

@@ -18,6 +18,7 @@ import pandas as pd
 from experiments import schema, tables
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin
 from l2d_jax.crowds import allocation, reward_penalty, streams
 from l2d_jax.crowds.allocation import Arrivals, Committee
 from l2d_jax.engine import chunks, placement, training
@@ -143,6 +144,7 @@ def run(
             {"seed": np.int32(config.seed)},
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{method}_{size}",
+            origin=read_origin(workdir),
             report=progress.ProgressBar(f"bias, {method}, k = {size}", unit="run"),
             should_stop=stop,
         )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin
 from experiments.streams import methods
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS, Sizes
@@ -167,6 +168,7 @@ def run(
             {"seed": np.int32(seed), "drawn": drawn},
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
+            origin=read_origin(workdir),
             report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )

@@ -17,6 +17,7 @@ import numpy as np
 from experiments import schema, tables
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
+from experiments.runtime.workdir import read_origin
 from experiments.streams import methods
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS, Sizes
@@ -298,6 +299,7 @@ def run(
             shared,
             where=where,
             checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
+            origin=read_origin(workdir),
             report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
             should_stop=stop,
         )

@@ -70,6 +70,8 @@ def make_allocator(everyone: bool) -> Allocator:
         of_category = jax.nn.one_hot(arrivals.categories, table.shape[1])
         of_category *= valid[:, None]
         counts = jnp.maximum(jnp.sum(of_category, axis=0), 1.0)
-        return table + changes.T @ (of_category / counts)
+        after = table + changes.T @ (of_category / counts)
+        # With 64 bits the changes have more of them than a prior in float32.
+        return after.astype(table.dtype)
 
     return Allocator(init, weigh, aggregate, learn, weigh)

@@ -192,7 +192,8 @@ def run(
       `measure_ranking` says of these is of the end alone, and NaN before: it takes
       sorting. Both also have ``diverged``, bool ``[num_windows]``: whether until then a
       vote, an aggregate, the state or the features of a task that somebody could be
-      asked about were not finite. What is measured over such tasks is NaN.
+      asked about were not finite, or the state so large that its squares are not. What
+      is measured over what is not finite is NaN.
 
     Raises:
       ValueError: a concrete category does not exist, or a concrete answer or label is
@@ -246,7 +247,12 @@ def run(
 
 
 def _is_finite(tree: PyTree) -> jax.Array:
-    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    # With parameters of 1e30, as a learning rate of that size gives, nothing is learned
+    # any more, and nothing is infinite either.
+    flags = [
+        jnp.all(jnp.isfinite(jnp.square(jnp.asarray(leaf, float))))
+        for leaf in jax.tree.leaves(tree)
+    ]
     return jnp.all(jnp.stack(flags)) if flags else jnp.ones((), bool)
 
 
@@ -279,9 +285,10 @@ def measure(
 
     Returns:
       ``accuracy`` ``[]``, ``accuracy_by_category`` ``[Z]``, ``gap`` (of the accuracies,
-      between the best and the worst category) ``[]``; ``regret`` ``[]``, what accuracy
-      lacks to that of the best annotator of each task; ``pool_share`` ``[G]``, each
-      pool's share of the votes; ``workload`` ``[M]``, each annotator's; and, where
+      between the best and the worst category; NaN of one alone) ``[]``; ``regret``
+      ``[]``, what accuracy lacks to that of the best annotator of each task;
+      ``pool_share`` ``[G]``, each pool's share of the votes; ``workload`` ``[M]``, each
+      annotator's; and, where
       asking has costs, ``cost`` ``[]``, that of the average vote.
     """
     answers = jnp.asarray(arrivals.answers)
@@ -303,9 +310,10 @@ def measure(
     return spent | {
         "accuracy": accuracies[0],
         "accuracy_by_category": accuracies[1:],
-        # A category without tasks has no part in it; one without answers has.
+        # A category without tasks has no part in it; one without answers has. One
+        # category alone has no gap to another.
         "gap": jnp.where(
-            jnp.isnan(accuracies[0]),
+            jnp.isnan(accuracies[0]) | (jnp.sum(~jnp.isnan(accuracies[1:])) < 2),
             jnp.nan,
             jnp.nanmax(accuracies[1:]) - jnp.nanmin(accuracies[1:]),
         ),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from l2d_jax._checks import float32_fault
 from l2d_jax.data.answers import as_identifier
 from l2d_jax.data.folder import DataError
 from l2d_jax.types import Dataset
@@ -14,8 +15,6 @@ SCENARIOS = ("accurate", "biased", "inconsistent")
 also unfair, and one that is unreliable on a subgroup."""
 
 _NUMBER = (bool, int, float, np.bool_, np.integer, np.floating)
-# An error of rounding this large, relative to a feature's spread, blurs its values.
-_LOST = 1e-4
 
 
 class Tabular(NamedTuple):
@@ -267,37 +266,17 @@ def as_float32(name: str, values: np.ndarray, columns: Sequence[str]) -> np.ndar
         a feature's values differ by little more than float32 rounds them.
     """
     exact = _numbers(name, "inputs", values)
-    finite = np.isfinite(exact)
-    with np.errstate(over="ignore"):
-        single = exact.astype(np.float32)
-    for sound, problem in (
-        (finite, "that is not finite: fill it in or leave the example out"),
-        (
-            np.isfinite(single) | ~finite,
-            "beyond the range of float32, 3.4e38: give it in another unit",
-        ),
-    ):
-        if not sound.all():
-            row, column = np.argwhere(~sound)[0]
-            raise DataError(
-                f"{name}: feature {columns[column]} holds a value in row {row} "
-                f"{problem}"
-            )
-    # Smaller numbers are 0 on most devices.
-    kept = np.where(np.abs(single) < np.finfo(np.float32).tiny, 0.0, single)
-    spread = np.ptp(exact, axis=0) if len(exact) else np.zeros(exact.shape[1])
-    largest = np.abs(exact).max(axis=0, initial=0.0)
-    error = np.abs(kept - exact).max(axis=0, initial=0.0)
-    varies = spread > 8 * np.finfo(np.float64).eps * largest
-    lost = varies & (error > _LOST * spread)
-    if lost.any():
-        column = int(np.argmax(lost))
+    if not np.isfinite(exact).all():
+        row, column = np.argwhere(~np.isfinite(exact))[0]
         raise DataError(
-            f"{name}: feature {columns[column]} varies by {spread[column]:.3g} around "
-            f"{largest[column]:.3g}, which float32 cannot hold: center and scale it "
-            "first, as `standardize` of l2d_jax.data.tabular does"
+            f"{name}: feature {columns[column]} holds a value in row {row} that is not"
+            " finite: fill it in or leave the example out"
         )
-    return single
+    fault = float32_fault(exact)
+    if fault is not None:
+        column, problem = fault
+        raise DataError(f"{name}: feature {columns[column]} {problem}")
+    return exact.astype(np.float32)
 
 
 def check_scenario(scenario: str) -> None:

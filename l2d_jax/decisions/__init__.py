@@ -23,6 +23,7 @@ from l2d_jax.decisions.rule import (
     among,
     answer,
     decide,
+    known_answers,
     prediction,
     vote,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "decoupled_decision",
     "deferral_decision",
     "expert_decision",
+    "known_answers",
     "majority_decision",
     "mixture_of_experts_decision",
     "multi_expert_decision",

@@ -2,8 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from l2d_jax._checks import require_exact_shape, require_matrix
+from l2d_jax._checks import (
+    poison_unless,
+    require_all,
+    require_exact_shape,
+    require_integer,
+    require_matrix,
+)
 from l2d_jax.decisions._arguments import require_examples
 from l2d_jax.types import Array, Decision
 
@@ -44,15 +51,34 @@ def allocate(defer_score: Array, threshold: Array | float = 0.0) -> jax.Array:
 
     Args:
       defer_score: inclination to ask each expert, float ``[B, M]``, M >= 1.
-      threshold: above which a score defers, float ``[]``, in units of the score.
+      threshold: above which a score defers, float ``[]``, in units of the score. Of
+        another precision, both are compared in the coarser, so that whatever was kept
+        where the threshold was chosen is kept here.
+
+    Raises:
+      ValueError: a concrete threshold is NaN. Where it is traced, so is the allocation.
     """
     require_matrix("defer_score", defer_score, "[B, M]", 1)
-    defer_score = jnp.asarray(defer_score)
+    defer_score = _as_floats(defer_score)
     num_experts = defer_score.shape[1]
+    require_all("threshold", threshold, lambda v: ~np.isnan(v), "not be NaN")
+    greatest = jnp.max(defer_score, axis=1)
+    if not isinstance(threshold, float):
+        # Rounding keeps an order: what was not above the threshold is not above it now.
+        threshold = _as_floats(threshold)
+        coarser = min(greatest.dtype, threshold.dtype, key=lambda d: jnp.finfo(d).bits)
+        greatest, threshold = greatest.astype(coarser), threshold.astype(coarser)
     # Written so that a NaN defers; argmax takes it for the greatest.
-    keeps = jnp.max(defer_score, axis=1) <= threshold
+    keeps = greatest <= threshold
     chosen = jnp.where(keeps, num_experts, jnp.argmax(defer_score, axis=1))
-    return (chosen[:, None] == jnp.arange(num_experts + 1)).astype(float)
+    allocation = (chosen[:, None] == jnp.arange(num_experts + 1)).astype(float)
+    return jnp.where(jnp.isnan(threshold), jnp.nan, allocation)
+
+
+def _as_floats(values: Array | float) -> jax.Array:
+    array = jnp.asarray(values)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    return array if floating else array.astype(float)
 
 
 def prediction(decision: Decision) -> jax.Array:
@@ -92,20 +118,39 @@ def among(decision: Decision, available: Array) -> Decision:
     )
 
 
+def known_answers(expert_labels: Array, num_classes: int | None = None) -> jax.Array:
+    """Whether each answer is one: a class, or -1 of who was not asked; bool ``[B, M]``.
+
+    Args:
+      expert_labels: answers of the experts, int ``[B, M]``.
+      num_classes: K; None where it is not known.
+
+    Raises:
+      TypeError: the answers are not of an integer dtype.
+    """
+    require_integer("expert_labels", expert_labels, "-1 of who was not asked")
+    answers = jnp.asarray(expert_labels)
+    known = answers >= -1
+    return known if num_classes is None else known & (answers < num_classes)
+
+
 def vote(decision: Decision, expert_labels: Array) -> jax.Array:
     r"""What the allocation says of each class, float ``[B, K]``, rows sum to 1.
 
     .. math:: q_k = \sum_i w_i 1[e_i = k] + w_{M+1} p_k
 
     with the weights shared among the experts who answered and the classifier. A row is
-    NaN where all of the weight is on experts who were not asked.
+    NaN where all of the weight is on experts who were not asked, or a traced answer is
+    neither a class nor -1.
 
     Args:
       decision: over ``[B]`` and M experts.
       expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
 
     Raises:
-      ValueError: the shapes do not match.
+      TypeError: the answers are not of an integer dtype.
+      ValueError: the shapes do not match, or a concrete answer is neither a class nor
+        -1.
 
     References:
       Keswani, Lease and Kenthapadi, "Towards Unbiased and Accurate Deferral to Multiple
@@ -115,6 +160,14 @@ def vote(decision: Decision, expert_labels: Array) -> jax.Array:
         "expert_labels", expert_labels, jnp.shape(decision.defer_score), "[B, M]"
     )
     class_probs, answers = jnp.asarray(decision.class_probs), jnp.asarray(expert_labels)
+    num_classes = class_probs.shape[1]
+    known = known_answers(expert_labels, num_classes).all(axis=1, keepdims=True)
+    require_all(
+        "expert_labels",
+        expert_labels,
+        lambda v: (v >= -1) & (v < num_classes),
+        f"be classes in [0, {num_classes}), or -1 of who was not asked",
+    )
     weights = jnp.asarray(decision.allocation)
     asked = jnp.where(answers >= 0, weights[:, :-1], 0.0)
     total = jnp.sum(asked, axis=1) + weights[:, -1]
@@ -122,14 +175,15 @@ def vote(decision: Decision, expert_labels: Array) -> jax.Array:
     experts = jnp.stack(
         [
             jnp.sum(jnp.where(answers == label, asked, 0.0), axis=1)
-            for label in range(class_probs.shape[1])
+            for label in range(num_classes)
         ],
         axis=1,
     )
     # No classifier, whose probabilities are NaN, has no part in the vote.
     votes = experts + jnp.where(weights[:, -1:] > 0, weights[:, -1:] * class_probs, 0.0)
     some = (total > 0)[:, None]
-    return jnp.where(some, votes / jnp.where(some, total[:, None], 1.0), jnp.nan)
+    votes = jnp.where(some, votes / jnp.where(some, total[:, None], 1.0), jnp.nan)
+    return poison_unless(known, votes)
 
 
 def answer(decision: Decision, expert_labels: Array) -> jax.Array:
@@ -137,7 +191,7 @@ def answer(decision: Decision, expert_labels: Array) -> jax.Array:
 
     A tie is the lowest label; shares of experts are added up in floating point, so
     votes that differ by no more than its rounding are a tie. -1 where nobody who was to
-    answer was asked.
+    answer was asked, or a traced answer of the row is none.
 
     Args:
       decision: over ``[B]`` and M experts.

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from l2d_jax._checks import require_exact_shape
+from l2d_jax._checks import require_all, require_exact_shape
 from l2d_jax.decisions.rule import allocate
 from l2d_jax.types import Array, Decision
 
@@ -17,29 +18,44 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
     validation data and use it unchanged on test data.
 
     Args:
-      defer_score: inclination to defer, float ``[B]``, finite, B >= 1; with several
-        experts that of the greatest.
+      defer_score: inclination to defer, float ``[B]``, finite or -inf, which is never
+        deferred, B >= 1; with several experts that of the greatest.
       coverage: fraction to keep, float ``[]``, in [0, 1]; traced.
 
     Returns:
-      The threshold, float ``[]``, in units of the score.
+      The threshold, float ``[]``, in units of the score. Of scores that the device
+        rounds (float64 where JAX computes with float32) it is rounded up, so that the
+        fraction is kept of both. NaN where a traced score is NaN or +inf.
 
     Raises:
-      ValueError: if ``defer_score`` is not a vector with B >= 1, or ``coverage`` is not
-        a scalar or, when concrete, leaves [0, 1].
+      ValueError: if ``defer_score`` is not a vector with B >= 1, ``coverage`` is not a
+        scalar or, when concrete, leaves [0, 1], or a concrete score is NaN or +inf.
     """
     size = jnp.size(defer_score)
+    require_all("defer_score", defer_score, lambda v: v < np.inf, "be finite, or -inf")
     require_exact_shape("defer_score", defer_score, (max(size, 1),), "[B]")
     require_exact_shape("coverage", jnp.asarray(coverage), (), "[]")
     if not isinstance(coverage, jax.core.Tracer) and not 0 <= float(coverage) <= 1:
         raise ValueError(f"coverage must be in [0, 1], got {coverage}")
-    scores = jnp.sort(jnp.asarray(defer_score))
+    scores = jnp.sort(_rounded_up(defer_score))
     # Without the slack, rounding in 0.7 * 10 would keep 8 of 10.
     coverage = jnp.asarray(coverage, float)
     slack = 1 - 2 * jnp.finfo(coverage.dtype).eps
     num_kept = jnp.ceil(coverage * size * slack).astype(int)
     below_all = scores[0] - (1 + jnp.abs(scores[0]))
-    return jnp.where(num_kept > 0, scores[jnp.maximum(num_kept - 1, 0)], below_all)
+    found = jnp.where(num_kept > 0, scores[jnp.maximum(num_kept - 1, 0)], below_all)
+    # Sorted, what is no score comes last.
+    return jnp.where(scores[-1] < jnp.inf, found, jnp.nan)
+
+
+def _rounded_up(values: Array) -> jax.Array:
+    """The values on the device, none of which is less than it was."""
+    rounded = jnp.asarray(values)
+    if not isinstance(values, np.ndarray) or values.dtype == rounded.dtype:
+        return rounded
+    single = np.asarray(rounded)
+    up = np.nextafter(single, np.array(np.inf, single.dtype))
+    return jnp.asarray(np.where(single.astype(values.dtype) < values, up, single))
 
 
 def apply_threshold(decision: Decision, threshold: Array | float) -> Decision:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from l2d_jax.engine import processes
+from l2d_jax.engine import origins, processes
 from l2d_jax.types import PyTree
 
 DISK_ERRORS = (
@@ -68,7 +68,11 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with _checkpointer() as checkpointer:
             checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
-        manifest = {"info": info, "sha256": _digests(path)}
+        manifest = {
+            "info": info,
+            "network": origins.shapes(tree),
+            "sha256": _digests(path),
+        }
         with open(temporary, "w") as file:
             json.dump(manifest, file)
             file.flush()
@@ -144,7 +148,12 @@ def restore(path: pathlib.Path, like: PyTree) -> PyTree:
     Args:
       path: folder of the checkpoint; check it with `read_info` first.
       like: a tree of the same structure, of arrays or `jax.ShapeDtypeStruct`.
+
+    Raises:
+      ForeignResultsError: what was saved has another structure or other shapes.
     """
+    manifest = json.loads(_manifest_path(path).read_text())
+    origins.refuse_foreign(path, manifest, {"network": origins.shapes(like)})
     restore_args = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like
     )

@@ -8,12 +8,12 @@ call, and the chunk is what a stop can lose: finished chunks are checkpoints.
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from l2d_jax.engine import checkpoints, placement, processes
+from l2d_jax.engine import checkpoints, origins, placement, processes
 from l2d_jax.types import PyTree
 
 
@@ -42,6 +42,7 @@ def map_runs(
     *,
     where: placement.Placement,
     checkpoint_dir: pathlib.Path | None = None,
+    origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> PyTree:
@@ -52,13 +53,16 @@ def map_runs(
       runs: what each run has of its own, pytree of ``[R, ...]``, R > 0.
       shared: what all runs have in common, a pytree of arrays.
       where: placement of the runs; it holds a chunk at a time.
-      checkpoint_dir: folder for the finished chunks; None keeps none. Its owner sees
-        to it that ``runs`` and ``shared`` are the same when the folder is used again.
+      checkpoint_dir: folder for the finished chunks; None keeps none.
+      origin: what the results are made of that this function does not see, such as a
+        digest of the config; kept with every chunk beside those of the runs, the code
+        and, unless it gives data, of ``shared``.
       report: called after every chunk, with runs in place of epochs.
       should_stop: asked after every chunk, in every process; one that says so is
         enough.
 
     Raises:
+      ForeignResultsError: a chunk there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; the chunks that are done, which may be all,
         are kept.
       ValueError: ``runs`` is empty, or its leaves differ in length.
@@ -72,6 +76,7 @@ def map_runs(
     (total,) = lengths
     placed = _place(function, where)
     width = where.num_devices * placement.block_width(where, total)
+    known = origins.of(runs, shared, origin) if checkpoint_dir is not None else {}
     shared = placed.put_shared(shared)
     parts = []
     for number, first in enumerate(range(0, total, width)):
@@ -80,7 +85,7 @@ def map_runs(
         rows = np.minimum(np.arange(first, first + width), total - 1)
         chunk = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], runs)
         path = checkpoint_dir and checkpoint_dir.absolute() / f"part_{number:04d}"
-        info = {"first": first, "count": count, "width": width}
+        info = {"first": first, "count": count, "width": width, "origin": known}
         found, message = processes.from_first(functools.partial(_find, path, info))
         if message:
             report(Progress(first, total, message))
@@ -107,13 +112,15 @@ def _place(
     return placement.place(function, where, "rs")
 
 
-def _find(path: pathlib.Path | None, info: dict[str, int]) -> tuple[bool, str]:
+def _find(path: pathlib.Path | None, info: dict[str, Any]) -> tuple[bool, str]:
     """Whether the chunk is done, or why what is there is of no use."""
     if path is None or not checkpoints.exists(path):
         return False, ""
     try:
-        if checkpoints.read_info(path) == info:
-            return True, ""
+        found = checkpoints.read_info(path)
     except checkpoints.DamagedCheckpointError as error:
         return False, f"damaged checkpoint, made again: {error}"
+    origins.refuse_foreign(path, found.get("origin"), info["origin"])
+    if found == info:
+        return True, ""
     return False, f"checkpoint for other devices, made again: {path}"

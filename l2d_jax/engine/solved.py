@@ -8,12 +8,13 @@ nothing behind it asks how a run was trained.
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax.engine import checkpoints, orders, processes, training
+from l2d_jax.engine import checkpoints, orders, origins, processes, training
 from l2d_jax.engine.chunks import Interrupted, Progress
 from l2d_jax.engine.sweeps import SweepResult
 from l2d_jax.learners.batches import take
@@ -28,6 +29,7 @@ def solve_sweep(
     root_seed: int,
     split: Callable[[int], orders.Fold],
     checkpoint_dir: pathlib.Path | None = None,
+    origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
@@ -44,15 +46,18 @@ def solve_sweep(
       root_seed: as for `l2d_jax.engine.sweeps.run_sweep`.
       split: likewise.
       checkpoint_dir: folder for the runs that are done; None keeps none.
+      origin: as for `l2d_jax.engine.sweeps.run_sweep`.
       report: called after every run.
       should_stop: asked after every run, in every process; one that says so is enough.
 
     Raises:
+      ForeignResultsError: a run there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; the runs that are done are kept.
     """
     root = jax.random.key(root_seed)
     total = len(sweep.seeds)
     kept = []
+    known = origins.of(sweep, pool, origin) if checkpoint_dir is not None else {}
     for number in range(total):
         seed = int(sweep.seeds[number])
         hparams = {name: value[number] for name, value in sweep.hparams.items()}
@@ -64,7 +69,7 @@ def solve_sweep(
             _solve, program, root, seed, hparams, state, pool, split(seed)
         )
         path = checkpoint_dir and checkpoint_dir.absolute() / f"run_{number:04d}"
-        info = {"run": number, "seed": seed}
+        info = {"run": number, "seed": seed, "origin": known}
         found, message = _find_or_solve(path, info, like, solve)
         kept.append(found)
         report(Progress(number + 1, total, message))
@@ -81,7 +86,7 @@ def solve_sweep(
 
 def _find_or_solve(
     path: pathlib.Path | None,
-    info: dict[str, int],
+    info: dict[str, Any],
     like: PyTree,
     solve: Callable[[], tuple[PyTree, str]],
 ) -> tuple[PyTree, str]:
@@ -109,7 +114,7 @@ def _find_or_solve(
     return found, "; ".join(filter(None, (message, said)))
 
 
-def _find(path: pathlib.Path | None, info: dict[str, int]) -> tuple[str, str]:
+def _find(path: pathlib.Path | None, info: dict[str, Any]) -> tuple[str, str]:
     """Whether the run is there, and what was said of it or why it is of no use."""
     if path is None or not checkpoints.exists(path):
         return "", ""
@@ -117,6 +122,7 @@ def _find(path: pathlib.Path | None, info: dict[str, int]) -> tuple[str, str]:
         known = checkpoints.read_info(path)
     except checkpoints.DamagedCheckpointError as error:
         return "", f"damaged checkpoint, solved again: {error}"
+    origins.refuse_foreign(path, known.get("origin"), info["origin"])
     if {name: known.get(name) for name in info} != info:
         return "", f"checkpoint of another run, solved again: {path}"
     return "there", known["said"]

@@ -22,12 +22,14 @@ import numpy as np
 from l2d_jax.engine import (
     checkpoints,
     orders,
+    origins,
     placement,
+    pools,
     processes,
     training,
 )
 from l2d_jax.engine.chunks import Interrupted, Progress
-from l2d_jax.types import Dataset, PyTree, Sweep, Variables
+from l2d_jax.types import Dataset, Decision, PyTree, Sweep, Variables
 
 # A block of runs of one seed shares its minibatches, so that the first layer is one
 # matrix product for all of them; below this many runs it is not worth the padding.
@@ -61,19 +63,28 @@ def grid(
     """Every combination of the values, for every seed; runs of a seed are neighbours.
 
     Args:
-      seeds: distinct, >= 0, at least one.
-      hparams: values of each hyperparameter by name, at least one each.
+      seeds: distinct whole numbers in [0, 2^31), at least one.
+      hparams: values of each hyperparameter by name, at least one each, distinct as
+        float32.
 
     Raises:
-      ValueError: nothing to run, or a seed twice.
+      ValueError: nothing to run, a seed twice or not in 31 bits, or a value that is not
+        finite, becomes 0 or is another's as the float32 that is computed with.
     """
     if not len(seeds):
         raise ValueError("seeds is empty; give at least one")
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds must be distinct and >= 0, got {tuple(seeds)}")
+    check_seeds(seeds)
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be distinct, got {tuple(seeds)}")
     for name, values in hparams.items():
         if not len(values):
             raise ValueError(f"hyperparameter {name} has no value; give at least one")
+        single = as_single(f"hyperparameter {name}", values)
+        if len(np.unique(single)) < len(single):
+            raise ValueError(
+                f"hyperparameter {name} must hold distinct values once they are"
+                f" float32, got {tuple(values)}"
+            )
     combinations = list(itertools.product(*hparams.values()))
     columns = zip(*combinations, strict=True) if hparams else ()
     return Sweep(
@@ -83,6 +94,66 @@ def grid(
             for name, column in zip(hparams, columns, strict=True)
         },
     )
+
+
+def check_seeds(seeds: Sequence[int] | np.ndarray) -> None:
+    """See that seeds are whole numbers that keep their value in 31 bits.
+
+    Raises:
+      ValueError: one is not.
+    """
+    for seed in seeds:
+        whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+        if not whole or not 0 <= seed < 2**31:
+            raise ValueError(f"seeds must be whole numbers in [0, 2^31), got {seed}")
+
+
+def as_single(
+    name: str, values: Sequence[float] | np.ndarray, dtype: Any = np.float32
+) -> np.ndarray:
+    """Hyperparameters as what is computed with, float ``[V]``.
+
+    Raises:
+      ValueError: one is not finite, or is 0 there and not here.
+    """
+    try:
+        exact = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, got {tuple(values)}") from error
+    with np.errstate(over="ignore", under="ignore"):
+        single = exact.astype(dtype)
+    # What is smaller than a normal number is 0 on most devices.
+    lost = (np.abs(single) < np.finfo(dtype).tiny) & (exact != 0)
+    for value in exact[~np.isfinite(single) | lost]:
+        raise ValueError(
+            f"{name} must be finite and not round to 0 as {np.dtype(dtype).name}, got"
+            f" {value:g}"
+        )
+    return single
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """See that the runs of a sweep, made by hand perhaps, are what they seem.
+
+    Raises:
+      ValueError: there is no run, columns differ in length, or a seed or a
+        hyperparameter does not survive as what is computed with.
+    """
+    if not len(sweep.seeds):
+        raise ValueError("sweep.seeds is empty; give at least one run")
+    check_seeds(np.unique(sweep.seeds))
+    for name, values in sweep.hparams.items():
+        if np.shape(values) != np.shape(sweep.seeds):
+            raise ValueError(
+                f"sweep.hparams[{name!r}] must have one value for each of the"
+                f" {len(sweep.seeds)} runs, got shape {np.shape(values)}"
+            )
+        if np.asarray(values).dtype.kind == "f":
+            as_single(
+                f"sweep.hparams[{name!r}]",
+                np.unique(values),
+                jnp.result_type(float),
+            )
 
 
 def plan_chunks(
@@ -128,6 +199,7 @@ def run_sweep(
     epochs_per_dispatch: int = 1,
     checkpoint_dir: pathlib.Path | None = None,
     checkpoint_seconds: float = 30.0,
+    origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
@@ -145,20 +217,30 @@ def run_sweep(
       epochs_per_dispatch: epochs a compiled call runs, at most.
       checkpoint_dir: folder for checkpoints; None keeps none.
       checkpoint_seconds: least time between two checkpoints of a chunk.
+      origin: what the results are made of that this function does not see, such as a
+        digest of the config; kept with every checkpoint beside those of the runs, the
+        code and, unless it is given here, the data.
       report: called after every dispatch.
       should_stop: asked after every dispatch, in every process; one that says so is
         enough.
 
     Raises:
+      ForeignResultsError: a checkpoint there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
       ValueError: an argument does not fit the data.
     """
+    check_sweep(sweep)
     folds = {int(seed): split(int(seed)) for seed in np.unique(sweep.seeds)}
-    _check_pool(pool, folds)
+    pools.check_lengths(pool)
+    pools.check_folds(folds, len(pool.labels))
+    pools.check(pool, _num_classes(program, sweep, pool))
     for fold in folds.values():
         # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
     planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    for members in planned:
+        seeds = np.unique(sweep.seeds[members[members >= 0]])
+        pools.check_alike({int(seed): folds[int(seed)] for seed in seeds}, batch_size)
     # Dispatches of equal length, rounded up: one program serves them all.
     num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
     per_dispatch = -(-program.num_epochs // num_dispatches)
@@ -175,11 +257,15 @@ def run_sweep(
         per_dispatch,
         tiles,
     )
+    known: dict[str, str] = {}
+    if checkpoint_dir is not None:
+        how = (root_seed, batch_size, program.num_epochs, program.patience)
+        known = origins.of((sweep, how), (pool, folds), origin)
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
     for number, members in enumerate(planned):
-        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds)
+        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds, known)
         result, damage = store.load_result(engine)
         for message in damage:
             report(Progress(done, total, message))
@@ -205,29 +291,18 @@ def run_sweep(
     return SweepResult(**finished)
 
 
-def _check_pool(pool: Dataset, folds: dict[int, orders.Fold]) -> None:
-    """What a gather would fill in silently, or read past the end, is an error.
+def _num_classes(program: training.Program, sweep: Sweep, pool: Dataset) -> int | None:
+    """K, where the method is a whole system; else its prediction does not say."""
 
-    Raises:
-      ValueError: columns of the pool differ in length, or a fold has other rows.
-    """
-    size = np.shape(pool.labels)[0]
-    for name, column in pool._asdict().items():
-        if column is not None and np.shape(column)[0] != size:
-            raise ValueError(
-                f"pool.{name} has {np.shape(column)[0]} rows and pool.labels {size};"
-                " give every column a row for each example"
-            )
-    for seed, fold in folds.items():
-        for name, rows in fold._asdict().items():
-            if not len(rows):
-                raise ValueError(f"split: seed {seed} has no example in {name}")
-            outside = rows[(rows < 0) | (rows >= size)]
-            if len(outside):
-                raise ValueError(
-                    f"split: {name} of seed {seed} has row {outside[0]}, and the pool"
-                    f" has {size} rows"
-                )
+    def first(seed: jax.Array, hparams: PyTree, pool: Dataset) -> PyTree:
+        root = jax.random.key(0)
+        state = training.start(program, root, seed, hparams, pool)
+        inputs = jax.tree.map(lambda leaf: leaf[:2], pool.inputs)
+        return program.learner.predict(state.best, hparams, inputs)
+
+    one = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
+    found = jax.eval_shape(first, *one, pool)
+    return found.class_probs.shape[1] if isinstance(found, Decision) else None
 
 
 def _plan_tiles(program: training.Program, width: int) -> placement.Tiles | None:
@@ -410,9 +485,10 @@ class _ChunkStore:
         number: int,
         members: np.ndarray,
         checkpoint_seconds: float,
+        origin: dict[str, str],
     ):
-        self._members = members
-        self._info = {"chunk": members.tolist()}
+        self._members, self._origin = members, origin
+        self._info = {"chunk": members.tolist(), "origin": origin}
         self._result = folder and folder.absolute() / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
         self._seconds = checkpoint_seconds
@@ -484,6 +560,7 @@ class _ChunkStore:
             info = checkpoints.read_info(path)
         except checkpoints.DamagedCheckpointError as error:
             return None, [f"damaged checkpoint, its runs start again: {error}"]
+        origins.refuse_foreign(path, info.get("origin"), self._origin)
         if {k: v for k, v in info.items() if k != "epoch"} != self._info:
             return None, [f"checkpoint for other devices, its runs start again: {path}"]
         return info, []

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from l2d_jax.types import Array, Batch, Dataset
+from l2d_jax._checks import require_all
+from l2d_jax.decisions import known_answers
+from l2d_jax.types import Array, Batch, Dataset, PyTree
 
 
 def take(dataset: Dataset, index: Array) -> Dataset:
@@ -24,6 +26,19 @@ def weighted_mean(values: jax.Array, weights: Array | None) -> jax.Array:
     return jnp.sum(weighted) / jnp.where(total > 0, total, 1.0)
 
 
+def blank(values: Array, weights: Array, fill: float = 0) -> jax.Array:
+    """Values of weight 0 filled, so that a NaN there reaches no product.
+
+    Args:
+      values: ``[..., N, ...]``.
+      weights: ``[..., N]``, of the leading axes of the values.
+      fill: what takes their place.
+    """
+    values, counts = jnp.asarray(values), jnp.asarray(weights) > 0
+    counts = counts.reshape(*counts.shape, *(1,) * (values.ndim - counts.ndim))
+    return jnp.where(counts, values, jnp.asarray(fill, values.dtype))
+
+
 def blank_unweighted(batch: Batch) -> Batch:
     """The batch with rows of weight 0 filled with zeros and answers of -1.
 
@@ -32,19 +47,24 @@ def blank_unweighted(batch: Batch) -> Batch:
     """
     if batch.weights is None:
         return batch
-    counts = jnp.asarray(batch.weights) > 0
-
-    def blank(leaf: Array | None, fill: float = 0) -> Array | None:
-        if leaf is None:
-            return None
-        rows = counts.reshape(-1, *(1,) * (jnp.ndim(leaf) - 1))
-        return jnp.where(rows, leaf, jnp.asarray(fill, jnp.asarray(leaf).dtype))
-
-    blanked = jax.tree.map(blank, batch)
-    return blanked._replace(expert_labels=blank(batch.expert_labels, -1))
+    weights, answers = batch.weights, batch.expert_labels
+    blanked = jax.tree.map(lambda leaf: blank(leaf, weights), batch)
+    if answers is None:
+        return blanked
+    return blanked._replace(expert_labels=blank(answers, weights, -1))
 
 
-def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def counted_rows(model_state: PyTree, batch: Batch) -> dict[str, Array | None]:
+    """What `l2d_jax.types.ModelFns.apply` is told of the weights of a batch.
+
+    A network without a state has no statistics, and is told nothing.
+    """
+    return {"weights": batch.weights} if jax.tree.leaves(model_state) else {}
+
+
+def experts_correct(
+    batch: Batch, dtype: DTypeLike, num_classes: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Whether each expert is right, or the probability of it, and whether it is known.
 
     Losses that are linear in whether an expert is right take an imputed probability as
@@ -54,13 +74,17 @@ def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Arra
       batch: ``expert_correct`` ``[B, M]``, which is used where it is given; else
         ``labels`` ``[B]`` and ``expert_labels``, int ``[B, M]``.
       dtype: float type of the result.
+      num_classes: K; None where it is not known.
 
     Returns:
       Whether each is right, float ``[B, M]``, in [0, 1], 0 where it is not known; and
-      whether it is known, bool ``[B, M]``: an answer of -1 and a NaN are not.
+      whether it is known, bool ``[B, M]``: an answer of -1 and a NaN are not. A traced
+      answer that is neither -1 nor a class is known and NaN, and so is a loss of it.
 
     Raises:
-      ValueError: the batch has neither field, or the one it has is not ``[B, M]``.
+      TypeError: answers are not of an integer dtype.
+      ValueError: the batch has neither field, the one it has is not ``[B, M]``, or a
+        concrete answer is neither -1 nor a class.
     """
     if batch.expert_correct is not None:
         values = jnp.asarray(batch.expert_correct, dtype)
@@ -74,11 +98,20 @@ def experts_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Arra
         )
     answers = jnp.asarray(batch.expert_labels)
     _require_columns("expert_labels", answers)
-    right = answers == jnp.asarray(batch.labels)[:, None]
-    return right.astype(dtype), answers >= 0
+    is_answer = known_answers(answers, num_classes)
+    require_all(
+        "batch.expert_labels",
+        batch.expert_labels,
+        lambda v: known_answers(v, num_classes),
+        "be classes, or -1 of who was not asked",
+    )
+    right = (answers == jnp.asarray(batch.labels)[:, None]).astype(dtype)
+    return jnp.where(is_answer, right, jnp.nan), answers != -1
 
 
-def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def one_expert_correct(
+    batch: Batch, dtype: DTypeLike, num_classes: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """As `experts_correct`, of the one expert there is: ``[B]``, and weights ``[B]``.
 
     The weights are those of the batch, 0 where nothing is known of the expert.
@@ -86,7 +119,7 @@ def one_expert_correct(batch: Batch, dtype: DTypeLike) -> tuple[jax.Array, jax.A
     Raises:
       ValueError: there is not one expert.
     """
-    correct, known = experts_correct(batch, dtype)
+    correct, known = experts_correct(batch, dtype, num_classes)
     if correct.shape[1] != 1:
         raise ValueError(
             f"the batch has {correct.shape[1]} experts and this method takes one;"
@@ -134,7 +167,7 @@ def one_expert_label_prob(
       ValueError: there is not one expert, or its probabilities are not ``[B, 1, K]``.
     """
     if batch.expert_probs is None:
-        correct, weights = one_expert_correct(batch, jnp.float32)
+        correct, weights = one_expert_correct(batch, jnp.float32, num_classes)
         wrong = smoothing / (num_classes - 1)
         return correct * (1.0 - smoothing) + (1.0 - correct) * wrong, weights
     shape = jnp.shape(batch.expert_probs)

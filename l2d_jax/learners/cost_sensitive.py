@@ -29,7 +29,7 @@ def error_costs(
     Returns:
       Costs, float ``[B, K+1]``, and the weights.
     """
-    correct, weights = one_expert_correct(batch, jnp.float32)
+    correct, weights = one_expert_correct(batch, jnp.float32, num_classes)
     wrong = jnp.arange(num_classes) != jnp.asarray(batch.labels)[:, None]
     asking = 1.0 - correct + hparams["price"]
     return jnp.concatenate([wrong.astype(float), asking[:, None]], axis=1), weights

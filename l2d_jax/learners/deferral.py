@@ -34,7 +34,9 @@ def make_batch_loss(*, regularized: bool = False) -> BatchLoss:
         outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
     ) -> jax.Array:
         del key
-        correct, weights = one_expert_correct(batch, outputs.dtype)
+        correct, weights = one_expert_correct(
+            batch, outputs.dtype, outputs.shape[1] - 1
+        )
         example_losses = jax.vmap(losses.deferral_cross_entropy, (0, 0, 0, None))(
             outputs, batch.labels, correct, hparams["alpha"]
         )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from l2d_jax.learners.batches import blank_unweighted
+from l2d_jax.learners.batches import blank_unweighted, counted_rows
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import (
     Array,
@@ -73,12 +73,13 @@ def make_gradient_learner(
         if augment is not None:
             inputs = augment(jax.random.fold_in(state.key, state.step), inputs)
         inputs = prepare(inputs)
+        counted = counted_rows(state.variables.model_state, batch)
         loss_key = jax.random.fold_in(state.key, _LOSS_STREAM)
         loss_key = jax.random.fold_in(loss_key, state.step)
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, PyTree]:
             outputs, model_state = model.apply(
-                params, state.variables.model_state, inputs, train=True
+                params, state.variables.model_state, inputs, True, **counted
             )
             return batch_loss(outputs, batch, hparams, loss_key), model_state
 

@@ -19,7 +19,12 @@ import jax.numpy as jnp
 import optax
 
 from l2d_jax import decisions, losses
-from l2d_jax.learners.batches import blank_unweighted, weighted_mean
+from l2d_jax.learners.batches import (
+    blank,
+    blank_unweighted,
+    counted_rows,
+    weighted_mean,
+)
 from l2d_jax.learners.classifier import class_probs, label_nll
 from l2d_jax.optimizers import OptimizerFn
 from l2d_jax.types import (
@@ -122,7 +127,9 @@ def group_means(
     if weights is not None:
         member = member * jnp.asarray(weights)[:, None]
     totals = jnp.sum(member, axis=0)
-    sums = jnp.sum(member * jnp.asarray(values)[:, None], axis=0)
+    # Of a row that is no member of any weight nothing is looked at.
+    values = blank(values, jnp.sum(member, axis=1))
+    sums = jnp.sum(member * values[:, None], axis=0)
     return sums / jnp.where(totals > 0, totals, 1.0), totals
 
 
@@ -216,13 +223,15 @@ def make_learner(
         )
 
     def forward(
-        variables: Variables, inputs: Array, train: bool
+        variables: Variables, batch: Batch, train: bool
     ) -> tuple[jax.Array, jax.Array, PyTree]:
         """Weights, logits of the classes, and the new model state."""
         outputs, model_state = {}, {}
         for name, model in (("deferrer", deferrer), ("classifier", classifier)):
+            state = variables.model_state[name]
+            counted = counted_rows(state, batch) if train else {}
             outputs[name], model_state[name] = model.apply(
-                variables.params[name], variables.model_state[name], inputs, train=train
+                variables.params[name], state, batch.inputs, train, **counted
             )
         return jax.nn.sigmoid(outputs["deferrer"]), outputs["classifier"], model_state
 
@@ -236,7 +245,7 @@ def make_learner(
 
         def loss_fn(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
             variables = Variables(params, state.variables.model_state)
-            weights, logits, model_state = forward(variables, batch.inputs, True)
+            weights, logits, model_state = forward(variables, batch, True)
             nll = label_nll(logits, jnp.asarray(batch.labels))
             of_votes = vote_losses(weights, class_probs(logits), batch.labels, answers)
             ramp = 1.0 - jnp.float32(step) ** -hparams["step_exponent"]
@@ -268,7 +277,8 @@ def make_learner(
 
     def predict(variables: Variables, hparams: HParams, inputs: Array) -> Decision:
         del hparams
-        weights, logits, _ = forward(variables, inputs, False)
+        batch = Batch(inputs, jnp.zeros(len(inputs), int))
+        weights, logits, _ = forward(variables, batch, False)
         return decide(weights, class_probs(logits))
 
     return Learner(init, update, predict)

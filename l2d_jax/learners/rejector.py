@@ -32,8 +32,10 @@ def batch_loss(
       key: not used; nothing is drawn.
     """
     del key
-    correct, weights = one_expert_correct(batch, outputs.dtype)
     wrong = 1.0 - classifier_right(batch).astype(outputs.dtype)
+    assert batch.class_probs is not None
+    num_classes = jnp.shape(batch.class_probs)[-1]
+    correct, weights = one_expert_correct(batch, outputs.dtype, num_classes)
     example_losses = jax.vmap(losses.posthoc_rejector_loss, (0, 0, 0, None))(
         outputs[:, 0], wrong, 1.0 - correct, jnp.asarray(hparams["price"])
     )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax import decisions, losses
+from l2d_jax._checks import poison_unless
 from l2d_jax.learners.batches import experts_correct, weighted_mean
 from l2d_jax.learners.gradient import BatchLoss, make_gradient_learner
 from l2d_jax.optimizers import OptimizerFn
@@ -155,7 +156,13 @@ def make_batch_loss(surrogate: Surrogate) -> BatchLoss:
         outputs: jax.Array, batch: Batch, hparams: HParams, key: jax.Array
     ) -> jax.Array:
         del key
-        correct, known = experts_correct(batch, outputs.dtype)
+        given = batch.expert_labels
+        given = given if batch.expert_correct is None else batch.expert_correct
+        num_experts = 0 if given is None else jnp.shape(given)[-1]
+        num_classes = outputs.shape[1] - num_experts - surrogate.extra_outputs
+        correct, known = experts_correct(batch, outputs.dtype, num_classes)
+        # To a loss a NaN is somebody who was not asked; here it is no answer.
+        sound = ~jnp.any(known & jnp.isnan(correct), axis=1)
         weights = batch.weights
         if surrogate.separable:
             correct = jnp.where(known, correct, -1.0)
@@ -165,7 +172,7 @@ def make_batch_loss(surrogate: Surrogate) -> BatchLoss:
         example_losses = jax.vmap(surrogate.loss, (0, 0, 0, None))(
             outputs, jnp.asarray(batch.labels), correct, hparams
         )
-        return weighted_mean(example_losses, weights)
+        return weighted_mean(poison_unless(sound, example_losses), weights)
 
     return batch_loss
 

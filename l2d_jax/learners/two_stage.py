@@ -32,8 +32,10 @@ def batch_loss(
       key: not used; nothing is drawn.
     """
     del key
-    correct, known = experts_correct(batch, outputs.dtype)
     right = classifier_right(batch).astype(outputs.dtype)
+    assert batch.class_probs is not None
+    num_classes = jnp.shape(batch.class_probs)[-1]
+    correct, known = experts_correct(batch, outputs.dtype, num_classes)
     # In [0, 1], as the loss wants them; a scale changes no decision.
     costs = jnp.column_stack([1.0 - correct + hparams["price"], 1.0 - right])
     costs = costs / (1.0 + hparams["price"])

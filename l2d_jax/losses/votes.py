@@ -120,7 +120,8 @@ def agreement_nll(
       consulted: whether each expert was asked, ``[M]``, 0 or 1.
 
     Returns:
-      The loss, float ``[]``, >= 0; 0 where nobody was consulted.
+      The loss, float ``[]``, >= 0; 0 where nobody was consulted. NaN, and so is its
+      gradient, where a traced answer of somebody consulted is neither 0 nor 1.
 
     Raises:
       ValueError: an argument has the wrong shape, or a concrete value out of its range.
@@ -138,6 +139,15 @@ def agreement_nll(
     require_probability("label", label)
     require_probability("consulted", consulted)
 
-    ones = jnp.asarray(expert_labels) == 1
+    ignored = jnp.asarray(consulted) == 0
+    answers = jnp.asarray(expert_labels)
+    ones, zeros = answers == 1, answers == 0
+    known = jnp.all(ones | zeros | ignored)
+    if not isinstance(known, jax.core.Tracer) and not known:
+        raise ValueError(
+            f"expert_labels must be 0 or 1 where consulted, got {expert_labels}"
+        )
+
     agree = jnp.where(ones, label, 1.0 - jnp.asarray(label))
-    return jnp.sum(consulted * bernoulli_nll(jnp.asarray(logits), agree))
+    nll = jnp.sum(consulted * bernoulli_nll(jnp.asarray(logits), agree))
+    return poison_unless(known, nll)

@@ -100,15 +100,15 @@ class _Block(nn.Module):
     convolution: str
 
     @nn.compact
-    def __call__(self, inputs, train):
+    def __call__(self, inputs, train, mask=None):
         conv = functools.partial(_Conv, dtype=self.dtype, convolution=self.convolution)
         norm = functools.partial(_norm, dtype=self.dtype, train=train)
-        features = nn.relu(norm(name="norm_0")(inputs))
+        features = nn.relu(norm(name="norm_0")(inputs, mask=mask))
         shortcut = inputs
         if inputs.shape[-1] != self.channels or self.stride != 1:
             shortcut = conv(self.channels, 1, self.stride, name="shortcut")(features)
         features = conv(self.channels, 3, self.stride, name="conv_0")(features)
-        features = nn.relu(norm(name="norm_1")(features))
+        features = nn.relu(norm(name="norm_1")(features, mask=mask))
         return shortcut + conv(self.channels, 3, 1, name="conv_1")(features)
 
 
@@ -121,7 +121,7 @@ class _WideResNet(nn.Module):
     convolution: str
 
     @nn.compact
-    def __call__(self, inputs, train):
+    def __call__(self, inputs, train, mask=None):
         features = jnp.asarray(inputs, self.dtype)
         features = _Conv(
             16, 3, self.stem_stride, self.dtype, self.convolution, name="stem"
@@ -135,8 +135,8 @@ class _WideResNet(nn.Module):
                     self.dtype,
                     self.convolution,
                     name=f"group_{group}_block_{block}",
-                )(features, train)
-        features = _norm(self.dtype, train, "norm")(features)
+                )(features, train, mask)
+        features = _norm(self.dtype, train, "norm")(features, mask=mask)
         features = jnp.mean(nn.relu(features), axis=(1, 2), dtype=jnp.float32)
         if self.num_outputs is None:
             return features
@@ -166,10 +166,16 @@ def _model_fns(module: nn.Module) -> ModelFns:
         variables = dict(module.lazy_init(key, shape, False))
         return variables.pop("params"), variables
 
-    def apply(params, model_state, inputs, train):
+    def apply(params, model_state, inputs, train, weights=None):
         variables = {"params": params, **model_state}
         if train and model_state:
-            return module.apply(variables, inputs, True, mutable=list(model_state))
+            kept = list(model_state)
+            if weights is None:
+                return module.apply(variables, inputs, True, mutable=kept)
+            counts = jnp.asarray(weights) > 0
+            # Of a batch in which nothing counts there is no statistic: take all.
+            counts = (counts | ~counts.any()).reshape(-1, *(1,) * (inputs.ndim - 1))
+            return module.apply(variables, inputs, True, counts, mutable=kept)
         return module.apply(variables, inputs, train), model_state
 
     return ModelFns(init, apply)

@@ -23,6 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from l2d_jax.learners.batches import blank
 from l2d_jax.people import positive_definite
 from l2d_jax.types import Array
 
@@ -75,6 +76,7 @@ def fit_population(
     chex.assert_rank([features, targets, weights], [3, 2, 2])
     chex.assert_equal_shape([targets, weights])
     chex.assert_shape(features, (*targets.shape, None))
+    features, targets = blank(features, weights), blank(targets, weights)
     size = features.shape[-1]
 
     grams = jnp.einsum("jnd,jn,jne->jde", features, weights, features)
@@ -132,6 +134,7 @@ def posterior(
     chex.assert_rank([features, targets, weights], [2, 1, 1])
     chex.assert_equal_shape([targets, weights])
     chex.assert_shape(features, (*targets.shape, None))
+    features, targets = blank(features, weights), blank(targets, weights)
 
     values, vectors = jnp.linalg.eigh(population.covariance)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0.0))

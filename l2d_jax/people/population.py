@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax.learners.batches import blank
 from l2d_jax.people import positive_definite
 from l2d_jax.types import Array
 
@@ -115,7 +116,9 @@ def infer(
     chex.assert_rank([base_logits, psi, correct, weights, scales], [1, 2, 1, 1, 2])
     chex.assert_equal_shape([base_logits, correct, weights])
     chex.assert_shape(psi, (*jnp.shape(base_logits), jnp.shape(scales)[1]))
-    correct = jnp.asarray(correct)
+    base_logits, psi, correct = (
+        blank(values, weights) for values in (base_logits, psi, correct)
+    )
 
     def log_posterior(b: jax.Array, scale: jax.Array) -> jax.Array:
         logits = base_logits + psi @ b
@@ -169,7 +172,7 @@ def learn_proportions(
       Float ``[S]``, positive, with sum 1.
     """
     num_scales = log_evidence.shape[1]
-    log_evidence, weights = jnp.asarray(log_evidence), jnp.asarray(weights)
+    log_evidence, weights = blank(log_evidence, weights), jnp.asarray(weights)
 
     def step(proportions: jax.Array, _: None) -> tuple[jax.Array, None]:
         share = jax.nn.softmax(log_evidence + jnp.log(proportions), axis=1)

@@ -83,7 +83,7 @@ def search(
 
     Returns:
       The thresholds of the draw with the least loss, of the first of equals. One with
-      no training score on its side of 1/2 is 1/2.
+      no training score on its side of 1/2 is 1/2. NaN where a traced score is.
 
     Raises:
       TypeError: labels or groups are not of an integer dtype.
@@ -111,7 +111,9 @@ def search(
     expert_probs = None if expert_probs_a is None else jnp.asarray(expert_probs_a)
     of_losses = _losses(draws, scores, labels, groups, expert_probs, cost, alpha)
     best = jnp.argmin(of_losses)
-    return jax.tree.map(lambda leaf: leaf[best], draws)
+    # Of a NaN no loss is the least, and argmin takes it for that.
+    unknown = jnp.any(jnp.isnan(of_losses)) | jnp.any(jnp.isnan(scores_train))
+    return jax.tree.map(lambda leaf: jnp.where(unknown, jnp.nan, leaf[best]), draws)
 
 
 def apply_thresholds(
@@ -126,7 +128,8 @@ def apply_thresholds(
 
     Returns:
       Whether the expert decides, bool ``[B]``; never where a traced group is neither 0
-      nor 1. Kept examples get label 1 where the score is above 1/2.
+      nor 1, always where a traced score or threshold is NaN, which decides nothing.
+      Kept examples get label 1 where the score is above 1/2.
 
     Raises:
       TypeError: ``groups`` is not of an integer dtype.
@@ -139,8 +142,8 @@ def apply_thresholds(
     scores, groups = jnp.asarray(scores), jnp.asarray(groups)
     passed = jnp.zeros(scores.shape, bool)
     for group in range(_NUM_GROUPS):
-        between = (thresholds.t0[group] < scores) & (scores < thresholds.t1[group])
-        passed |= (groups == group) & between
+        kept = (scores <= thresholds.t0[group]) | (scores >= thresholds.t1[group])
+        passed |= (groups == group) & ~kept
     return passed
 
 

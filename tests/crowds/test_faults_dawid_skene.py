@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from l2d_jax.crowds import dawid_skene
@@ -44,8 +45,8 @@ def test_small_crowds_are_those_of_plain_em():
     assert sum(found) >= 45
 
 
-def compare(seed):
-    """Compares one crowd; whether plain EM itself does not turn on rounding there."""
+def small_crowd(seed):
+    """Answers of a few workers, many of them missing, and who gave one."""
     generator = np.random.default_rng(seed)
     # Two shapes, so that two programs serve all; who is too many answers nothing.
     num_tasks, num_workers = (12, 5) if seed % 2 else (6, 3)
@@ -54,6 +55,12 @@ def compare(seed):
     answers = np.where(right, labels[:, None], 1 - labels[:, None])
     heard = generator.random((num_tasks, num_workers)) < generator.uniform(0.2, 1)
     heard[:, generator.integers(1, num_workers + 1) :] = False  # One worker, or more.
+    return answers, heard
+
+
+def compare(seed):
+    """Compares one crowd; whether plain EM itself does not turn on rounding there."""
+    answers, heard = small_crowd(seed)
     expected = plain_em(answers, heard, 20)
     for nudge in (1e-6, -1e-6):
         if np.abs(plain_em(answers, heard, 20, nudge) - expected).max() > 1e-3:
@@ -64,6 +71,40 @@ def compare(seed):
     np.testing.assert_array_equal(probs[sure] > 0.5, expected[sure] > 0.5)
     np.testing.assert_allclose(probs[asked], expected[asked], atol=0.02)
     return True
+
+
+def by_crowd_kit(crowd_kit, answers, heard, num_iterations):
+    tasks, workers = np.nonzero(heard)
+    given = {"task": tasks, "worker": workers, "label": answers[tasks, workers]}
+    model = crowd_kit.DawidSkene(n_iter=num_iterations, tol=-np.inf)
+    probs = model.fit_predict_proba(pd.DataFrame(given))
+    return probs.reindex(columns=[0, 1], fill_value=0.0)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Of its own use of pandas.
+def test_small_crowds_are_those_of_crowd_kit():
+    """Of 50, those in which EM itself does not turn on rounding."""
+    crowd_kit = pytest.importorskip("crowdkit.aggregation")
+    compared, one_worker, unasked = 0, 0, 0
+    for seed in range(50):
+        answers, heard = small_crowd(seed)
+        if not heard.any():
+            continue
+        exact = plain_em(answers, heard, 10)
+        nudged = [plain_em(answers, heard, 10, nudge) for nudge in (1e-6, -1e-6)]
+        if max(np.abs(other - exact).max() for other in nudged) > 1e-3:
+            continue
+        expected = by_crowd_kit(crowd_kit, answers, heard, 10)
+        _, probs = fit(np.where(heard, answers, 7), heard, 10)
+        probs = np.asarray(probs)[expected.index]
+        sure = np.abs(expected - 0.5) > 0.05
+        np.testing.assert_array_equal(probs[sure] > 0.5, expected[sure] > 0.5)
+        np.testing.assert_allclose(probs, expected, atol=0.02)
+        compared += 1
+        one_worker += (heard.sum(axis=1) == 1).any()
+        unasked += not heard.any(axis=1).all()
+    assert compared >= 45 and one_worker >= 30 and unasked >= 10
 
 
 def test_unknown_answers_are_refused_or_nan():

@@ -51,7 +51,13 @@ def whole(runs, shared):
     return map_runs(runs, shared)
 
 
-def map_runs(runs, shared, where=Placement("vmap", 2), **kwargs):  # noqa: B008
+def map_runs(
+    runs,
+    shared,
+    where=Placement("vmap", 2),  # noqa: B008
+    function=function,
+    **kwargs,
+):
     return chunks.map_runs(function, runs, shared, where=where, **kwargs)
 
 
@@ -64,9 +70,9 @@ def assert_same(result, other):
     jax.tree.map(np.testing.assert_array_equal, result, other)
 
 
-def changed(runs):
-    """Other runs: a part that is made again of them shows it."""
-    return {**runs, "number": runs["number"] + 100}
+def changed(run, shared):
+    """Another function: a part that is made again by it shows it."""
+    return function({**run, "number": run["number"] + 100}, shared)
 
 
 def change_byte(path):
@@ -131,12 +137,20 @@ def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_pa
     assert [checkpoints.exists(part) for part in parts] == [
         number < num_done for number in range(3)
     ]
-    # Where the finished runs are changed by now, what was kept of them is what counts.
-    first = np.arange(NUM_RUNS) < 2 * num_done
-    other = {**runs, "scale": np.where(first, np.float32(7), runs["scale"])}
+    # What was kept of the finished runs counts, though they would be others by now.
     calls = []
-    again = map_runs(other, shared, checkpoint_dir=tmp_path, report=calls.append)
-    assert_same(again, whole)
+    again = map_runs(
+        runs,
+        shared,
+        function=changed,
+        checkpoint_dir=tmp_path,
+        report=calls.append,
+    )
+    first = np.arange(NUM_RUNS) < 2 * num_done
+    np.testing.assert_array_equal(
+        again.details["number"], whole.details["number"] + np.where(first, 0, 200)
+    )
+    np.testing.assert_array_equal(again.value, whole.value)
     assert [call.done for call in calls] == [2, 4, 5]
     assert not any(call.message for call in calls)
 
@@ -144,8 +158,8 @@ def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_pa
 def test_a_stop_after_the_last_chunk_keeps_them_all(runs, shared, whole, tmp_path):
     with pytest.raises(Interrupted):
         map_runs(runs, shared, checkpoint_dir=tmp_path, should_stop=Stopper(2))
-    other = {**runs, "scale": np.full(NUM_RUNS, 7.0, np.float32)}
-    assert_same(map_runs(other, shared, checkpoint_dir=tmp_path), whole)
+    again = map_runs(runs, shared, function=changed, checkpoint_dir=tmp_path)
+    assert_same(again, whole)
 
 
 def test_a_stop_without_checkpoints(runs, shared):
@@ -156,7 +170,7 @@ def test_a_stop_without_checkpoints(runs, shared):
 @pytest.mark.parametrize("where", [Placement("vmap", 2), Placement("shard", 1)])
 def test_finished_chunks_are_used_again(where, runs, shared, tmp_path):
     first = map_runs(runs, shared, where, checkpoint_dir=tmp_path)
-    again = map_runs(changed(runs), shared, where, checkpoint_dir=tmp_path)
+    again = map_runs(runs, shared, where, changed, checkpoint_dir=tmp_path)
     assert_same(again, first)
 
 
@@ -172,7 +186,7 @@ def test_a_damaged_chunk_is_said_and_made_again(damage, runs, shared, tmp_path):
         part.with_name("part_0001.json").write_text("{")
     calls = []
     again = map_runs(
-        changed(runs), shared, checkpoint_dir=tmp_path, report=calls.append
+        runs, shared, function=changed, checkpoint_dir=tmp_path, report=calls.append
     )
     # The second chunk, runs 2 and 3, is of the changed runs; the others were kept.
     np.testing.assert_array_equal(again.details["number"], [0, 2, 204, 206, 8])
@@ -191,9 +205,10 @@ def test_chunks_of_another_width_are_said_and_made_again(runs, shared, tmp_path)
     map_runs(runs, shared, checkpoint_dir=tmp_path)
     calls = []
     again = map_runs(
-        changed(runs),
+        runs,
         shared,
         Placement("vmap", 3),
+        changed,
         checkpoint_dir=tmp_path,
         report=calls.append,
     )
@@ -204,7 +219,7 @@ def test_chunks_of_another_width_are_said_and_made_again(runs, shared, tmp_path)
         assert message.startswith("checkpoint for other devices, made again: ")
         assert f"part_{number:04d}" in message
     info = checkpoints.read_info(tmp_path / "part_0001")
-    assert info == {"first": 3, "count": 2, "width": 3}
+    assert {**info, "origin": {}} == {"first": 3, "count": 2, "width": 3, "origin": {}}
     assert json.loads((tmp_path / "part_0000.json").read_text())["info"]["width"] == 3
 
 
@@ -219,20 +234,17 @@ def test_a_chunk_cut_short_by_a_kill_is_made_again(runs, shared, whole, tmp_path
 
 
 def test_a_bare_array_is_kept_as_well(tmp_path):
-    def double(run, shared):
-        return run + shared
-
     values = np.arange(3.0, dtype=np.float32)
-    for _ in range(2):
+    for number in (0, 100):
         result = chunks.map_runs(
-            double,
+            # What was kept is what counts.
+            lambda run, shared, number=number: run + shared + number,
             values,
             np.float32(1),
             where=Placement("vmap", 2),
             checkpoint_dir=tmp_path,
         )
         np.testing.assert_array_equal(result, [1, 2, 3])
-        values = values + 100  # What was kept is what counts.
 
 
 @pytest.mark.parametrize("lengths", [(0, 0), (3, 5)])

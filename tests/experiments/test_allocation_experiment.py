@@ -152,7 +152,13 @@ def test_files(whole, task):
     workdir, out, err = whole(task)
     names = {path.name for path in workdir.iterdir()}
     tables = set(TABLES) - ({"workload.csv"} if task == "bias" else set())
-    assert names == tables | {"config.json", "figures", "checkpoints"}
+    assert names == tables | {
+        "config.json",
+        "origin.json",
+        "tables.json",
+        "figures",
+        "checkpoints",
+    }
     drawn = {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
     assert set(drawn) == FIGURES[task]
     for content in drawn.values():

@@ -70,7 +70,15 @@ def of(table, **values):
 def test_files(whole):
     workdir, out, err = whole
     names = {path.name for path in workdir.iterdir()}
-    assert names == {*TABLES, "seconds.csv", "config.json", "figures", "checkpoints"}
+    assert names == {
+        *TABLES,
+        "seconds.csv",
+        "config.json",
+        "origin.json",
+        "tables.json",
+        "figures",
+        "checkpoints",
+    }
     sweep_names = {path.name for path in (workdir / "checkpoints/given").iterdir()}
     assert sweep_names == set(TRAINED)
     assert "best_rule" in out and str(workdir) in out

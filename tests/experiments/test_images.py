@@ -95,7 +95,15 @@ def test_files(digits):
     assert config["num_perfect"] == [0, 5, 10]
     assert config["grid"]["alpha"] == [1.0, 0.5]
     names = {path.name for path in workdir.iterdir()}
-    assert names == {*TABLES, "seconds.csv", "config.json", "figures", "checkpoints"}
+    assert names == {
+        *TABLES,
+        "seconds.csv",
+        "config.json",
+        "origin.json",
+        "tables.json",
+        "figures",
+        "checkpoints",
+    }
     for name in FIGURES:
         content = (workdir / "figures" / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 5_000

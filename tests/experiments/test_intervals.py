@@ -86,13 +86,19 @@ def test_what_is_not_defined_is_left_out():
     assert np.isnan([part[1] for part in found[1:]]).all()
 
 
-def test_no_difference_is_0_without_a_p_value():
+def test_no_difference_is_0_for_certain():
     zeros = np.zeros((4, 1))
     found = intervals.mean_interval(zeros, np.zeros((4, 1, intervals.NUM_RESAMPLES)))
     assert (found.mean, found.low, found.high) == (0, 0, 0)
-    assert np.isnan(found.p_value)
+    assert found.p_value == 1
     # A difference that never varies is certain.
     assert intervals.mean_interval(zeros + 0.1).p_value == 0
+    assert intervals.split_interval(zeros, 0.25).p_value == 1
+    assert intervals.split_interval(zeros + 0.1, 0.25).p_value == 0
+    # One seed of unknown cases tells nothing, and no seed either.
+    assert np.isnan(intervals.mean_interval(zeros[:1]).p_value).all()
+    assert np.isnan(intervals.split_interval(zeros[:1], 0.25).p_value).all()
+    assert np.isnan(intervals.split_interval(zeros * np.nan, 0.25).p_value).all()
 
 
 def test_resamples_have_as_many_cases_and_are_the_same_again():

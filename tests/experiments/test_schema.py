@@ -86,6 +86,15 @@ def change(config, path, value):
         ("grid.alpha", (True,), "grid.alpha must be a finite number >= 0, got True"),
         ("grid.alpha", 1.0, "grid.alpha must hold at least one value, got 1.0"),
         ("grid.alpha", (1.0, 1.0), "grid.alpha must not repeat a value"),
+        ("grid.alpha", (1, 1.0), "grid.alpha must not repeat a value"),
+        ("grid.alpha", (0.1, 0.1 + 1e-10), "grid.alpha must not repeat a value"),
+        ("grid.alpha", (2**24, 2**24 + 1), "grid.alpha must not repeat a value"),
+        ("grid.cost", (0.1, 0.1 + 1e-10), "grid.cost must increase, without repeats"),
+        ("grid.learning_rate", (1e-60,), "grid.learning_rate must keep its value as"),
+        ("grid.learning_rate", (1e39,), "grid.learning_rate must keep its value as fl"),
+        ("grid.learning_rate", (10**400,), "grid.learning_rate must keep its value"),
+        ("seed", 2**31, "seed must be a whole number in 0..2147483647, got 2147483648"),
+        ("seed", 0.5, "seed must be a whole number in 0..2147483647, got 0.5"),
         (
             "optimizer",
             "adm",
@@ -105,8 +114,57 @@ def test_a_wrong_value_is_one_line_that_names_the_field(path, value, message):
 
 def test_a_name_that_is_nearly_right_is_guessed():
     config = synthetic.get_config("smoke")
-    config.choose = "over_seed"
-    assert refused(config).endswith("(did you mean over_seeds?)")
+    config.choose = "over_seeds_"
+    assert refused(config).endswith("(did you mean over_seeds or per_seed?)")
+    with pytest.raises(ConfigError, match=r"\(did you mean compas\?\)$"):
+        schema.one_of(PROBLEMS)("problem", "compass")
+    guess = "did you mean mixture or mixture_oracle?"
+    assert schema.nearest("mixtur", METHODS) == guess
+    assert schema.nearest("qqqq", METHODS) == ""
+
+
+SWEPT = {
+    "strengths": (0.8, 0.8),
+    "misplaced": (0.0, 0),
+    "truths": ("objective", "objective"),
+    "alphas": (0.3, 0.3 + 1e-12),
+    "gammas": (1, 1.0),
+    "committee_sizes": (1, 1),
+    "finetune_trips": (3, 3),
+    "methods": ("a", "a"),
+    "num_perfect": (5, 5),
+    "scenarios": ("biased", "biased"),
+    "imputers": ("none", "none"),
+}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_what_is_swept_is_swept_once(name):
+    tables = (schema.FIELDS, schema.TRIPS, schema.ALLOCATION, schema.STREAM)
+    fields = [fields[name] for fields in tables if name in fields]
+    for field in fields:
+        if field is schema.ALLOCATION["scenarios"]:
+            continue  # Those of clusters are a group, whose names differ.
+        with pytest.raises(ConfigError, match=f"^{name} must (not repeat|increase)"):
+            field.check(name, SWEPT[name])
+        field.check(name, SWEPT[name][:1])
+
+
+def test_every_other_list_says_that_it_may_repeat():
+    """A list is of distinct values unless its place in a row is what it means."""
+    for fields in (schema.FIELDS, schema.TRIPS, schema.ALLOCATION, schema.STREAM):
+        for path, field in fields.items():
+            for value in (1, 0.5, 3, "joint", (0, 1)):
+                try:
+                    field.check(path, (value, value))
+                except ConfigError:
+                    continue
+                assert path.rpartition(".")[2] in (
+                    "hidden",
+                    "panel",
+                    "costs",
+                    "crowd_skill",
+                ), path
 
 
 @pytest.mark.parametrize(

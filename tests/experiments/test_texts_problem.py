@@ -107,7 +107,15 @@ def results(whole):
 def test_the_tables(whole, results):
     workdir, out, _ = whole
     names = {path.name for path in workdir.iterdir()}
-    assert names == {*TABLES, "seconds.csv", "config.json", "figures", "checkpoints"}
+    assert names == {
+        *TABLES,
+        "seconds.csv",
+        "config.json",
+        "origin.json",
+        "tables.json",
+        "figures",
+        "checkpoints",
+    }
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == set(TRAINED)
     assert list(results.method.unique()) == list(METHODS)
     # Two splits on two parts.

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from experiments import tables
 from experiments.runtime import signals
 from launch import commands, local, shards, slurm
 
@@ -308,18 +309,20 @@ def test_a_mistake_is_one_line():
 # Shards.
 
 
-def make_shards(workdir, tables, over="num_perfect", parts=((0, 5), (10,)), **fields):
+def make_shards(workdir, made, over="num_perfect", parts=((0, 5), (10,)), **fields):
     """Work folders as two shards leave them."""
     record = shards.Record(("experiments.cifar",), over, parts, ("7_0", "7_1"), {})
     workdir.mkdir(exist_ok=True)
     shards.write_record(record, workdir)
-    for shard, named in zip(record.shards(workdir), tables, strict=True):
+    for shard, named in zip(record.shards(workdir), made, strict=True):
         shard.workdir.mkdir(parents=True)
         config = {"num_epochs": 3, "grid": {"alpha": [1.0]}, **fields}
         config[over] = list(shard.values)
         (shard.workdir / "config.json").write_text(json.dumps(config))
         for name, text in named.items():
             (shard.workdir / name).write_text(text)
+        if named:
+            tables.seal(shard.workdir)
     return record
 
 
@@ -353,11 +356,11 @@ def test_tables_are_merged_as_they_were_written(tmp_path):
 
 
 def test_rows_of_all_shards_stand_once(tmp_path):
-    tables = [
+    made = [
         {"results.csv": "method,y\nexpert,\nexpert,\nours,1\n"},
         {"results.csv": "method,y,z\nexpert,,\nexpert,,\nours,1,2\n"},
     ]
-    record = make_shards(tmp_path, tables)
+    record = make_shards(tmp_path, made)
     shards.collect(tmp_path, record)
     # Two equal rows of one shard are two; what the other has too is not counted again.
     assert (tmp_path / "results.csv").read_text() == (
@@ -382,6 +385,40 @@ def test_a_shard_that_lacks_a_table_is_named(tmp_path):
     lacking = {"results.csv": RESULTS_1["results.csv"]}
     record = make_shards(tmp_path, [RESULTS_0, lacking])
     with pytest.raises(commands.UserError, match=r"no curves.csv from shard 01"):
+        shards.collect(tmp_path, record)
+
+
+def test_a_table_that_was_cut_short_is_not_merged(tmp_path):
+    record = make_shards(tmp_path, [RESULTS_0, RESULTS_1])
+    path = tmp_path / "shards" / "00" / "results.csv"
+    path.write_text(path.read_text().removesuffix("0,5,0.30000000000000004\n"))
+    with pytest.raises(commands.UserError, match=r"results.csv: 1 rows .*were 2 ") as e:
+        shards.collect(tmp_path, record)
+    assert str(path) in str(e.value) and "\n" not in str(e.value)
+    assert not (tmp_path / "results.csv").exists()
+    path.write_text(RESULTS_0["results.csv"].replace("0.1", "0.2"))
+    with pytest.raises(commands.UserError, match=r"results.csv: 2 rows with sha256"):
+        shards.collect(tmp_path, record)
+    path.write_text(RESULTS_0["results.csv"])
+    (path.parent / "tables.json").unlink()
+    with pytest.raises(commands.UserError, match=r"00: no tables.json, .* unfinished"):
+        shards.collect(tmp_path, record)
+    tables.seal(path.parent)
+    assert shards.collect(tmp_path, record)["results.csv"] == 3
+    sealed = json.loads((tmp_path / "tables.json").read_text())["tables"]
+    assert {name: told["rows"] for name, told in sealed.items()} == {
+        "curves.csv": 3,
+        "results.csv": 3,
+    }
+
+
+def test_tables_of_two_versions_are_not_merged(tmp_path):
+    record = make_shards(tmp_path, [RESULTS_0, RESULTS_1])
+    for number, code in enumerate("ab"):
+        folder = tmp_path / "shards" / f"0{number}"
+        (folder / "origin.json").write_text(json.dumps({"code": code, "data": code}))
+        tables.seal(folder)
+    with pytest.raises(commands.UserError, match=r"01 was made with other code; "):
         shards.collect(tmp_path, record)
 
 

@@ -1,13 +1,14 @@
 """The ledger of claims, on tables whose verdicts are known."""
 
 import importlib
+import os
 
 import ml_collections
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cifar, persons
+from experiments import cifar, persons, tables
 from experiments.claims import ledger as claims
 from experiments.claims.claim import Evidence
 from experiments.configs import claims as claims_config
@@ -443,6 +444,7 @@ def ready(tmp_path):
         elif "problem" in table:
             comparison = make_comparison(name)
             comparison.to_csv(folder / "comparison.csv", index=False)
+        tables.seal(folder)
     return tmp_path / "ready"
 
 
@@ -528,6 +530,7 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
         calls.append((config, folder))
         make_results().to_csv(folder / "results.csv")
         make_comparison().to_csv(folder / "comparison.csv")
+        tables.seal(folder)
 
     monkeypatch.setattr(cifar, "main", run)
     for _ in range(2):
@@ -571,16 +574,44 @@ def test_config_errors(workdir, no_training, changes, message):
 def test_damaged_results_are_named(ready, workdir, no_training, text):
     path = ready / "digits" / "results.csv"
     path.write_text(text)
+    tables.seal(path.parent)
     config = make_config(results={"digits": str(path.parent), "cifar10": ""})
     with pytest.raises(ConfigError, match="is not a results table") as caught:
         claims.main(config, workdir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def cut(path):
+    """Without its last row."""
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("name", ["results", "comparison"])
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_text(""), os.remove])
+def test_tables_that_were_cut_short_are_not_judged(
+    ready, workdir, no_training, name, damage
+):
+    path = ready / "digits" / f"{name}.csv"
+    damage(path)
+    config = make_config(results={"digits": str(path.parent), "cifar10": ""})
+    with pytest.raises(ConfigError, match=r"^results\.digits: ") as caught:
+        claims.main(config, workdir)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (workdir / "claims.csv").exists()
+
+
+def test_tables_of_an_unfinished_run_are_not_judged(ready, workdir, no_training):
+    (ready / "digits" / "tables.json").unlink()
+    config = make_config(results={"digits": str(ready / "digits"), "cifar10": ""})
+    with pytest.raises(ConfigError, match=r"no tables.json, .* run the same command"):
+        claims.main(config, workdir)
+
+
 @pytest.mark.parametrize("name", ["comparison", "gains"])
 def test_damaged_tables_beside_the_results_are_named(ready, workdir, no_training, name):
     path = ready / "digits" / f"{name}.csv"
     path.write_text("method,seed\ndeferral,0\n")
+    tables.seal(path.parent)
     config = make_config(results={"digits": str(path.parent), "cifar10": ""})
     with pytest.raises(ConfigError, match="is not a results table") as caught:
         claims.main(config, workdir)
@@ -602,6 +633,7 @@ def test_methods_that_are_not_applicable_are_no_rows(ready):
     whole = pd.read_csv(path, index_col=0)
     reason = {"problem": "digits", "method": "joint", "note": "not applicable: why"}
     pd.concat([whole, pd.DataFrame([reason])]).to_csv(path)
+    tables.seal(path.parent)
     results = claims.read_evidence("digits", path.parent).results
     assert len(results) == len(whole) and results.chosen.dtype == bool
     assert judge("R7a-digits", Evidence(results))["verdict"] == "reproduced"
