@@ -12,7 +12,7 @@ from l2d_jax.learners import (
     expert_model,
     joint,
     mixture,
-    one_vs_all,
+    surrogates,
 )
 from l2d_jax.learners.batches import experts_correct
 from l2d_jax.policies import thresholds
@@ -73,12 +73,17 @@ def test_measures_of_no_answers(wrong):
 HPARAMS = {
     **dict.fromkeys(("alpha", "price", "smoothing", "learning_rate"), 0.1),
     **dict.fromkeys(("cost", "dropout", "cost_weight"), 0.0),
-    "step_exponent": 0.5,
+    **dict.fromkeys(("step_exponent", "mix", "q", "expert_weight"), 0.5),
 }
 ADAM = optimizers.make_adam()
 LEARNERS = {
     "deferral": lambda: deferral.make_learner(models.linear(3), ADAM),
-    "one_vs_all": lambda: one_vs_all.make_learner(models.linear(3), ADAM),
+    **{
+        name: lambda row=row: surrogates.make_learner(
+            models.linear(3 + row.extra_outputs), ADAM, row
+        )
+        for name, row in surrogates.SURROGATES.items()
+    },
     "cost_sensitive": lambda: cost_sensitive.make_learner(models.linear(3), ADAM),
     "expert_model": lambda: expert_model.make_learner(models.linear(1), ADAM),
     "mixture": lambda: mixture.make_learner(models.linear(3), ADAM),

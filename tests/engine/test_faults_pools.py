@@ -14,7 +14,7 @@ from l2d_jax.learners import (
     deferral,
     joint,
     mixture,
-    one_vs_all,
+    surrogates,
 )
 from l2d_jax.types import Dataset, Sweep
 
@@ -24,7 +24,12 @@ N = 40
 ADAM = optimizers.make_adam()
 LEARNERS = {
     "deferral": lambda: deferral.make_learner(models.linear(3), ADAM),
-    "one_vs_all": lambda: one_vs_all.make_learner(models.linear(3), ADAM),
+    **{
+        name: lambda row=row: surrogates.make_learner(
+            models.linear(3 + row.extra_outputs), ADAM, row
+        )
+        for name, row in surrogates.SURROGATES.items()
+    },
     "cost_sensitive": lambda: cost_sensitive.make_learner(models.linear(3), ADAM),
     "mixture": lambda: mixture.make_learner(models.linear(3), ADAM),
     "mixture, one logit": lambda: mixture.make_learner(models.linear(2), ADAM),
@@ -34,7 +39,7 @@ LEARNERS = {
 HPARAMS = {
     **dict.fromkeys(("alpha", "price", "smoothing", "learning_rate"), (0.1,)),
     **dict.fromkeys(("cost", "dropout", "cost_weight"), (0.0,)),
-    "step_exponent": (0.5,),
+    **dict.fromkeys(("step_exponent", "mix", "q", "expert_weight"), (0.5,)),
 }
 X = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)
