@@ -8,7 +8,7 @@ r"""Learning to defer where two half-spaces make the best team: surrogates and t
 Mozannar et al., "Who Should Predict? Exact Algorithms For Learning to Defer to Humans",
 2023. Default: the problem whose best team is wrong on about 7.5 %: 1,000 examples, of
 which a tenth validates, 30 uniform features, linear models, 10 seeds, each with data of
-its own, and a minute of the integer program for each: 12 minutes on 2 CPU cores.
+its own, and a minute of the integer program for each: eleven minutes in all.
 ``:realizable`` has a team that is never wrong. ``:smoke`` is seconds.
 
 What is as in the authors' code: the law of the inputs, labels and answers, the sizes,

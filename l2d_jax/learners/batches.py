@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from l2d_jax._checks import require_all
@@ -102,7 +103,8 @@ def experts_correct(
     require_all(
         "batch.expert_labels",
         batch.expert_labels,
-        lambda v: known_answers(v, num_classes),
+        # Of values alone, also where a function that is traced closes over them.
+        lambda v: (v >= -1) & (v < (np.inf if num_classes is None else num_classes)),
         "be classes, or -1 of who was not asked",
     )
     right = (answers == jnp.asarray(batch.labels)[:, None]).astype(dtype)

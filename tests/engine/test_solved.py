@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax.engine import checkpoints, orders, solved, training
+from l2d_jax.engine import checkpoints, orders, origins, solved, training
 from l2d_jax.engine.sweeps import Interrupted
 from l2d_jax.types import Dataset, Learner, Sweep, TrainState, Variables
 
@@ -125,18 +125,12 @@ def test_a_damaged_checkpoint_is_solved_again(pool, tmp_path):
     checkpoints.read_info(tmp_path / "run_0001")
 
 
-def test_a_checkpoint_of_another_run_is_solved_again(pool, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(pool, tmp_path):
     solve(make_program()[0], pool, checkpoint_dir=tmp_path)
     program, updates = make_program()
     sweep = Sweep(np.array([7], np.int32), {"shift": SHIFTS[:1]})
-    progress = []
-    solved.solve_sweep(
-        program,
-        sweep,
-        pool,
-        root_seed=0,
-        split=split,
-        checkpoint_dir=tmp_path,
-        report=progress.append,
-    )
-    assert len(updates) == 1 and "checkpoint of another run" in progress[0].message
+    with pytest.raises(origins.ForeignResultsError, match="was made with other runs"):
+        solved.solve_sweep(
+            program, sweep, pool, root_seed=0, split=split, checkpoint_dir=tmp_path
+        )
+    assert not updates
