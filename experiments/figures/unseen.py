@@ -57,16 +57,28 @@ def draw_curves(summary: pd.DataFrame, differences: pd.DataFrame) -> plt.Figure:
             [f"{number}\nn = {count}" for number, count in people.items()],
         )
         below.set_xlabel("known answers of the new person; n people")
-    alone = summary[summary.metric == "system_accuracy"]
-    for name, style in styles.ALONE.items():
-        part = alone[alone.method == name].drop_duplicates("num_answers")
-        _line(panels[0, 0], part, numbers, 100, style)
+    _draw_alone(panels[0, 0], summary[summary.metric == "system_accuracy"], numbers)
     panels[0, 0].set_ylabel("mean")
     panels[1, 0].set_ylabel("difference to Beta counts, paired by person")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center")
     name = summary.problem.iloc[0]
     figure.suptitle(f"{name}: mean and 95 % interval over people new to the models")
     return figure
+
+
+def _draw_alone(axes: plt.Axes, rows: pd.DataFrame, numbers: np.ndarray) -> None:
+    """Who answers alone; the worse of them is said, where it is too far below."""
+    low, high = axes.get_ylim()
+    means = []
+    for name, (label, color, line) in styles.ALONE.items():
+        part = rows[rows.method == name].drop_duplicates("num_answers")
+        if len(part):
+            means.append(100 * part["mean"].iloc[0])
+            label = f"{label}, {means[-1]:.1f} %"
+            _line(axes, part, numbers, 100, (label, color, line))
+    if means:
+        margin = 0.05 * (high - low)
+        axes.set_ylim(min(low, max(means) - margin), max(high, max(means) + margin))
 
 
 def _lines(
