@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from l2d_jax._checks import require_all
-from l2d_jax.decisions import known_answers
+from l2d_jax.decisions import known_answers, signed
 from l2d_jax.types import Array, Batch, Dataset, PyTree
 
 
@@ -51,6 +51,8 @@ def blank_unweighted(batch: Batch) -> Batch:
     blanked = jax.tree.map(lambda leaf: blank(leaf, weights), batch)
     if answers is None:
         return blanked
+    # A type that has no -1 would hold another answer.
+    answers = signed(answers)
     return blanked._replace(expert_labels=blank(answers, weights, -1))
 
 
