@@ -101,10 +101,11 @@ def experts_correct(
     answers = jnp.asarray(batch.expert_labels)
     _require_columns("expert_labels", answers)
     is_answer = known_answers(answers, num_classes)
+    most = jnp.inf if num_classes is None else num_classes - 1
     require_all(
         "batch.expert_labels",
         batch.expert_labels,
-        lambda v: known_answers(v, num_classes),
+        lambda v: (v >= -1) & (v <= most),
         "be classes, or -1 of who was not asked",
     )
     right = (answers == jnp.asarray(batch.labels)[:, None]).astype(dtype)
