@@ -164,7 +164,7 @@ def _answers_that_count(expert_labels: Array, weights: Array | None) -> Array:
     require_matrix("expert_labels", expert_labels, "[B, M]", 1)
     require_vectors("B", jnp.asarray(expert_labels)[:, 0], weights=weights)
     counts = jnp.asarray(weights)[:, None] > 0
-    return jnp.where(counts, jnp.asarray(expert_labels), -1)
+    return jnp.where(counts, decisions.signed(expert_labels), -1)
 
 
 def _right(expert_labels: Array, labels: Array, num_classes: int) -> jax.Array:

@@ -125,6 +125,29 @@ def test_labels_from_one_up_are_no_labels(name):
     assert np.isnan(update(name, batch)[1]["loss"])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, bool])
+def test_answers_of_a_type_without_a_minus(dtype):
+    """The padding of weight 0 holds -1, and 255 would be no answer."""
+    weights = np.array([1, 1, 0, 1], np.float32)
+    batch = Dataset(
+        np.ones((4, 2), np.float32),
+        np.array([0, 1, 0, 1]),
+        np.array([[0], [1], [1], [0]]),
+        weights=weights,
+    )
+    small = batch._replace(expert_labels=batch.expert_labels.astype(dtype))
+    (ours, found), (theirs, expected) = (
+        update("deferral", given) for given in (small, batch)
+    )
+    assert np.isfinite(found["loss"]) and found["loss"] == expected["loss"]
+    jax.tree.map(np.testing.assert_array_equal, ours.variables, theirs.variables)
+    decision = decisions.expert_decision(4, 2)
+    measured = metrics.team_metrics(
+        decision, batch.labels, small.expert_labels, weights
+    )
+    assert measured["system_accuracy"] == pytest.approx(2 / 3)
+
+
 def test_known_answers_pass_unchanged():
     batch = Dataset(None, np.array([0, 1]), np.array([[0, -1], [0, 1]]))
     correct, known = experts_correct(batch, jnp.float32, 2)

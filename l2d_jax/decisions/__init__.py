@@ -25,6 +25,7 @@ from l2d_jax.decisions.rule import (
     decide,
     known_answers,
     prediction,
+    signed,
     vote,
 )
 from l2d_jax.decisions.softmax import (
@@ -59,6 +60,7 @@ __all__ = [
     "prediction",
     "priced_deferral_decision",
     "realizable_decision",
+    "signed",
     "threshold_for_coverage",
     "two_stage_decision",
     "vote",

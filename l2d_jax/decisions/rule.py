@@ -118,6 +118,14 @@ def among(decision: Decision, available: Array) -> Decision:
     )
 
 
+def signed(expert_labels: Array) -> jax.Array:
+    """The answers, int32 where their own type cannot hold -1."""
+    answers = jnp.asarray(expert_labels)
+    holds = jnp.issubdtype(answers.dtype, jnp.signedinteger)
+    whole = answers.dtype == bool or jnp.issubdtype(answers.dtype, jnp.integer)
+    return answers.astype(jnp.int32) if whole and not holds else answers
+
+
 def known_answers(expert_labels: Array, num_classes: int | None = None) -> jax.Array:
     """Whether each answer is one: a class, or -1 of who was not asked; bool ``[B, M]``.
 

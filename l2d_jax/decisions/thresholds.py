@@ -50,10 +50,10 @@ def threshold_for_coverage(defer_score: Array, coverage: Array | float) -> Array
 
 def _rounded_up(values: Array) -> jax.Array:
     """The values on the device, none of which is less than it was."""
-    rounded = jnp.asarray(values)
-    if not isinstance(values, np.ndarray) or values.dtype == rounded.dtype:
-        return rounded
-    single = np.asarray(rounded)
+    kind = jnp.result_type(values)
+    if not isinstance(values, np.ndarray) or values.dtype == kind:
+        return jnp.asarray(values)
+    single = values.astype(kind)
     up = np.nextafter(single, np.array(np.inf, single.dtype))
     return jnp.asarray(np.where(single.astype(values.dtype) < values, up, single))
 

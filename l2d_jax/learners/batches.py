@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
 from l2d_jax._checks import require_all
-from l2d_jax.decisions import known_answers
+from l2d_jax.decisions import known_answers, signed
 from l2d_jax.types import Array, Batch, Dataset, PyTree
 
 
@@ -52,6 +51,8 @@ def blank_unweighted(batch: Batch) -> Batch:
     blanked = jax.tree.map(lambda leaf: blank(leaf, weights), batch)
     if answers is None:
         return blanked
+    # A type that has no -1 would hold another answer.
+    answers = signed(answers)
     return blanked._replace(expert_labels=blank(answers, weights, -1))
 
 
@@ -100,11 +101,11 @@ def experts_correct(
     answers = jnp.asarray(batch.expert_labels)
     _require_columns("expert_labels", answers)
     is_answer = known_answers(answers, num_classes)
+    most = jnp.inf if num_classes is None else num_classes - 1
     require_all(
         "batch.expert_labels",
         batch.expert_labels,
-        # Of values alone, also where a function that is traced closes over them.
-        lambda v: (v >= -1) & (v < (np.inf if num_classes is None else num_classes)),
+        lambda v: (v >= -1) & (v <= most),
         "be classes, or -1 of who was not asked",
     )
     right = (answers == jnp.asarray(batch.labels)[:, None]).astype(dtype)
