@@ -20,6 +20,15 @@ from l2d_jax._checks import (
 from l2d_jax.types import Array, Decision
 
 
+def _allocation(decision: Decision) -> jax.Array:
+    if not isinstance(decision, Decision):
+        raise TypeError(
+            f"decision must be a l2d_jax.types.Decision, got {type(decision).__name__};"
+            " l2d_jax.decisions makes one of scores"
+        )
+    return jnp.asarray(decision.allocation)
+
+
 def _batch_weights(weights: Array | None, values: Array) -> jax.Array:
     if weights is None:
         return jnp.ones(jnp.shape(values), float)
@@ -96,8 +105,11 @@ def coverage(decision: Decision, weights: Array | None = None) -> Array:
 
     Returns:
       The coverage, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
+
+    Raises:
+      TypeError: ``decision`` is something else, such as probabilities.
     """
-    kept = jnp.asarray(decision.allocation)[:, -1]
+    kept = _allocation(decision)[:, -1]
     return _weighted_mean(kept, _batch_weights(weights, kept))
 
 
@@ -111,7 +123,7 @@ def deferral_rate(decision: Decision, weights: Array | None = None) -> Array:
     Returns:
       The rate, float ``[]``, in [0, 1]; NaN where the weights sum to 0.
     """
-    deferred = jnp.sum(jnp.asarray(decision.allocation)[:, :-1], axis=1)
+    deferred = jnp.sum(_allocation(decision)[:, :-1], axis=1)
     return _weighted_mean(deferred, _batch_weights(weights, deferred))
 
 
@@ -144,6 +156,7 @@ def system_accuracy(
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020.
     """
+    _allocation(decision)
     expert_labels = _answers_that_count(expert_labels, weights)
     answers = decisions.answer(decision, expert_labels)
     require_vectors("B", answers, labels=labels)

@@ -95,3 +95,18 @@ def test_losses_are_of_finite_numbers(bad):
     }.items():
         with pytest.raises(ValueError, match=f"{name.strip()} must be finite, got"):
             call()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda wrong: metrics.coverage(wrong),
+        lambda wrong: metrics.deferral_rate(wrong),
+        lambda wrong: metrics.system_accuracy(
+            wrong, np.zeros(2, int), np.zeros((2, 1))
+        ),
+    ],
+)
+def test_probabilities_are_no_decision(measure):
+    with pytest.raises(TypeError, match=r"decision must be a .*Decision, got ndarray"):
+        measure(np.full((2, 2), 0.5))
