@@ -60,11 +60,12 @@ def make(
         size = (len(table), intervals.NUM_RESAMPLES)
         nothing = np.broadcast_to(np.float32(np.nan), size)
         draws = np.stack([resampled.get(name, nothing) for name in metrics], axis=1)
-    hparams = [] if config.choose == "per_seed" else list(config.grid)
-    rows = table[table.chosen] if config.choose == "per_seed" else table
+    per_seed = config.choose == "per_seed"
+    rows = table[table.chosen] if per_seed else table
+    hparams = [name for name in config.grid if not per_seed or name in PREFERENCES]
     keys = ["experiment", "problem", *problem.columns, "method", *settings, *hparams]
     keys.append("split")
-    if hparams:
+    if not per_seed:
         keys.append("chosen")
     told, found = [], []
     for setting, group in rows.groupby(keys, dropna=False, sort=False):

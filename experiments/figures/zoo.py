@@ -12,6 +12,8 @@ from experiments.methods import METHODS
 # Columns that tell the settings of a problem apart, where it has several.
 _SETTINGS = ("num_perfect", "scenario", "answers")
 _TUNED = "_tuned"
+_SHOWN = 12.0
+"""Points below the median that a panel shows."""
 
 
 def draw(workdir: pathlib.Path) -> None:
@@ -44,11 +46,11 @@ def by_setting(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     for values, rows in table.groupby(["part", *settings], sort=False, dropna=False):
         told = [
-            f"{value:g}" if isinstance(value, float) else str(value)
-            for value in values[1:]
+            f"{name} {value:g}" if isinstance(value, float) else str(value)
+            for name, value in zip(settings, values[1:], strict=True)
             if not pd.isna(value)
         ]
-        found[" ".join([str(values[0]), *told])] = rows
+        found[", ".join([str(values[0]), *told])] = rows
     return found
 
 
@@ -89,6 +91,7 @@ def draw_methods(summary: pd.DataFrame, metric: str, label: str) -> plt.Figure:
                 lw=1,
                 label="threshold by validation" if suffix else "its own rule",
             )
+        _mind_the_systems(axes, part)
         axes.set_title(
             f"{name}\n{part.n.max():.0f} {part.over.iloc[0]}, {part.cases.max():.0f}"
             " cases",
@@ -99,6 +102,19 @@ def draw_methods(summary: pd.DataFrame, metric: str, label: str) -> plt.Figure:
     panels[0][0].legend(fontsize="x-small")
     figure.supxlabel(f"{label}: mean and 95 % interval")
     return figure
+
+
+def _mind_the_systems(axes: plt.Axes, part: pd.DataFrame) -> None:
+    """Leave room for the systems: who is far below is told in a number at the edge."""
+    means = 100 * part["mean"]
+    least = means.median() - _SHOWN
+    if means.min() >= least:
+        return
+    axes.set_xlim(left=least)
+    own = axes.containers[0][0]
+    for value, place in zip(own.get_xdata(), own.get_ydata(), strict=True):
+        if value < least:
+            axes.text(least, place, f" {value:.0f}", va="center", fontsize="x-small")
 
 
 def draw_curves(curves: pd.DataFrame) -> plt.Figure:
@@ -145,6 +161,18 @@ def draw_curves(curves: pd.DataFrame) -> plt.Figure:
         axes.set_xlabel("coverage: share the classifier keeps")
         axes.set_ylabel("system accuracy, %")
         axes.grid(alpha=0.3)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize="x-small", loc="outside right upper")
+    # A method may be in some of the panels only.
+    told = [axes.get_legend_handles_labels() for axes in panels.ravel()]
+    lines_of = {
+        label: handle
+        for handles, labels in told
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    shown = [METHODS[name].label for name in methods if METHODS[name].label in lines_of]
+    figure.legend(
+        [lines_of[label] for label in shown],
+        shown,
+        fontsize="x-small",
+        loc="outside right upper",
+    )
     return figure

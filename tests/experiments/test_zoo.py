@@ -112,3 +112,46 @@ def test_scales(module):
         assert {len(part.grid.mix) for part in config.parts.values()} == {2}
     with pytest.raises(ValueError, match="scale must be smoke"):
         module.get_config("huge")
+
+
+def test_who_is_far_below_is_a_number_at_the_edge():
+    rows = pd.DataFrame(
+        {
+            "part": "one",
+            "num_perfect": 5.0,
+            "method": ["deferral", "one_vs_all", "expert"],
+            "metric": "system_accuracy",
+            "split": "test",
+            "n": 3,
+            "cases": 50,
+            "over": "seeds",
+            "mean": [0.95, 0.94, 0.3],
+            "ci_low": [0.94, 0.93, 0.2],
+            "ci_high": [0.96, 0.95, 0.4],
+        }
+    )
+    figure = figures.draw_methods(rows, "system_accuracy", "accuracy")
+    (axes,) = figure.axes
+    assert axes.get_xlim()[0] == pytest.approx(82.0)
+    assert [text.get_text().strip() for text in axes.texts] == ["30"]
+    assert axes.get_title().startswith("one, num_perfect 5\n")
+
+
+def test_every_method_of_any_panel_is_in_the_legend():
+    parts = [
+        pd.DataFrame(
+            {
+                "part": part,
+                "method": method,
+                "split": "test",
+                "seed": 0,
+                "coverage": [0.0, 1.0],
+                "system_accuracy": [0.5, 0.9],
+            }
+        )
+        for part, method in (("one", "deferral"), ("two", "picce"))
+    ]
+    figure = figures.draw_curves(pd.concat(parts))
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == [METHODS["deferral"].label, METHODS["picce"].label]
