@@ -61,6 +61,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         ]
         tables.write_csv(pd.concat(parts, ignore_index=True), workdir / table)
     processes.from_first(lambda: figures.draw(workdir))
+    tables.seal(workdir)
     progress.say(f"\nTables, figures and checkpoints of all: {workdir}")
 
 

@@ -221,6 +221,7 @@ def test_another_config_is_refused(whole):
 # Decision-makers.
 
 
+@pytest.mark.slow
 def test_trained_decision_makers(tmp_path):
     config = make_config(
         decision_maker="trained",

@@ -69,6 +69,7 @@ def make_problem(make=hatespeech.make, scale="smoke", **changes):
 # What a run gives.
 
 
+@pytest.mark.slow
 def test_who_is_right_where_is_found(tmp_path):
     out, _ = programs.run(deferral.main, make_config(), tmp_path)
     assert "hatespeech: system accuracy, % on 60 test cases" in out

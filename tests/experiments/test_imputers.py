@@ -7,7 +7,7 @@ from experiments import imputers, people, persons
 from experiments.configs import digits_finetune
 from experiments.imputers import Bank
 from experiments.people import Answered, Crowd, People
-from l2d_jax.engine import sweeps
+from l2d_jax.engine import checkpoints, origins, sweeps
 from l2d_jax.people import beta_counts
 from l2d_jax.people.beta_counts import Counts
 from l2d_jax.types import Dataset
@@ -238,6 +238,7 @@ def test_beta_counts_are_those_of_the_other_folds_and_the_person(fitted):
         )
 
 
+@pytest.mark.slow
 def test_contexts_tell_people_apart(tmp_path):
     """A crowd of whom half know the first class and half the others."""
     group = make_people()
@@ -302,15 +303,19 @@ def test_a_crowd_of_shares_and_nobody_in_particular(tmp_path):
     )
 
 
-def test_stopped_it_goes_on_and_finished_models_stay(fitted, tmp_path):
+def test_stopped_it_goes_on_and_finished_models_stay(fitted, tmp_path, monkeypatch):
     config = make_config(imputers=("propagation",))
     with pytest.raises(sweeps.Interrupted):
         fit(config, make_people(), tmp_path, stop=lambda: True)
     done = {path.name for path in (tmp_path / "checkpoints" / "invented").iterdir()}
     assert done == {"aggregate"}
     first = fit(config, make_people(), tmp_path)["propagation"]
-    # A sign that the second comes from the disk: other answers change nothing.
+    with monkeypatch.context() as patch:
+        # A sign that the second comes from the disk: it leaves nothing there.
+        patch.delattr(checkpoints, "save")
+        second = fit(config, make_people(), tmp_path)["propagation"]
     wrong = np.zeros(len(make_people().crowd.images), np.float32)
-    second = fit(config, make_people(wrong), tmp_path)["propagation"]
+    with pytest.raises(origins.ForeignResultsError, match="made with other data"):
+        fit(config, make_people(wrong), tmp_path)
     np.testing.assert_array_equal(first.prob, second.prob)
     np.testing.assert_array_equal(first.prob, fitted["propagation"].prob)

@@ -28,6 +28,7 @@ RUN = (
     "deferral_tuned",
     "two_stage",
     "confidence",
+    "imputed",
     "mixture",
     "rejection_thresholds",
     "bayesian",

@@ -21,7 +21,7 @@ from experiments.figures import save as figures
 from experiments.runtime import signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import use_workdir
-from l2d_jax.engine import checkpoints, chunks
+from l2d_jax.engine import checkpoints, chunks, origins
 from l2d_jax.engine.placement import Placement
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -340,9 +340,19 @@ def test_chunks_that_were_kept_are_used_once_the_disk_is_mended(tmp_path, monkey
         patch.setattr(checkpoints, "save", save_one)
         with pytest.raises(OSError, match="No space left"):
             chunks.map_runs(double, runs, np.float32(1), **options)
-    # Other runs, which the first chunk must not see.
-    result = chunks.map_runs(double, runs + 10, np.float32(1), **options)
-    np.testing.assert_array_equal(result, [1, 3, 25, 27, 29])
+    saved = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoints,
+            "save",
+            lambda path, *rest: saved.append(path) or save(path, *rest),
+        )
+        result = chunks.map_runs(double, runs, np.float32(1), **options)
+    np.testing.assert_array_equal(result, [1, 3, 5, 7, 9])
+    # The first chunk is as it was left, and is that of these runs alone.
+    assert len(saved) == 2 and kept[0] not in saved
+    with pytest.raises(origins.ForeignResultsError, match="made with other runs"):
+        chunks.map_runs(double, runs + 10, np.float32(1), **options)
 
 
 @pytest.mark.parametrize("name", ["table.csv", "figure.png"])

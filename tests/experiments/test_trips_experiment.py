@@ -295,6 +295,7 @@ def test_no_trips_to_tune_with_and_no_sure_prediction(results, tmp_path):
         assert errors[method] == pytest.approx(errors["none"], abs=1.5)
 
 
+@pytest.mark.slow
 def test_one_person_without_unlabelled_trips(tmp_path):
     config = make_config(
         methods=("self_training", "hierarchical"),
@@ -376,6 +377,7 @@ def copy_tables(whole):
     return {name: (whole[0] / name).read_bytes() for name in TABLES}
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_and_ends_with_the_same_tables(whole, tmp_path, monkeypatch):
     class Stopping(progress.ProgressBar):
         def __call__(self, progress):

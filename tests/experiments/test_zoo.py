@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from experiments import zoo
+from experiments import tables, zoo
 from experiments.configs import zoo as zoo_config
 from experiments.configs import zoo_cifar, zoo_tables
 from experiments.figures import zoo as figures
@@ -11,7 +11,7 @@ from experiments.methods import METHODS
 from experiments.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
-RUN = ("deferral", "deferral_tuned", "confidence", "classifier", "expert")
+RUN = ("deferral", "deferral_tuned", "confidence")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,11 @@ def test_each_is_compared_with_both_references(finished):
             compared = part[part.reference == reference]
             assert set(compared.method) == {*RUN} - {reference}
             assert compared.p_holm.notna().any()
+
+
+def test_the_tables_are_sealed(finished):
+    for name in zoo.TABLES:
+        tables.check_seal(finished / name)
 
 
 def test_what_each_training_took(finished):

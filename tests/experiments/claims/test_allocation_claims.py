@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments import tables
 from experiments.claims import allocation as allocation_claims
 from experiments.claims import ledger
 from experiments.claims.claim import Evidence
@@ -363,6 +364,7 @@ def test_intervals_say_what_they_are_over(id, make, over):
 )
 def test_tables_are_read_and_all_is_judged(source, make, tmp_path):
     make().to_csv(tmp_path / "results.csv", index=False)
+    tables.seal(tmp_path)
     evidence = ledger.read_evidence(source, tmp_path)
     mine = [claim for claim in ledger.CLAIMS if claim.source == source]
     assert mine

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments import tables
 from experiments.claims import ledger
 from experiments.claims.claim import Evidence
 
@@ -95,6 +96,7 @@ def test_what_is_lacking_is_not_judged(id, query, why):
 
 def test_tables_are_read_and_all_is_judged(tmp_path):
     make_results().to_csv(tmp_path / "results.csv", index=False)
+    tables.seal(tmp_path)
     evidence = ledger.read_evidence("texts", tmp_path)
     mine = [claim for claim in ledger.CLAIMS if claim.source == "texts"]
     assert len(mine) == 3
