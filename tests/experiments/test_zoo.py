@@ -1,5 +1,6 @@
 """The zoo: several problems by one program, their tables as one, and the figures."""
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -12,6 +13,12 @@ from experiments.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
 RUN = ("deferral", "deferral_tuned", "confidence")
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
