@@ -273,34 +273,33 @@ def _triage(setting: Setting) -> tuple[Learner, training.Score]:
     return learner, team_score
 
 
-def _two_stage(setting: Setting) -> tuple[Learner, training.Score]:
-    learner = two_stage.make_learner(
-        setting.model("expert_model", 0, setting.num_experts + 1),
-        setting.optimizer(setting.config.expert_model_epochs),
-        **setting.inputs(),
-    )
+def _after_classifier(
+    make_learner: Callable[..., Learner],
+    num_outputs: Callable[[int], int],
+    decide: Callable[[Array, jax.Array], Decision],
+) -> Callable[[Setting], tuple[Learner, training.Score]]:
+    """Whom to ask, learned for a classifier that is given.
 
-    def score(scores: jax.Array, batch: Batch, hparams: HParams) -> Array:
-        assert batch.class_probs is not None
-        decision = decisions.two_stage_decision(batch.class_probs, scores)
-        return team_score(decision, batch, hparams)
+    Args:
+      make_learner: of a network that gives scores.
+      num_outputs: of it, from M.
+      decide: ``(class_probs, scores) -> Decision``.
+    """
 
-    return learner, score
+    def make(setting: Setting) -> tuple[Learner, training.Score]:
+        learner = make_learner(
+            setting.model("expert_model", 0, num_outputs(setting.num_experts)),
+            setting.optimizer(setting.config.expert_model_epochs),
+            **setting.inputs(),
+        )
 
+        def score(scores: jax.Array, batch: Batch, hparams: HParams) -> Array:
+            assert batch.class_probs is not None
+            return team_score(decide(batch.class_probs, scores), batch, hparams)
 
-def _rejector(setting: Setting) -> tuple[Learner, training.Score]:
-    learner = rejector.make_learner(
-        setting.model("expert_model", 0, 1),
-        setting.optimizer(setting.config.expert_model_epochs),
-        **setting.inputs(),
-    )
+        return learner, score
 
-    def score(scores: jax.Array, batch: Batch, hparams: HParams) -> Array:
-        assert batch.class_probs is not None
-        decision = decisions.decide(batch.class_probs, scores)
-        return team_score(decision, batch, hparams)
-
-    return learner, score
+    return make
 
 
 def _cost_sensitive(setting: Setting) -> tuple[Learner, training.Score]:
@@ -431,14 +430,20 @@ TRAININGS = {
         _expert_model, epochs="expert_model_epochs", model="expert_model"
     ),
     "two_stage": Training(
-        _two_stage,
+        _after_classifier(
+            two_stage.make_learner,
+            lambda num_experts: num_experts + 1,
+            decisions.two_stage_decision,
+        ),
         ("price",),
         after="classifier",
         epochs="expert_model_epochs",
         model="expert_model",
     ),
     "rejector": Training(
-        _rejector,
+        _after_classifier(
+            rejector.make_learner, lambda num_experts: 1, decisions.decide
+        ),
         ("price",),
         after="classifier",
         epochs="expert_model_epochs",
