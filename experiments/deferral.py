@@ -64,7 +64,7 @@ def choose_methods(
     named = [name for name in config.methods if name not in GROUPS]
     for name in named:
         if name not in METHODS:
-            guess = schema.nearest(name, METHODS)
+            guess = schema.nearest(name, (*GROUPS, *METHODS))
             hint = f"; {guess}" if guess else ""
             raise ConfigError(
                 f"methods: there is no {name!r}{hint} (all of them: python -m"

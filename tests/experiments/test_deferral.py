@@ -41,6 +41,7 @@ def test_methods_by_name():
             "no 'cost_sensitve'; did you mean cost",
         ),
         (("joint_fair", "joint"), "digits", "no 'joint_fair'; did you mean joint"),
+        (("tunedd",), "digits", "no 'tunedd'; did you mean tuned"),
         (("qqqq",), "digits", r"there is no 'qqqq' \(all of them: python -m"),
         (
             ("deferral", "joint"),
