@@ -18,6 +18,8 @@ from l2d_jax.learners.batches import experts_correct
 from l2d_jax.policies import thresholds
 from l2d_jax.types import Dataset
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 WRONG = [2, 7, -2, -(2**31)]
 KNOWN = r"be classes.*, or -1 of who was not asked, got {} in row 1"
 

@@ -16,6 +16,8 @@ from l2d_jax.crowds import (
 )
 from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 T, M, Z = 30, 3, 2
 SGD = optimizers.make_plain_sgd()
 

@@ -16,6 +16,8 @@ from l2d_jax.crowds import (
 )
 from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 T, M, Z = 40, 3, 2
 COMMITTEES = [Committee(3), Committee(2, replace=False), Committee(0)]
 

@@ -9,6 +9,8 @@ from l2d_jax.engine import orders, placement, sweeps, training
 from l2d_jax.learners import classifier, deferral
 from l2d_jax.types import Dataset
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 
 def run(inputs, weights=None, make=deferral.make_learner, num_outputs=3):
     labels = (np.arange(len(inputs)) % 2).astype(np.int32)

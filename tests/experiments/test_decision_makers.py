@@ -67,6 +67,7 @@ def of(table, **values):
 # What a run leaves.
 
 
+@pytest.mark.slow
 def test_files(whole):
     workdir, out, err = whole
     names = {path.name for path in workdir.iterdir()}
@@ -85,6 +86,7 @@ def test_files(whole):
     assert "mixture: " in err
 
 
+@pytest.mark.slow
 def test_columns_and_rows_of_the_results(results):
     assert list(results.columns)[:14] == [
         *("experiment", "problem", "decision_maker", "method", "seed", "scenario"),
@@ -103,6 +105,7 @@ def test_columns_and_rows_of_the_results(results):
     assert set(results.decision_maker) == {"given"}
 
 
+@pytest.mark.slow
 def test_metrics_agree_with_each_other(results):
     close = {"atol": 1e-6, "rtol": 0}
     np.testing.assert_allclose(
@@ -118,6 +121,7 @@ def test_metrics_agree_with_each_other(results):
     assert (results.min_subgroup_accuracy <= results.system_accuracy + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_who_never_passes_and_who_always_does(results):
     for method in ("classifier", "informed"):
         assert (of(results, method=method).deferral_rate == 0).all()
@@ -126,6 +130,7 @@ def test_who_never_passes_and_who_always_does(results):
     np.testing.assert_array_equal(alone.system_accuracy, alone.expert_accuracy)
 
 
+@pytest.mark.slow
 def test_rejecting_knows_nothing_of_the_decision_maker(results):
     keys = ["seed", "cost", "fairness", "split"]
     for method in ("classifier", "rejection", "rejection_thresholds"):
@@ -136,6 +141,7 @@ def test_rejecting_knows_nothing_of_the_decision_maker(results):
     assert (by_scenario.best_epoch.count() == 3).all()
 
 
+@pytest.mark.slow
 def test_the_decision_maker_is_as_the_law_says(results):
     table = data.make_synthetic("biased", seed=0, num_examples=400)
     right = (table.test.expert_probs[:, 0, 1] > 0.5) == table.test.labels
@@ -148,6 +154,7 @@ def test_the_decision_maker_is_as_the_law_says(results):
     np.testing.assert_allclose(row.deferral_rate, defer.mean(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_one_setting_of_each_method_and_preference_is_chosen(results):
     chosen = results[results.chosen]
     keys = ["scenario", "method", "fairness"]
@@ -168,6 +175,7 @@ def test_one_setting_of_each_method_and_preference_is_chosen(results):
     assert means[cost] == means.max()
 
 
+@pytest.mark.slow
 def test_summary_has_the_means(whole, results):
     summary = pd.read_csv(whole[0] / "summary.csv")
     row = summary[
@@ -213,6 +221,7 @@ def test_a_stopped_run_goes_on_to_the_same_tables(whole, tmp_path, monkeypatch):
         assert (tmp_path / name).read_bytes() == (whole[0] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_config_is_refused(whole):
     with pytest.raises(ConfigError, match=r"grid\.cost differs"):
         run_main(make_config(grid__cost=(0.0, 0.3)), whole[0])

@@ -105,6 +105,7 @@ def results(whole):
 # What a run gives.
 
 
+@pytest.mark.slow
 def test_the_tables(whole, results):
     workdir, out, _ = whole
     names = {path.name for path in workdir.iterdir()}
@@ -133,6 +134,7 @@ def test_the_tables(whole, results):
     assert set(summary.query("split == 'test'").cases) == {30}
 
 
+@pytest.mark.slow
 def test_whom_to_trust_is_found(results):
     accuracy = results[results.split == "test"].groupby("method").system_accuracy.mean()
     assert accuracy["joint"] > 0.95
@@ -141,6 +143,7 @@ def test_whom_to_trust_is_found(results):
         assert accuracy[method] < 0.75
 
 
+@pytest.mark.slow
 def test_workload(results):
     test = results[results.split == "test"].set_index("method")
     assert (test.coverage["classifier"] == 1).all()
@@ -151,6 +154,7 @@ def test_workload(results):
     assert test.top_share["joint"].between(0.3, 0.7).all()
 
 
+@pytest.mark.slow
 def test_the_majority_by_numpy(results, tmp_path):
     annotated, problem = make_annotated(), make_problem(make_config(), tmp_path)
     rows = results[(results.method == "majority") & (results.split == "test")]

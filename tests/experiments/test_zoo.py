@@ -36,6 +36,7 @@ def finished(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_tables_of_all_parts_are_one(finished):
     for name in zoo.TABLES:
         table = pd.read_csv(finished / name)
@@ -47,6 +48,7 @@ def test_tables_of_all_parts_are_one(finished):
     assert set(summary.method) == set(RUN)
 
 
+@pytest.mark.slow
 def test_each_is_compared_with_both_references(finished):
     rows = pd.read_csv(finished / "comparison.csv")
     rows = rows[(rows.against == "reference") & (rows.metric == "system_accuracy")]
@@ -57,17 +59,20 @@ def test_each_is_compared_with_both_references(finished):
             assert compared.p_holm.notna().any()
 
 
+@pytest.mark.slow
 def test_the_tables_are_sealed(finished):
     for name in zoo.TABLES:
         tables.check_seal(finished / name)
 
 
+@pytest.mark.slow
 def test_what_each_training_took(finished):
     spent = pd.read_csv(finished / "seconds.csv")
     assert set(spent.training) == {"deferral", "classifier", "expert_model"}
     assert (spent.seconds >= 0).all() and (spent.runs > 0).all()
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(finished):
     names = {path.name for path in (finished / "figures").iterdir()}
     assert names == {"system_accuracy.png", "calibration.png", "coverage_accuracy.png"}

@@ -10,6 +10,8 @@ from l2d_jax.learners import surrogates
 from l2d_jax.learners.surrogates import SURROGATES
 from l2d_jax.types import Batch
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 HPARAMS = {
     "learning_rate": 0.03,
     "mix": 1.0,

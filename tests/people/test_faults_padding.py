@@ -10,6 +10,8 @@ from l2d_jax.learners import classifier, expert_model, joint
 from l2d_jax.people import finetuning, hierarchical, population
 from l2d_jax.types import Batch, Dataset
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 generator = np.random.default_rng(0)
 
 

@@ -13,6 +13,8 @@ from l2d_jax.people.population import (
     scale_grid,
 )
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 infer = jax.jit(population.infer)
 infer_people = jax.jit(jax.vmap(population.infer, (0, 0, 0, 0, None)))
 correct_prob_jit = jax.jit(correct_prob)

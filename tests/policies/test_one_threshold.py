@@ -8,6 +8,8 @@ import pytest
 from l2d_jax import decisions, metrics
 from l2d_jax.policies.one_threshold import best_threshold
 
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+
 
 def make(score, right, expert_right):
     """A decision whose classifier says 0, and labels by which it is right or not."""
