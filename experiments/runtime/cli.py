@@ -5,6 +5,7 @@ is full or may not be written in one line and 1. Of several processes the first 
 writes and prints.
 """
 
+import itertools
 import pathlib
 import signal
 import sys
@@ -15,22 +16,11 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments.runtime import devices, distributed, signals
+from experiments.runtime import devices, distributed, output, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax import data
 from l2d_jax.engine import checkpoints, origins, processes, sweeps
-
-# What absl and ml_collections raise for flags and config files they cannot use.
-_FLAG_ERRORS = (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
 
 # What a first process that ends with status 2 has raised.
 _OF_THE_USER = ("ConfigError", "DataError", "ForeignResultsError")
@@ -45,6 +35,7 @@ def run(main: Main, default_config: str | None = None) -> None:
       main: ``(config, workdir)``; raises `ConfigError` for what the user can mend.
       default_config: config file if ``--config`` is not given; None requires it.
     """
+    output.never_fail()
     try:
         # A default config is read here, with what the command line changes of it.
         config_flag = config_flags.DEFINE_config_file(
@@ -54,7 +45,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             " field is set by --config.FIELD=VALUE.",
             lock_config=True,
         )
-    except _FLAG_ERRORS as error:
+    except Exception as error:
         _fail(_flag_error(error))
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Folder for the results; made if it is not there."
@@ -70,6 +61,7 @@ def run(main: Main, default_config: str | None = None) -> None:
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
+            _refuse_other_files(argv)
             rest = flags.FLAGS(argv)
             _refuse_repeats(argv)
             if len(rest) > 1:
@@ -85,7 +77,8 @@ def run(main: Main, default_config: str | None = None) -> None:
                 raise flags.Error("--workdir is missing; give --workdir=DIR")
             distributed.check_process_flags()
             return rest
-        except _FLAG_ERRORS as error:
+        # A config file is the user's program, which may raise whatever it likes.
+        except Exception as error:
             _fail(_flag_error(error))
 
     def start(argv: Sequence[str]) -> None:
@@ -137,6 +130,24 @@ def _refuse_repeats(argv: Sequence[str]) -> None:
             )
 
 
+def _refuse_other_files(argv: Sequence[str]) -> None:
+    """See that a config file that is there is one of Python, as which it is run.
+
+    Raises:
+      flags.Error: it is not.
+    """
+    for word, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, given, value = word.partition("=")
+        if word[:1] != "-" or name.lstrip("-") != "config":
+            continue
+        path = pathlib.Path((value if given else following).partition(":")[0])
+        if path.is_file() and path.suffix != ".py":
+            raise flags.Error(
+                f"--config: {path} is no config file, whose name ends with .py; see"
+                " experiments/configs"
+            )
+
+
 def _flag_error(error: Exception) -> str:
     """The part of an error in the flags or the config file that says what is wrong."""
     if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
@@ -150,7 +161,10 @@ def _flag_error(error: Exception) -> str:
     if isinstance(error, flags.Error) and len(lines) > 1:
         # Between the flag and what is wrong with it there is a whole traceback.
         return f"{lines[0].rpartition(':')[0]}: {lines[-1]}"
-    return f"config: {_one_line(error)}"
+    said = _one_line(error)
+    if not isinstance(error, flags.Error | TypeError | ValueError | SyntaxError):
+        said = f"{type(error).__name__}: {said}"
+    return f"config: {said}"
 
 
 def _one_line(error: BaseException) -> str:

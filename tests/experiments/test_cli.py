@@ -73,6 +73,25 @@ def check_refusal(outcome, *fragments):
 
 
 @pytest.mark.parametrize(
+    ("lines", "fragment"),
+    [
+        ("import nowhere_to_be_had", "No module named 'nowhere_to_be_had'"),
+        ("print(undefined)", "NameError: name 'undefined' is not defined"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def f():\n    f()\nf()", "RecursionError: maximum recursion depth"),
+        ("def get_config():\n    raise RuntimeError('a\\nb')", "RuntimeError: a b"),
+        ("def get_config(:", "invalid syntax"),
+    ],
+)
+def test_a_config_file_that_raises(run_program, tmp_path, lines, fragment):
+    path = tmp_path / "mine.py"
+    path.write_text(f"{lines}\n")
+    check_refusal(
+        run_program(f"--config={path}", f"--workdir={tmp_path / 'w'}"), fragment
+    )
+
+
+@pytest.mark.parametrize(
     ("args", "fragments"),
     [
         ([DIGITS], ["--workdir is missing; give --workdir=DIR"]),
@@ -90,7 +109,14 @@ def check_refusal(outcome, *fragments):
             ["--config=experiments/configs", "--workdir=W"],
             ["Is a directory", "experiments/configs", "give the path of a config file"],
         ),
-        (["--config=pyproject.toml", "--workdir=W"], ["pyproject.toml"]),
+        (
+            ["--config=pyproject.toml", "--workdir=W"],
+            ["--config: pyproject.toml is no config file", "ends with .py"],
+        ),
+        (
+            ["--config", "README.md:smoke", "--workdir=W"],
+            ["--config: README.md is no config file", "ends with .py"],
+        ),
         (["--config=experiments/tables.py", "--workdir=W"], ["get_config"]),
         ([DIGITS, "--workdir=W", "--wrkdir=W"], ["'wrkdir'", "Did you mean: workdir"]),
         ([DIGITS, "--workdir=W", "stray"], ["unknown argument 'stray'"]),
