@@ -92,6 +92,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                 signal.signal(number, signals.stop)
             signals.end_in_time(flags.FLAGS.stop_seconds)
             distributed.join_processes()
+            devices.find()
             distributed.agree_on_config(config)
             with use_workdir(folder) as workdir:
                 main(config, workdir)

@@ -4,6 +4,8 @@ import os
 
 import jax
 
+from experiments.runtime.errors import ConfigError
+
 
 def use_all_cores() -> None:
     """Ask for one host device a core, where the backend is a CPU.
@@ -15,6 +17,24 @@ def use_all_cores() -> None:
     if flag in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def find() -> None:
+    """See that there is a device to compute on.
+
+    Raises:
+      ConfigError: JAX finds none.
+    """
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        said = (str(error).splitlines() or [""])[0]
+        chosen = os.environ.get("JAX_PLATFORMS")
+        raise ConfigError(
+            f"JAX_PLATFORMS={chosen}: {said}"
+            if chosen
+            else f"JAX finds no device: {said}"
+        ) from error
 
 
 def num_cores() -> int:

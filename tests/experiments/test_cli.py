@@ -73,6 +73,26 @@ def check_refusal(outcome, *fragments):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "fragment"),
+    [
+        ("JAX_PLATFORMS", "foo", "JAX_PLATFORMS=foo: Unable to initialize backend"),
+        ("JAX_NUM_CPU_DEVICES", "abc", 'Invalid value "abc" for JAX flag'),
+        ("JAX_ENABLE_X64", "maybe", "environment 'JAX_ENABLE_X64'; set"),
+    ],
+)
+def test_an_environment_that_jax_cannot_use(tmp_path, name, value, fragment):
+    command = [sys.executable, "-m", "experiments.cifar", DIGITS]
+    found = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'w'}"],
+        cwd=ROOT,
+        env=child_environment() | {name: value},
+        capture_output=True,
+        text=True,
+    )
+    check_refusal((found.returncode, found.stderr), fragment)
+
+
+@pytest.mark.parametrize(
     ("lines", "fragment"),
     [
         ("import nowhere_to_be_had", "No module named 'nowhere_to_be_had'"),
