@@ -61,7 +61,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         return
     parts = parts_of(config)
     if not parts:
-        raise ConfigError("there is no scenario or data set to run; name at least one")
+        field = "scenarios" if config.task == "clusters" else "datasets"
+        raise ConfigError(f"{field} is empty; give at least one to run")
     for name, part in parts.items():
         where = f"{'scenarios' if config.task == 'clusters' else 'datasets'}.{name}"
         check_stream(where, part)

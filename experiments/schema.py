@@ -547,6 +547,10 @@ def check(
     Raises:
       ConfigError: a value cannot be used; the message names the field and the remedy.
     """
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(
+            f"{where.rstrip('.')} must be a group of fields, got {config!r}"
+        )
     _check(config, "", fields, where)
 
 

@@ -106,6 +106,10 @@ def run(main: Main, default_config: str | None = None) -> None:
                 " kept, and the same command goes on once this is mended",
                 status=1,
             )
+        except AttributeError as error:
+            if not _is_missing_field(error):
+                raise
+            _fail(_flag_error(error))
         except processes.FirstProcessError as error:
             sys.exit(2 if error.name in _OF_THE_USER else 1)
         except sweeps.Interrupted:
@@ -149,9 +153,16 @@ def _refuse_other_files(argv: Sequence[str]) -> None:
             )
 
 
+def _is_missing_field(error: Exception) -> bool:
+    """Whether a config was asked for a field that it lacks."""
+    return isinstance(error, AttributeError) and isinstance(
+        next(iter(error.args), None), KeyError
+    )
+
+
 def _flag_error(error: Exception) -> str:
     """The part of an error in the flags or the config file that says what is wrong."""
-    if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
+    if _is_missing_field(error):
         error = error.args[0]
     if isinstance(error, KeyError):
         # The name of the field and, at times, a guess at the one that was meant.

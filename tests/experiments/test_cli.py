@@ -101,6 +101,12 @@ def test_an_environment_that_jax_cannot_use(tmp_path, name, value, fragment):
         ("def f():\n    f()\nf()", "RecursionError: maximum recursion depth"),
         ("def get_config():\n    raise RuntimeError('a\\nb')", "RuntimeError: a b"),
         ("def get_config(:", "invalid syntax"),
+        (
+            "from experiments.configs import digits\ndef get_config():\n"
+            "    config = digits.get_config('smoke')\n    del config.methods\n"
+            "    return config",
+            "config has no field 'methods'",
+        ),
     ],
 )
 def test_a_config_file_that_raises(run_program, tmp_path, lines, fragment):
