@@ -1,0 +1,228 @@
+r"""A batch whose experts have only so much time: who is asked about which case.
+
+One linear program over the whole batch,
+
+.. math:: \max_{a \ge 0} \sum_{i, m} a_{im} s_{im} \quad \text{s.t.} \quad
+    \sum_m a_{im} \le 1, \quad \sum_i a_{im} \le c_m, \quad \sum_{i, m} a_{im} \le b,
+
+with s the ``defer_score`` of a `l2d_jax.types.Decision`, which is that of keeping the
+case where it is 0. Without the last row it is a transportation problem, and with it the
+rows still split into two families of nested sets, so its corners are whole numbers:
+nobody is asked in part.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import scipy.sparse.csgraph
+
+from l2d_jax._checks import require_all, require_exact_shape, require_matrix
+from l2d_jax.types import Array, Decision
+
+# Scores that differ by less, relative to the greatest, are equal here.
+_EQUAL = 1e-6
+
+
+def places(max_deferral: float, num_cases: int) -> int:
+    """Cases that may be deferred of a batch: the whole part of share times size.
+
+    Args:
+      max_deferral: share of the cases, in [0, 1].
+      num_cases: size of the batch, >= 0.
+
+    Raises:
+      ValueError: the share is not in [0, 1].
+    """
+    require_all(
+        "max_deferral", max_deferral, lambda v: (v >= 0) & (v <= 1), "be in [0, 1]"
+    )
+    # .29 * 100 is 28.999999999999996; what is meant is 29.
+    product = float(max_deferral) * num_cases
+    return math.floor(product + 4 * np.finfo(float).eps * num_cases)
+
+
+def assign(
+    key: jax.Array,
+    decision: Decision,
+    capacity: Array | None = None,
+    max_deferral: float = 1.0,
+) -> Decision:
+    """Ask where it is worth most, within what the experts and a budget allow.
+
+    A case goes to an expert of score > 0 where there is room, not always to the one of
+    greatest score, and is kept else. A case whose scores are NaN cannot be decided
+    upon: it takes a place of an expert before any other does, and is never kept. For a
+    batch on the host; of cases that come one by one use a threshold on the score
+    (`l2d_jax.decisions.threshold_for_coverage`) or prices (`update_prices`).
+
+    Args:
+      key: PRNG key, which draws among cases and experts of equal worth: scores that
+        differ by no more than 1e-6 of the greatest.
+      decision: over ``[B]`` and M experts, by scores; a score of -inf cannot be asked.
+        Where an answer is shared by several there is no saying who is asked less, so
+        shares other than 0 and 1 are refused.
+      capacity: cases that each expert can answer, int ``[M]``, >= 0. None: any number.
+      max_deferral: share of the batch that may be deferred, in [0, 1]; see `places`.
+
+    Returns:
+      The decision with another ``allocation``; scores and estimates are unchanged.
+
+    Raises:
+      ValueError: shapes disagree, a capacity or the share is out of its range, an
+        allocation is shared, or there are more cases that cannot be decided upon than
+        places for them; the message says how many.
+
+    References:
+      Alves et al., "Cost-Sensitive Learning to Defer to Multiple Experts with Workload
+      Constraints", 2024, whose assignment takes the greatest probability of being right
+      (Equation 7 prints arg min); the budget and the NaN are ours.
+    """
+    require_matrix("defer_score", decision.defer_score, "[B, M]", 1)
+    scores = np.asarray(decision.defer_score, np.float64)
+    num_cases, num_experts = scores.shape
+    require_all(
+        "allocation",
+        decision.allocation,
+        lambda v: (v == 0) | (v == 1) | np.isnan(v),
+        "be 0 or 1: several who share an answer have no capacity",
+    )
+    room = np.full(num_experts, num_cases)
+    if capacity is not None:
+        capacity = np.asarray(capacity)
+        require_exact_shape("capacity", capacity, (num_experts,), "[M]")
+        require_all(
+            "capacity",
+            capacity,
+            lambda v: (v >= 0) & (v == np.floor(v)),
+            "be a whole number >= 0",
+        )
+        room = np.minimum(np.asarray(capacity).astype(np.int64), num_cases)
+    budget = places(max_deferral, num_cases)
+
+    unknown = np.isnan(scores)
+    must = np.any(unknown, axis=1)
+    open_to = np.where(must[:, None], scores != -np.inf, scores > 0)
+    _require_room(must, open_to, room, budget)
+    cases, experts = np.nonzero(open_to)
+    allocation = np.zeros((num_cases, num_experts + 1))
+    if len(cases):
+        worth = _worth(key, scores[cases, experts], must[cases])
+        if capacity is None:
+            chosen = _first(cases, worth, must, budget)
+        else:
+            chosen = _solve(cases, experts, worth, must, room, budget)
+        allocation[cases[chosen], experts[chosen]] = 1.0
+    allocation[:, -1] = 1.0 - allocation[:, :-1].sum(axis=1)
+    return decision._replace(
+        allocation=jnp.asarray(allocation, jnp.asarray(decision.allocation).dtype)
+    )
+
+
+def update_prices(
+    prices: Array, allocation: Array, rates: Array, step_size: Array | float
+) -> jax.Array:
+    r"""Prices of the experts after some cases of a stream, float ``[M]``.
+
+    Take them off the scores (``defer_score - prices``) and decide by the rule; who is
+    asked more than their rate becomes dearer, who is asked less cheaper, and never
+    less than free: :math:`p \leftarrow \max(0, p + \epsilon (\bar a - r))`, a
+    subgradient step on the dual of the program above, whose rows of capacity are met
+    on average.
+
+    Args:
+      prices: before, in units of the score, float ``[M]``, >= 0; 0 at the start.
+      allocation: of the cases since, float ``[B, M + 1]``, B >= 1.
+      rates: share of all cases that each expert can answer, float ``[M]``, in [0, 1].
+      step_size: :math:`\epsilon`, float ``[]``, > 0, in units of the score.
+    """
+    prices, rates = jnp.asarray(prices), jnp.asarray(rates)
+    require_exact_shape("rates", rates, prices.shape, "[M]")
+    require_matrix("allocation", allocation, "[B, M + 1]", prices.shape[0] + 1)
+    asked = jnp.mean(jnp.asarray(allocation)[:, :-1], axis=0)
+    require_exact_shape("prices", prices, asked.shape, "[M]")
+    return jnp.maximum(0.0, prices + step_size * (asked - rates))
+
+
+def _require_room(
+    must: np.ndarray, open_to: np.ndarray, room: np.ndarray, budget: int
+) -> None:
+    """Raises unless every case that must be deferred has a place."""
+    num_must = int(must.sum())
+    if not num_must:
+        return
+    if num_must > budget:
+        raise ValueError(
+            f"max_deferral allows {budget} of {len(must)} cases to be deferred, and"
+            f" {num_must} have a score of NaN and cannot be kept; raise it, or mend"
+            " those cases"
+        )
+    # The most that the experts can take, one by one: a matching of cases and places.
+    rows = open_to[must]
+    seats = np.repeat(np.arange(len(room)), np.minimum(room, num_must))
+    graph = scipy.sparse.csr_matrix(rows[:, seats])
+    matched = scipy.sparse.csgraph.maximum_bipartite_matching(graph)
+    fits = int((matched >= 0).sum())
+    if fits < num_must:
+        raise ValueError(
+            f"capacity has places for {fits} of the {num_must} cases that have a score"
+            " of NaN and cannot be kept; raise it, or mend those cases"
+        )
+
+
+def _worth(key: jax.Array, scores: np.ndarray, must: np.ndarray) -> np.ndarray:
+    """What each pair adds, in (0, 1], equal scores in a drawn order."""
+    scores = np.where(must, 0.0, scores)
+    largest = scores[np.isfinite(scores)].max(initial=0.0)
+    # Whoever is infinitely inclined goes first; a scale changes no decision.
+    scores = np.where(np.isinf(scores), 2.0 * max(largest, 1.0), scores)
+    worth = scores / max(scores.max(), np.finfo(float).tiny)
+    noise = np.asarray(jax.random.uniform(key, worth.shape), np.float64)
+    # As much as the solver tells apart.
+    return worth + _EQUAL * noise
+
+
+def _first(
+    cases: np.ndarray, worth: np.ndarray, must: np.ndarray, budget: int
+) -> np.ndarray:
+    """The best pair of each of the best cases, int: numbers of pairs."""
+    order = np.lexsort([-worth, ~must[cases]])
+    _, first = np.unique(cases[order], return_index=True)
+    return order[np.sort(first)[:budget]]
+
+
+def _solve(
+    cases: np.ndarray,
+    experts: np.ndarray,
+    worth: np.ndarray,
+    must: np.ndarray,
+    room: np.ndarray,
+    budget: int,
+) -> np.ndarray:
+    """Whether each pair of a case and an expert is chosen, bool ``[P]``."""
+    pairs = np.arange(len(cases))
+    ones = np.ones(len(cases))
+    by_case = scipy.sparse.csr_matrix((ones, (cases, pairs)), (len(must), len(cases)))
+    by_expert = scipy.sparse.csr_matrix(
+        (ones, (experts, pairs)), (len(room), len(cases))
+    )
+    lower = np.concatenate([must.astype(float), np.zeros(len(room) + 1)])
+    upper = np.concatenate([np.ones(len(must)), room, [budget]])
+    rows = scipy.sparse.vstack([by_case, by_expert, scipy.sparse.csr_matrix(ones)])
+    found = scipy.optimize.milp(
+        -worth,
+        constraints=scipy.optimize.LinearConstraint(rows, lower, upper),
+        integrality=np.ones(len(cases)),
+        bounds=scipy.optimize.Bounds(0.0, 1.0),
+        options={"mip_rel_gap": 0.0},
+    )
+    if found.x is None:
+        raise ValueError(
+            "capacity and max_deferral together have no place for every case with a"
+            " score of NaN, which cannot be kept; raise one of them, or mend those"
+            " cases"
+        )
+    return found.x > 0.5

@@ -1,0 +1,171 @@
+"""Who is asked about which case of a batch, where time is short."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from l2d_jax import decisions
+from l2d_jax.policies import capacity
+
+NAN, INF = np.nan, np.inf
+KEY = jax.random.key(0)
+
+
+def decide(scores):
+    scores = np.asarray(scores, np.float32)
+    return decisions.decide(np.full((len(scores), 2), 0.5), scores)
+
+
+def who(decision):
+    """Number of the expert who is asked, -1 where the case is kept."""
+    allocation = np.asarray(decision.allocation)
+    assert set(np.unique(allocation)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(allocation.sum(axis=1), 1.0)
+    chosen = allocation.argmax(axis=1)
+    return np.where(chosen == allocation.shape[1] - 1, -1, chosen)
+
+
+def best_by_trying(scores, room, budget):
+    """The greatest sum of scores over every way to ask."""
+    num_cases, num_experts = scores.shape
+    best = -INF
+    for ways in itertools.product(range(-1, num_experts), repeat=num_cases):
+        asked = [m for m in ways if m >= 0]
+        if len(asked) > budget or any(asked.count(m) > c for m, c in enumerate(room)):
+            continue
+        total = sum(scores[i, m] for i, m in enumerate(ways) if m >= 0)
+        best = max(best, total)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_the_best_of_every_way_to_ask(seed):
+    rng = np.random.default_rng(seed)
+    num_cases, num_experts = rng.integers(1, 6), rng.integers(1, 4)
+    scores = rng.normal(size=(num_cases, num_experts)).astype(np.float32)
+    room = rng.integers(0, 3, num_experts)
+    share = rng.choice([0.0, 0.4, 1.0])
+    found = who(capacity.assign(KEY, decide(scores), room, share))
+    budget = capacity.places(share, int(num_cases))
+    assert (found >= 0).sum() <= budget
+    assert all((found == m).sum() <= c for m, c in enumerate(room))
+    total = sum(scores[i, m] for i, m in enumerate(found) if m >= 0)
+    assert total == pytest.approx(best_by_trying(scores, room, budget), abs=1e-5)
+
+
+def test_places_by_hand():
+    assert [capacity.places(p, n) for p, n in ((0.2, 15), (0.29, 100), (0.7, 10))] == [
+        3,
+        29,
+        7,
+    ]
+    assert [capacity.places(0.2, n) for n in (0, 1, 4, 5, 9)] == [0, 0, 0, 1, 1]
+    assert capacity.places(1.0, 7) == 7
+
+
+def test_a_budget_is_kept_to_the_case_and_goes_to_the_greatest_scores():
+    scores = np.random.default_rng(0).normal(1.0, 1.0, (1001, 3)).astype(np.float32)
+    found = who(capacity.assign(KEY, decide(scores), max_deferral=0.2))
+    assert (found >= 0).sum() == 200
+    np.testing.assert_array_equal(found[found >= 0], scores[found >= 0].argmax(axis=1))
+    greatest = scores.max(axis=1)
+    assert greatest[found >= 0].min() >= greatest[found < 0].max() - 1e-5
+
+
+def test_capacities_are_kept_to_the_case():
+    scores = np.abs(np.random.default_rng(1).normal(size=(300, 4))).astype(np.float32)
+    room = [10, 0, 100, 25]
+    found = who(capacity.assign(KEY, decide(scores), room))
+    assert [(found == m).sum() for m in range(4)] == room
+
+
+def test_the_second_best_is_asked_where_the_best_has_no_time():
+    found = capacity.assign(KEY, decide([[0.9, 0.8], [0.5, 0.1]]), [1, 1])
+    np.testing.assert_array_equal(who(found), [1, 0])
+    np.testing.assert_allclose(found.defer_score, [[0.9, 0.8], [0.5, 0.1]])
+
+
+def test_nobody_is_asked_who_is_not_worth_it_or_cannot_be():
+    found = capacity.assign(KEY, decide([[0.0, -1.0], [-INF, 0.1], [-INF, -INF]]))
+    np.testing.assert_array_equal(who(found), [-1, 1, -1])
+
+
+def test_equal_cases_are_drawn_by_the_key():
+    tied = decide(np.full((40, 2), 0.5))
+    first, again, other = (
+        who(capacity.assign(jax.random.key(seed), tied, [5, 5])) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert (first >= 0).sum() == (other >= 0).sum() == 10
+    alone = [
+        who(capacity.assign(jax.random.key(seed), tied, max_deferral=0.25))
+        for seed in (0, 1)
+    ]
+    assert (alone[0] != alone[1]).any()
+    assert [(found >= 0).sum() for found in alone] == [10, 10]
+
+
+def test_what_cannot_be_decided_upon_goes_first_and_is_never_kept():
+    scores = [[9.0, 9.0], [NAN, NAN], [8.0, -1.0], [NAN, -INF]]
+    for room in (None, [1, 1]):
+        found = who(capacity.assign(KEY, decide(scores), room, 0.5))
+        assert found[1] >= 0 and found[3] == 0
+        np.testing.assert_array_equal(found[[0, 2]], [-1, -1])
+
+
+def test_no_place_for_what_cannot_be_kept():
+    scores = [[NAN, NAN], [NAN, NAN], [1.0, 2.0]]
+    with pytest.raises(
+        ValueError, match=r"allows 1 of 3 cases .* 2 have a score of NaN"
+    ):
+        capacity.assign(KEY, decide(scores), max_deferral=0.4)
+    with pytest.raises(ValueError, match="places for 1 of the 2 cases"):
+        capacity.assign(KEY, decide(scores), [1, 0])
+    with pytest.raises(ValueError, match="places for 0 of the 1 cases"):
+        capacity.assign(KEY, decide([[NAN, -INF]]), [0, 5])
+
+
+@pytest.mark.parametrize(
+    ("room", "share", "message"),
+    [
+        ([1], 1.0, "capacity must have shape"),
+        ([1, -1], 1.0, "capacity must be a whole number >= 0, got -1"),
+        ([1, 0.5], 1.0, "capacity must be a whole number >= 0, got 0.5"),
+        ([1, NAN], 1.0, "capacity must be a whole number >= 0, got nan"),
+        (None, 1.1, "max_deferral must be in"),
+        (None, NAN, "max_deferral must be in"),
+    ],
+)
+def test_what_cannot_be_used_is_named(room, share, message):
+    with pytest.raises(ValueError, match=message):
+        capacity.assign(KEY, decide([[1.0, 2.0]]), room, share)
+
+
+def test_shared_answers_are_refused():
+    shared = decide([[1.0, 2.0]])._replace(allocation=np.array([[0.5, 0.5, 0.0]]))
+    with pytest.raises(ValueError, match="several who share"):
+        capacity.assign(KEY, shared, [1, 1])
+
+
+def test_prices_bring_a_stream_to_its_rates():
+    rng = np.random.default_rng(0)
+    rates = jnp.array([0.1, 0.3])
+    scores = jnp.asarray(rng.normal(0.5, 1.0, (400, 50, 2)), jnp.float32)
+
+    def step(prices, batch):
+        decided = decisions.decide(jnp.full((50, 2), 0.5), batch - prices)
+        asked = decided.allocation
+        return capacity.update_prices(prices, asked, rates, 0.2), asked[:, :2].mean(0)
+
+    prices, asked = jax.lax.scan(step, jnp.zeros(2), scores)
+    np.testing.assert_allclose(asked[200:].mean(axis=0), rates, atol=0.01)
+    assert prices[0] > prices[1] > 0
+
+
+def test_a_price_never_falls_below_free():
+    kept = jnp.array([[0.0, 1.0]])
+    assert capacity.update_prices(jnp.zeros(1), kept, jnp.ones(1), 1.0) == 0.0
