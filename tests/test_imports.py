@@ -43,11 +43,7 @@ ONLY_IN = {
     "tensorflow": {"l2d_jax.data"},
     "tensorflow_datasets": {"l2d_jax.data"},
     "flax": {"l2d_jax.models"},
-    "scipy": {
-        "l2d_jax.learners.halfspaces",
-        "l2d_jax.policies.capacity",
-        "experiments",
-    },
+    "scipy": {"l2d_jax.learners.halfspaces", "l2d_jax.policies", "experiments"},
     "torch": {"experiments.benchmark"},
 }
 LAZY = {
