@@ -167,8 +167,8 @@ def share_devices(
         )
     core_parts = _equal_parts(cores, num_processes)
     if not gpus:
-        # Devices are shared out, and not the cores: while the first process compiles
-        # for all, the others wait and it may use every core.
+        # Devices are shared out, and not the cores: a process that still compiles may
+        # use those of one that waits for it.
         changed = {} if chosen else {"JAX_NUM_CPU_DEVICES": str(len(core_parts[0]))}
         if num_processes > 1:
             # Threads that help a device with its products would be on another's core.

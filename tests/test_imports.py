@@ -57,6 +57,18 @@ LAZY = {
 EAGER = {"experiments.benchmark.torch_peers", "experiments.benchmark.torch_zoo"}
 """Modules that are nothing without what they import, and are imported lazily."""
 DYNAMIC = {"__import__", "import_module"}
+UNPICKLE = {
+    "cloudpickle",
+    "dill",
+    "jax.experimental.serialize_executable",
+    "joblib",
+    "marshal",
+    "pickle",
+    "shelve",
+    "torch.load",
+}
+"""What reads code along with data, so that whoever wrote a file, or answers at an
+address, could run theirs here."""
 
 
 def is_under(module, parent):
@@ -98,6 +110,8 @@ def breaches(module, source):
         allowed = ONLY_IN.get(top)
         if allowed is not None and not any(is_under(module, home) for home in allowed):
             found.append(f"{line}: only {sorted(allowed)} may")
+        if any(is_under(name, reader) for reader in UNPICKLE):
+            found.append(f"{line}: nothing is ever unpickled")
         if top in LAZY and at_top and module not in EAGER:
             found.append(f"{line}: only inside a function")
         if package != "l2d_jax":
@@ -110,6 +124,12 @@ def breaches(module, source):
             found.append(f"{line}: the library does without")
         if top == "l2d_jax" and below not in MAY_IMPORT.get(part, set()):
             found.append(f"{line}: imports point the other way")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                found.append(f"{module} allows a pickle: nothing is ever unpickled")
+        if isinstance(node, ast.Attribute) and node.attr == "read_pickle":
+            found.append(f"{module} reads a pickle: nothing is ever unpickled")
     if package == "l2d_jax":
         for node in ast.walk(tree):
             name = getattr(node, "id", None) or getattr(node, "attr", None)
@@ -179,6 +199,14 @@ def test_all_modules_are_seen():
         ("l2d_jax.learners.deferral", "from flax import linen as nn"),
         ("l2d_jax.losses", "import importlib\nimportlib.import_module('pandas')"),
         ("l2d_jax.shiny", "import jax"),
+        ("l2d_jax.engine.sweeps", "import pickle"),
+        ("launch.local", "def f():\n    from joblib import load"),
+        ("experiments.tables", "import pandas\npandas.read_pickle('a')"),
+        ("l2d_jax.data.digits", "import numpy\nnumpy.load('a', allow_pickle=True)"),
+        (
+            "l2d_jax.engine.processes",
+            "from jax.experimental import serialize_executable",
+        ),
         ("experiments.cifar", "def f():\n    import torch"),
         ("experiments.benchmark.pairs", "import torch"),
         ("experiments.images", "import flax.linen"),

@@ -183,7 +183,7 @@ def place(
         compiler_options=options,
     )
     return Placed(
-        processes.compile_once(sharded),
+        sharded,
         functools.partial(jax.eval_shape, sharded),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec("runs"))),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec())),

@@ -7,20 +7,18 @@ clock), and `from_first` of what one process does for all (a file). In a program
 process each is what it would be without this module.
 
 Every function here but `index`, `count` and `is_first` must be called by all processes,
-in the same order.
+in the same order. What one sends another reads as numbers or as JSON and never runs:
+each compiles its own programs.
 """
 
 import functools
-import hashlib
 import json
-import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils, serialize_executable
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from l2d_jax.types import PyTree
@@ -99,60 +97,6 @@ def _bytes_of_first(data: bytes) -> bytes:
     padded[: len(known)] = known
     sent = np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)
     return sent[:size].tobytes()
-
-
-def compile_once(jitted: Any) -> Callable[..., PyTree]:
-    """A jitted function that the first process compiles for all of one machine.
-
-    Where processes share a machine's cores, a program that each compiles takes all of
-    them as much longer. On several machines, whose processors may differ, and on
-    accelerators, each compiles its own; so it does where JAX keeps what it has compiled
-    (``jax_compilation_cache_dir``), because what comes from there cannot be sent on.
-
-    Args:
-      jitted: result of `jax.jit`, without static arguments; all processes call it with
-        the same shapes.
-    """
-    if jax.default_backend() != "cpu" or not _is_compiled_once():
-        return jitted
-    programs: dict[Any, jax.stages.Compiled] = {}
-
-    def run(*args: PyTree) -> PyTree:
-        leaves, structure = jax.tree.flatten(args)
-        key = structure, tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
-        if key not in programs:
-            programs[key] = _compile_in_first(jitted.lower(*args))
-        return programs[key](*args)
-
-    return run
-
-
-@functools.cache
-def _is_compiled_once() -> bool:
-    """Whether several processes run under one kernel, and none keeps programs."""
-    keeps = jax.config.values["jax_compilation_cache_dir"] is not None
-    if count() == 1 or any_of(keeps)[0]:
-        return False
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            kernel = file.read()
-    except OSError:
-        kernel = b""
-    digest = hashlib.sha256(kernel + socket.gethostname().encode()).digest()
-    digests = gather(np.frombuffer(digest, np.uint8))
-    return bool((digests == digests[0]).all())
-
-
-def _compile_in_first(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    if is_first():
-        compiled = lowered.compile()
-        data, *_ = serialize_executable.serialize(compiled)
-        _bytes_of_first(data)
-        return compiled
-    data = _bytes_of_first(b"")
-    return serialize_executable.deserialize_and_load(
-        data, lowered.in_tree, lowered.out_tree
-    )
 
 
 def gather(values: np.ndarray) -> np.ndarray:
