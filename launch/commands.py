@@ -160,8 +160,14 @@ def make_folder(path: pathlib.Path, flag: str = "--workdir") -> pathlib.Path:
     """Make a folder, if it is not there.
 
     Raises:
-      UserError: it cannot be made.
+      UserError: it cannot be made, or a script that names it would not be what it
+        seems.
     """
+    if not str(path).isprintable():
+        raise UserError(
+            f"{flag} {str(path)!r}: a job's script cannot hold such a name; choose one"
+            " without line breaks and control characters"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -51,7 +51,9 @@ def _lock(workdir: pathlib.Path) -> int:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            # A link to a file elsewhere would have that one cut to nothing.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -173,6 +175,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
         temporary.write_text(text)
 
 
+def _sync(path: pathlib.Path) -> None:
+    """Have a file, or what a folder lists, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A file to write, which takes the place of ``path`` once it is whole.
@@ -182,8 +193,16 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
+        # What a stopped program has left goes, and so does a link to a file elsewhere,
+        # which would be written through.
+        temporary.unlink(missing_ok=True)
+        temporary.touch(exist_ok=False)
         yield temporary
+        _sync(temporary)
         os.replace(temporary, path)
+        # Not every file system can do this with a folder; the file itself is whole.
+        with contextlib.suppress(OSError):
+            _sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

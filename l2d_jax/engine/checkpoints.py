@@ -62,7 +62,9 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
         remove(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Before orbax, which says the same in hundreds of lines.
-        temporary.touch()
+        # A link in its place would be written through.
+        temporary.unlink(missing_ok=True)
+        temporary.touch(exist_ok=False)
         needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
         if shutil.disk_usage(path.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

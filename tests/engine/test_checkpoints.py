@@ -167,3 +167,12 @@ def test_remove(path):
     assert not checkpoints.exists(path)
     assert list(path.parent.iterdir()) == []
     checkpoints.remove(path)
+
+
+def test_a_link_in_place_of_the_manifest_to_be_is_not_followed(tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("theirs")
+    (tmp_path / "one.json.tmp").symlink_to(outside)
+    checkpoints.save(tmp_path / "one", {"a": np.ones(2)}, {})
+    assert outside.read_text() == "theirs"
+    assert not (tmp_path / "one.json").is_symlink()

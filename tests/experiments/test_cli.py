@@ -10,7 +10,7 @@ import pytest
 from children import SERVER, Server, child_environment
 
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import use_workdir
+from experiments.runtime.workdir import use_workdir, write_text
 from l2d_jax.data import cifar10
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -298,3 +298,28 @@ def test_the_home_folder_in_workdir(tmp_path, monkeypatch):
         use_workdir("~nobody-of-this-name/x"),
     ):
         pass
+
+
+def test_a_link_in_place_of_a_temporary_file_is_not_followed(tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("theirs")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "results.csv.tmp").symlink_to(outside)
+    write_text(folder / "results.csv", "ours")
+    assert (folder / "results.csv").read_text() == "ours"
+    assert not (folder / "results.csv").is_symlink()
+    assert outside.read_text() == "theirs"
+    assert [path.name for path in folder.iterdir()] == ["results.csv"]
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("theirs")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / ".lock").symlink_to(outside)
+    with pytest.raises(ConfigError, match=f"workdir {folder}: "):
+        with use_workdir(str(folder)):
+            pass
+    assert outside.read_text() == "theirs"

@@ -742,3 +742,11 @@ def test_a_job_that_is_done_or_failed_is_not_requeued(fake, fake_slurm):
     out, err = failed.communicate(timeout=60)
     assert "requeued" not in out
     assert "RuntimeError: fake_experiment ended with status 3" in err
+
+
+def test_a_line_break_in_a_folder_is_refused(tmp_path):
+    folder = tmp_path / "work\ntouch stolen"
+    with pytest.raises(commands.UserError, match="without line breaks"):
+        commands.make_folder(folder)
+    assert not folder.exists()
+    assert commands.make_folder(tmp_path / "ein ö $(x) 'y'; z").is_dir()
