@@ -11,8 +11,6 @@ from scipy import optimize
 
 from l2d_jax import decisions, losses
 
-pytestmark = pytest.mark.usefixtures("cheap_compiles")
-
 
 @pytest.fixture(autouse=True)
 def _in_float64():
