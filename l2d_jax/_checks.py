@@ -190,5 +190,6 @@ def require_matrix(name: str, array: ArrayLike, axes: str, min_columns: int) -> 
 
 def poison_unless(valid: jax.Array, value: jax.Array) -> jax.Array:
     """The value, or NaN with a NaN gradient where a traced condition fails."""
-    # A product, since the NaN of a select would leave the gradient a silent 0.
-    return value * jnp.where(valid, 1.0, jnp.nan)
+    # A product, since the NaN of a select would leave the gradient a silent 0; and a
+    # select, since a compiler may make the product of a bool another, of which 0 is 0.
+    return jnp.where(valid, value * jnp.where(valid, 1.0, jnp.nan), jnp.nan)
