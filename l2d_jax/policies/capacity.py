@@ -11,8 +11,6 @@ rows still split into two families of nested sets, so its corners are whole numb
 nobody is asked in part.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +38,12 @@ def places(max_deferral: float, num_cases: int) -> int:
     require_all(
         "max_deferral", max_deferral, lambda v: (v >= 0) & (v <= 1), "be in [0, 1]"
     )
-    # .29 * 100 is 28.999999999999996; what is meant is 29.
-    product = float(max_deferral) * num_cases
-    return math.floor(product + 4 * np.finfo(float).eps * num_cases)
+    # The most k with k / B no more than the share, in its own precision: .29 * 100 is
+    # 28.999999999999996 and .7 in float32 is less than 7 / 10, and 29 and 7 are meant.
+    share = np.asarray(max_deferral)
+    share = share if share.dtype.kind == "f" else share.astype(float)
+    shares = np.arange(num_cases + 1) / max(num_cases, 1)
+    return int((shares.astype(share.dtype)[1:] <= share).sum())
 
 
 def assign(
@@ -55,9 +56,10 @@ def assign(
 
     A case goes to an expert of score > 0 where there is room, not always to the one of
     greatest score, and is kept else. A case whose scores are NaN cannot be decided
-    upon: it takes a place of an expert before any other does, and is never kept. For a
-    batch on the host; of cases that come one by one use a threshold on the score
-    (`l2d_jax.decisions.threshold_for_coverage`) or prices (`update_prices`).
+    upon: it takes a place before any other does, with any expert who can be asked, and
+    is never kept. For a batch on the host; of cases that come one by one use a
+    threshold on the score (`l2d_jax.decisions.threshold_for_coverage`) or prices
+    (`update_prices`).
 
     Args:
       key: PRNG key, which draws among cases and experts of equal worth: scores that
@@ -205,24 +207,23 @@ def _solve(
     """Whether each pair of a case and an expert is chosen, bool ``[P]``."""
     pairs = np.arange(len(cases))
     ones = np.ones(len(cases))
-    by_case = scipy.sparse.csr_matrix((ones, (cases, pairs)), (len(must), len(cases)))
-    by_expert = scipy.sparse.csr_matrix(
-        (ones, (experts, pairs)), (len(room), len(cases))
-    )
-    lower = np.concatenate([must.astype(float), np.zeros(len(room) + 1)])
-    upper = np.concatenate([np.ones(len(must)), room, [budget]])
-    rows = scipy.sparse.vstack([by_case, by_expert, scipy.sparse.csr_matrix(ones)])
-    found = scipy.optimize.milp(
+
+    def rows(of: np.ndarray, size: int) -> scipy.sparse.csr_matrix:
+        return scipy.sparse.csr_matrix((ones, (of, pairs)), (size, len(cases)))
+
+    by_case = rows(cases, len(must))
+    # The simplex method ends in a corner, where all are whole numbers.
+    found = scipy.optimize.linprog(
         -worth,
-        constraints=scipy.optimize.LinearConstraint(rows, lower, upper),
-        integrality=np.ones(len(cases)),
-        bounds=scipy.optimize.Bounds(0.0, 1.0),
-        options={"mip_rel_gap": 0.0},
+        A_ub=scipy.sparse.vstack(
+            [by_case[~must], rows(experts, len(room)), scipy.sparse.csr_matrix(ones)]
+        ),
+        b_ub=np.concatenate([np.ones(int((~must).sum())), room, [budget]]),
+        A_eq=by_case[must],
+        b_eq=np.ones(int(must.sum())),
+        bounds=(0.0, 1.0),
+        method="highs-ds",
     )
     if found.x is None:
-        raise ValueError(
-            "capacity and max_deferral together have no place for every case with a"
-            " score of NaN, which cannot be kept; raise one of them, or mend those"
-            " cases"
-        )
+        raise RuntimeError(f"the assignment was not found: {found.message}")
     return found.x > 0.5

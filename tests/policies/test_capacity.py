@@ -64,6 +64,16 @@ def test_places_by_hand():
     ]
     assert [capacity.places(0.2, n) for n in (0, 1, 4, 5, 9)] == [0, 0, 0, 1, 1]
     assert capacity.places(1.0, 7) == 7
+    assert capacity.places(np.float32(0.7), 10) == 7
+    assert capacity.places(np.nextafter(0.3, 0.0), 10) == 2
+    assert [capacity.places(1, 4), capacity.places(0, 4)] == [4, 0]
+
+
+def test_every_share_of_a_batch_gives_its_own_number_of_places():
+    for kind in (np.float32, np.float64):
+        for size in range(1, 60):
+            found = [capacity.places(kind(k / size), size) for k in range(size + 1)]
+            assert found == list(range(size + 1))
 
 
 def test_a_budget_is_kept_to_the_case_and_goes_to_the_greatest_scores():
