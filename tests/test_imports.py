@@ -58,6 +58,7 @@ EAGER = {"experiments.benchmark.torch_peers", "experiments.benchmark.torch_zoo"}
 """Modules that are nothing without what they import, and are imported lazily."""
 DYNAMIC = {"__import__", "import_module"}
 UNPICKLE = {
+    "_pickle",
     "cloudpickle",
     "dill",
     "jax.experimental.serialize_executable",
@@ -65,8 +66,14 @@ UNPICKLE = {
     "marshal",
     "pickle",
     "shelve",
-    "torch.load",
 }
+UNPICKLING_NAMES = {
+    "allow_pickle",
+    "read_pickle",
+    "serialize_executable",
+    "unsafe_load",
+}
+UNPICKLING_CALLS = {"torch.load"}
 """What reads code along with data, so that whoever wrote a file, or answers at an
 address, could run theirs here."""
 
@@ -97,6 +104,34 @@ def imports(module, tree):
                 yield f"{origin}.{alias.name}", id(node) not in lazy
 
 
+def unpickling(tree):
+    """What a file reads that may be code along with data, beside its imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                yield "allows a pickle"
+        # However it is reached: an attribute, a name, a key.
+        for name in (
+            getattr(node, "attr", None),
+            getattr(node, "id", None),
+            getattr(node, "value", None) if isinstance(node, ast.Constant) else None,
+            getattr(node, "name", None) if isinstance(node, ast.alias) else None,
+        ):
+            if name in UNPICKLING_NAMES:
+                yield f"uses {name}"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in UNPICKLING_CALLS:
+                yield f"calls {called}"
+            # NumPy's third argument is the one that allows it.
+            if called in ("np.load", "numpy.load") and len(node.args) > 2:
+                yield "loads by position what a keyword should say"
+            dynamic = called.rpartition(".")[2] in DYNAMIC and node.args
+            named = getattr(node.args[0], "value", None) if dynamic else None
+            if isinstance(named, str) and any(is_under(named, r) for r in UNPICKLE):
+                yield f"imports {named}"
+
+
 def breaches(module, source):
     """What a module imports and may not, one line each."""
     tree = ast.parse(source)
@@ -124,12 +159,9 @@ def breaches(module, source):
             found.append(f"{line}: the library does without")
         if top == "l2d_jax" and below not in MAY_IMPORT.get(part, set()):
             found.append(f"{line}: imports point the other way")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                found.append(f"{module} allows a pickle: nothing is ever unpickled")
-        if isinstance(node, ast.Attribute) and node.attr == "read_pickle":
-            found.append(f"{module} reads a pickle: nothing is ever unpickled")
+    found += [
+        f"{module} {what}: nothing is ever unpickled" for what in unpickling(tree)
+    ]
     if package == "l2d_jax":
         for node in ast.walk(tree):
             name = getattr(node, "id", None) or getattr(node, "attr", None)
@@ -203,10 +235,13 @@ def test_all_modules_are_seen():
         ("launch.local", "def f():\n    from joblib import load"),
         ("experiments.tables", "import pandas\npandas.read_pickle('a')"),
         ("l2d_jax.data.digits", "import numpy\nnumpy.load('a', allow_pickle=True)"),
-        (
-            "l2d_jax.engine.processes",
-            "from jax.experimental import serialize_executable",
-        ),
+        ("experiments.tables", "import numpy as np\nnp.load('a', None, True)"),
+        ("experiments.tables", "f(**{'allow_pickle': True})"),
+        ("experiments.tables", "from pandas import read_pickle"),
+        ("experiments.benchmark.torch_zoo", "import torch\ntorch.load('a')"),
+        ("experiments.tables", "import jax\njax.experimental.serialize_executable.f()"),
+        ("experiments.tables", "import _pickle"),
+        ("experiments.tables", "import importlib\nimportlib.import_module('pickle')"),
         ("experiments.cifar", "def f():\n    import torch"),
         ("experiments.benchmark.pairs", "import torch"),
         ("experiments.images", "import flax.linen"),
