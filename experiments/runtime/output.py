@@ -14,9 +14,11 @@ class _Output(io.FileIO):
 
     def write(self, data) -> int:
         try:
-            return super().write(data) or 0
+            written = super().write(data)
         except OSError:
-            return len(data)
+            written = None
+        # None is also a pipe that takes no more now: nobody waits for its reader.
+        return len(data) if written is None else written
 
 
 def never_fail() -> None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import pathlib
+import secrets
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -191,11 +193,11 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       OSError: it cannot be written; it names ``path``, which stays as it was.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # A name that nobody can guess: a link to a file elsewhere would be written through.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        # What a stopped program has left goes, and so does a link to a file elsewhere,
-        # which would be written through.
-        temporary.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+            left.unlink(missing_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
         _sync(temporary)

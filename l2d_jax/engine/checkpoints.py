@@ -62,7 +62,6 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
         remove(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Before orbax, which says the same in hundreds of lines.
-        # A link in its place would be written through.
         temporary.unlink(missing_ok=True)
         temporary.touch(exist_ok=False)
         needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
@@ -75,7 +74,9 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
             "network": origins.shapes(tree),
             "sha256": _digests(path),
         }
-        with open(temporary, "w") as file:
+        # Made anew, by who writes it: a link in its place would be written through.
+        temporary.unlink()
+        with open(temporary, "x") as file:
             json.dump(manifest, file)
             file.flush()
             os.fsync(file.fileno())

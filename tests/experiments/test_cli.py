@@ -10,7 +10,7 @@ import pytest
 from children import SERVER, Server, child_environment
 
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import use_workdir, write_text
+from experiments.runtime.workdir import replacing, use_workdir, write_text
 from l2d_jax.data import cifar10
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -300,26 +300,41 @@ def test_the_home_folder_in_workdir(tmp_path, monkeypatch):
         pass
 
 
-def test_a_link_in_place_of_a_temporary_file_is_not_followed(tmp_path):
+@pytest.fixture
+def planted(tmp_path):
+    """Puts a link to somebody else's file into a folder, and sees that it is whole."""
     outside = tmp_path / "outside.txt"
     outside.write_text("theirs")
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "results.csv.tmp").symlink_to(outside)
+
+    def plant(name):
+        folder = tmp_path / "work"
+        folder.mkdir()
+        (folder / name).symlink_to(outside)
+        return folder
+
+    yield plant
+    assert outside.read_text() == "theirs"
+
+
+def test_a_link_in_place_of_a_temporary_file_is_not_followed(planted):
+    # Also what a program that was killed has left.
+    folder = planted("results.csv.0123456789abcdef.tmp")
     write_text(folder / "results.csv", "ours")
     assert (folder / "results.csv").read_text() == "ours"
     assert not (folder / "results.csv").is_symlink()
-    assert outside.read_text() == "theirs"
     assert [path.name for path in folder.iterdir()] == ["results.csv"]
 
 
-def test_a_lock_that_is_a_link_is_refused(tmp_path):
-    outside = tmp_path / "outside.txt"
-    outside.write_text("theirs")
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / ".lock").symlink_to(outside)
+def test_a_temporary_name_cannot_be_guessed(tmp_path):
+    names = []
+    for _ in range(2):
+        with replacing(tmp_path / "results.csv") as temporary:
+            names.append(temporary.name)
+    assert names[0] != names[1]
+
+
+def test_a_lock_that_is_a_link_is_refused(planted):
+    folder = planted(".lock")
     with pytest.raises(ConfigError, match=f"workdir {folder}: "):
         with use_workdir(str(folder)):
             pass
-    assert outside.read_text() == "theirs"

@@ -1,5 +1,6 @@
 """What cannot be printed costs nothing."""
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,19 @@ def test_a_program_comes_to_its_end(tmp_path, redirected):
     assert found.returncode == 3, found.stderr
     assert path.read_text() == "result"
     assert "Error" not in found.stderr
+
+
+def test_a_pipe_that_is_full_and_does_not_wait(tmp_path):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    path = tmp_path / "kept.txt"
+    command = [sys.executable, "-c", PROGRAM, str(path)]
+    found = subprocess.run(command, stdout=writer, stderr=writer, timeout=60)
+    os.close(writer)
+    assert found.returncode == 3
+    assert path.read_text() == "result"
+    with open(reader, "rb") as said:
+        assert said.read().startswith(b"1.0 ")
 
 
 def test_a_terminal_that_knows_ascii_only():
