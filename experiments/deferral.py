@@ -22,7 +22,6 @@ import pandas as pd
 
 from experiments import (
     evaluation,
-    intervals,
     measure,
     schema,
     summaries,
@@ -38,6 +37,7 @@ from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
 from experiments.trainings import TRAININGS, Trained
+from l2d_jax import intervals
 from l2d_jax.engine import pools, processes
 from l2d_jax.learners import halfspaces
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import intervals, measure, networks, trainings
+from experiments import measure, networks, trainings
 from experiments.method import Case, Method, Policy
 from experiments.methods import METHODS
 from experiments.problem import Problem, Teams
 from experiments.runtime import progress
 from experiments.trainings import TRAININGS, Trained
-from l2d_jax import decisions
+from l2d_jax import decisions, intervals
 from l2d_jax.engine import chunks, training
 from l2d_jax.learners import batches
 from l2d_jax.types import Array, Batch, Decision, PyTree

@@ -6,9 +6,10 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import intervals, tables
-from experiments.intervals import Interval
+from experiments import tables
 from experiments.problem import Problem
+from l2d_jax import intervals
+from l2d_jax.intervals import Interval
 
 PREFERENCES = ("fairness",)
 """Hyperparameters that are a preference: validation chooses the others at each value,

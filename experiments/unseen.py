@@ -15,10 +15,11 @@ import pathlib
 import ml_collections
 import pandas as pd
 
-from experiments import deferral, intervals, people, summaries, tables
+from experiments import deferral, people, summaries, tables
 from experiments.figures import unseen as figures
 from experiments.runtime import cli, progress
 from experiments.runtime.errors import ConfigError
+from l2d_jax import intervals
 
 REFERENCE = "beta_counts"
 """The imputer that the others are compared with."""

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "policies": {*BASE, *KERNEL, "crowds", "learners", "policies"},
     "simulate": {*BASE, "crowds", "simulate"},
     "engine": {*BASE, *KERNEL, "learners", "engine"},
-    "table": {*BASE, *KERNEL, *METHODS, "engine", "table"},
+    "intervals": set(),
+    "table": {*BASE, *KERNEL, *METHODS, "engine", "intervals", "table"},
 }
 """Parts of l2d_jax, and the parts that each may import. Simulated crowds are of the
 form that streams take, so `simulate` knows `crowds`."""
@@ -49,6 +50,7 @@ ONLY_IN = {
     "flax": {"l2d_jax.models"},
     "scipy": {
         "experiments",
+        "l2d_jax.intervals",
         "l2d_jax.learners.halfspaces",
         "l2d_jax.policies",
         "l2d_jax.table",

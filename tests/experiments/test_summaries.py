@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import tiny
 
-from experiments import intervals, summaries
+from experiments import summaries
+from l2d_jax import intervals
 
 NUM_CASES = tiny.NUM_TEST
 

@@ -14,7 +14,7 @@ Satterthwaite's degrees of freedom. A difference of two methods is paired by see
 case: it is the same computation on the differences.
 
 Where the repetitions are people, each with cases of their own, or splits of one data
-set, there is one source, and the interval is that of `experiments.tables`.
+set, there is one source: Student's interval, or `split_interval`.
 """
 
 from typing import NamedTuple

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import intervals, tables
+from experiments import tables
+from l2d_jax import intervals
 
 
 def resample(outcomes, counts):
