@@ -26,7 +26,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.axisbelow": True,
-    "font.size": 9,
+    "font.size": 9.5,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
@@ -36,7 +36,7 @@ _STYLE = {
     # A name with two dollars is a name, not a formula.
     "text.parse_math": False,
 }
-_WIDTH = 4.8
+_WIDTH = 4.2
 """Inches: the figure's text is still read where a telephone shows it 8 cm wide."""
 _COLOURS = ("#0b4f8a", "#a8400b", "#1b6b43", "#6b3fa0", "#7a5c00", "#333333")
 _LINES = ("-", "--", "-.", ":")
@@ -92,8 +92,8 @@ def curve_figure(
             said.append(_said_of_curve(str(method), points))
         if np.isfinite(best[1]):
             handles.append(axes.axhline(best[1], color="black", linestyle=(0, (6, 3))))
-            labels.append(f"{shorten(best[0], 40)} alone, the best single party")
-            said.append(f"{best[0]} alone: {percent(best[1])}")
+            labels.append(f"best single party: {shorten(best[0], 28)}")
+            said.append(f"the best single party, {best[0]}: {percent(best[1])}")
         if np.isfinite(chosen).all():
             handles += axes.plot(
                 *([chosen[0]], [chosen[1]]),
@@ -259,7 +259,7 @@ def _style() -> Iterator[None]:
 
 def _percent_axes(*axes: Axis) -> None:
     for axis in axes:
-        axis.set_major_formatter(ticker.PercentFormatter(1, symbol=" %"))
+        axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g} %")
         axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 

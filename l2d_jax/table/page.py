@@ -16,7 +16,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: #1a1a1a; line-height: 1.5;
   font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
-header, main, footer { max-width: 58rem; margin: 0 auto; padding: 0 1rem; }
+header, main, footer { max-width: 64rem; margin: 0 auto; padding: 0 1rem; }
 header { padding-top: 1.5rem; }
 h1 { font-size: 1.2rem; font-weight: 600; margin: 0; color: #4a4a4a; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-top: 0.75rem;
@@ -32,19 +32,19 @@ ul { padding-left: 1.25rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.875rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: 0.4rem; }
-th, td { text-align: right; vertical-align: top; padding: 0.35rem 0.5rem;
+th, td { text-align: right; vertical-align: top; padding: 0.35rem 0.4rem;
   border-bottom: 1px solid #d9d9d9; }
 thead th { vertical-align: bottom; border-bottom: 2px solid #444; }
-th:first-child, .words td, .words th { text-align: left; }
+th:first-child, .words { text-align: left; }
 tbody th { font-weight: 600; min-width: 8rem; max-width: 16rem;
   overflow-wrap: anywhere; }
 td { white-space: nowrap; }
-.words td { white-space: normal; overflow-wrap: anywhere; }
+td.words { white-space: normal; overflow-wrap: anywhere; }
 .marked > * { background: #eef3f8; }
 small { display: block; font-size: 0.8125rem; font-weight: 400; color: #4a4a4a; }
 .mark { display: inline-block; font-size: 0.75rem; font-weight: 600;
   border: 1px solid #1a1a1a; border-radius: 0.2rem; padding: 0 0.3rem; }
-figure { margin: 1rem 0; max-width: 38rem; break-inside: avoid; }
+figure { margin: 1rem 0; max-width: 32rem; break-inside: avoid; }
 figcaption { font-weight: 600; font-size: 0.875rem; }
 svg { display: block; width: 100%; height: auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
@@ -123,7 +123,7 @@ def table(
     rows: Sequence[Sequence[str]],
     *,
     marked: Sequence[bool] | None = None,
-    words: bool = False,
+    words: Sequence[int] = (),
 ) -> str:
     """A table that scrolls by itself, also by keyboard, where it is wider than a page.
 
@@ -133,20 +133,27 @@ def table(
       head: of the columns, HTML.
       rows: cells, HTML; the first of each is the row's head.
       marked: rows that stand out.
-      words: whether cells are sentences rather than numbers.
+      words: columns that hold words rather than numbers.
     """
     marks = [False] * len(rows) if marked is None else marked
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    kinds = [_class("words" if i in words else None) for i in range(len(head))]
+    top = "".join(
+        f'<th scope="col"{kind}>{cell}</th>'
+        for cell, kind in zip(head, kinds, strict=True)
+    )
     body = "\n".join(
         f"<tr{_class('marked' if mark else None)}>"
         f'<th scope="row">{row[0]}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        + "".join(
+            f"<td{kind}>{cell}</td>"
+            for cell, kind in zip(row[1:], kinds[1:], strict=True)
+        )
         + "</tr>"
         for row, mark in zip(rows, marks, strict=True)
     )
     return (
         f'<div class="table" role="region" aria-labelledby="{key}" tabindex="0">\n'
-        f"<table{_class('words' if words else None)}>\n"
+        "<table>\n"
         f'<caption id="{key}">{caption}</caption>\n'
         f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
     )

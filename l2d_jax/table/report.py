@@ -10,6 +10,7 @@ from l2d_jax.table.page import name, text
 from l2d_jax.table.results import (
     MEASURES,
     Evaluation,
+    called,
     check_evaluation,
     chosen_and_best,
 )
@@ -56,7 +57,7 @@ def render(evaluation: Evaluation) -> str:
     busy = _by_work(evaluation.workload)
     sections = [
         _parties(evaluation.parties, busy["person"].iloc[:_SHOWN]),
-        _curve(evaluation.curve, chosen, best),
+        _curve(evaluation.curve, evaluation.parties),
         _workload(busy),
         _calibration(evaluation.calibration, evaluation.calibration_error),
         _groups(evaluation.groups, chosen, best),
@@ -102,7 +103,7 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
             " ".join([name(row["party"]), *marks])
             + f"<small>{_KINDS[row['kind']]}</small>",
             _with_interval(row, "accuracy"),
-            "compared with" if row["best_single"] else _gain(row),
+            "reference" if row["best_single"] else _gain(row),
             text(UNKNOWN if row["best_single"] else p_value(row["gain_p"])),
             text(percent(row["deferral"])),
             fixed(row["asked"], 2),
@@ -114,12 +115,12 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
     lesser = (parties["kind"] == "person") & ~marked
     shown = ~lesser | parties["party"].isin(set(busy)) | (lesser.sum() <= _SHOWN)
     said = (
-        f"{name(chosen['party'])} was chosen. It answers "
-        f"{_share(chosen, 'accuracy')} of {count(chosen['cases'])} cases rightly, "
-        f"defers {text(rough_percent(chosen['deferral']))} of them and asks "
-        f"{fixed(chosen['asked'], 2)} people a case. The best single party, "
-        f"{name(best['party'])}, answers {_share(best, 'accuracy')} of "
-        f"{count(best['cases'])} rightly."
+        f"Chosen is {name(called(chosen, parties))}: it is right in "
+        f"{_share(chosen, 'accuracy')} of {count(chosen['cases'])} cases, defers "
+        f"{text(rough_percent(chosen['deferral']))} of them and asks "
+        f"{fixed(chosen['asked'], 2)} people a case. The best single party is "
+        f"{name(called(best, parties))}, right in {_share(best, 'accuracy')} of "
+        f"{count(best['cases'])} cases."
     )
     if best["kind"] in ("person", "people") and 0 < chosen["deferral"] < 1:
         said += (
@@ -176,8 +177,9 @@ def _measures_said(measures: Sequence[str]) -> str:
     return told.strip()
 
 
-def _curve(curve: pd.DataFrame, chosen: pd.Series, best: pd.Series) -> str:
+def _curve(curve: pd.DataFrame, parties: pd.DataFrame) -> str:
     """How accuracy changes with the share of cases that people answer."""
+    chosen, best = chosen_and_best(parties)
     key, heading = "curve", "What more or less deferring would do"
     if curve.dropna(subset=["deferral", "accuracy"]).empty:
         return page.section(
@@ -190,7 +192,7 @@ def _curve(curve: pd.DataFrame, chosen: pd.Series, best: pd.Series) -> str:
     drawing = figures.curve_figure(
         curve,
         (float(chosen["deferral"]), float(chosen["accuracy"])),
-        (str(best["party"]), float(best["accuracy"])),
+        (called(best, parties), float(best["accuracy"])),
         key,
     )
     num_methods = curve["method"].nunique()
@@ -213,8 +215,9 @@ def _curve(curve: pd.DataFrame, chosen: pd.Series, best: pd.Series) -> str:
         heading,
         page.paragraph(
             "To the right people answer more of the cases. Deferring pays where a line "
-            "lies above the dashed one of the best single party, and is shown to where "
-            f"its whole band does. Bands are 95&nbsp;% intervals.{left_out}"
+            "lies above the dashed one of the best single party, and clearly where "
+            "its whole band does; the gains above, case by case, are the finer "
+            f"comparison. Bands are 95&nbsp;% intervals.{left_out}"
         ),
         page.figure(drawing, "Accuracy against the share of cases deferred"),
         page.more(
@@ -320,8 +323,12 @@ def _calibration(calibration: pd.DataFrame, error: float) -> str:
     said += (
         f" Widest apart: predicted {text(percent(widest['predicted'], 0))}, observed "
         f"{text(percent(widest['observed'], 0))} of {count(widest['count'])} cases. "
-        f"In {int(off.sum())} of {plural(len(known), 'bin')} the interval does not "
-        "hold the prediction."
+    )
+    said += (
+        f" In {int(off.sum())} of {plural(len(known), 'bin')} the prediction lies "
+        "outside the interval of what was observed."
+        if off.any()
+        else " No prediction lies outside the interval of what was observed."
     )
     return page.section(
         key,
@@ -393,6 +400,7 @@ def _groups(groups: pd.DataFrame, chosen: pd.Series, best: pd.Series) -> str:
             ["Group", "Party", "Accuracy", "Cases deferred", "Cases judged"],
             rows,
             list(shown),
+            words=(1,),
         ),
     )
 
@@ -476,7 +484,7 @@ def _how(how: Sequence[tuple[str, str]]) -> str:
             "Command, data and settings",
             ["What", "Value"],
             [[text(what), text(value)] for what, value in how],
-            words=True,
+            words=(1,),
         )
         if how
         else "",
@@ -492,6 +500,7 @@ def _limited(
     shown: Sequence[bool],
     *,
     marked: Sequence[bool] | None = None,
+    words: Sequence[int] = (),
 ) -> str:
     """A table of the rows that are shown, and one of all if those are more."""
     marks = [False] * len(rows) if marked is None else marked
@@ -502,12 +511,15 @@ def _limited(
         head,
         [rows[i] for i in kept],
         marked=[marks[i] for i in kept],
+        words=words,
     )
     if len(kept) == len(rows):
         return short
     return f"{short}\n" + page.more(
         summary,
-        page.table(keys[1], f"{caption}: all of them", head, rows, marked=marks),
+        page.table(
+            *(keys[1], f"{caption}: all of them", head, rows), marked=marks, words=words
+        ),
     )
 
 

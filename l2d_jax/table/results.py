@@ -121,6 +121,16 @@ def chosen_and_best(parties: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return rows[0], rows[1]
 
 
+def called(party: pd.Series, parties: pd.DataFrame) -> str:
+    """What a party is called in a sentence: the model and the majority need no name."""
+    if party["kind"] == "people":
+        return "the majority of the people"
+    if party["kind"] == "model" and (parties["kind"] == "model").sum() == 1:
+        return "the model"
+    before = {"model": "the model ", "policy": "the policy ", "person": ""}
+    return before[party["kind"]] + printable(party["party"])
+
+
 def headline(parties: pd.DataFrame) -> str:
     """What deferring gains over the best single party, as one sentence.
 
@@ -135,15 +145,12 @@ def headline(parties: pd.DataFrame) -> str:
       ValueError: not exactly one row is chosen or the best single one.
     """
     chosen, best = chosen_and_best(parties)
-    name = printable(best["party"])
+    alone, advice = called(best, parties), "let them answer every case"
+    if best["kind"] != "people":
+        advice = f"let {alone} answer every case"
+        alone += " alone"
     if best["kind"] == "model":
-        several = (parties["kind"] == "model").sum() > 1
-        alone = f"the model {name} alone" if several else "the model alone"
         advice = "do not defer"
-    elif best["kind"] == "people":
-        alone, advice = "the majority of the people", "let them answer every case"
-    else:
-        alone, advice = f"{name} alone", f"let {name} answer every case"
     gain, low, high = chosen["gain"], chosen["gain_low"], chosen["gain_high"]
     if chosen["deferral"] == 0 or high < 0:
         return f"Nothing here beats {alone}; {advice}."
