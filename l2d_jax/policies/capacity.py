@@ -182,7 +182,9 @@ def _worth(key: jax.Array, scores: np.ndarray, must: np.ndarray) -> np.ndarray:
     # Whoever is infinitely inclined goes first; a scale changes no decision.
     scores = np.where(np.isinf(scores), 2.0 * max(largest, 1.0), scores)
     worth = scores / max(scores.max(), np.finfo(float).tiny)
-    noise = np.asarray(jax.random.uniform(key, worth.shape), np.float64)
+    # On the host: shapes differ from batch to batch, and each would compile.
+    seed = np.asarray(jax.random.key_data(key)).ravel()
+    noise = np.random.default_rng(seed).random(worth.shape)
     # As much as the solver tells apart.
     return worth + _EQUAL * noise
 
