@@ -1,0 +1,205 @@
+r"""How likely each person is to be right on each case, from the answers there are.
+
+The log-odds that anybody is right on a case come from its features and from what the
+classifier makes of it, fitted to all answers of all people; what is a person's own is
+added by `l2d_jax.people.population`: overall skill and skill at each class, shrunk
+towards the others as far as the answers do not say otherwise. The result is calibrated
+on answers that it was not fitted to.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from l2d_jax.people import population
+from l2d_jax.table import calibration
+from l2d_jax.table.chunks import in_chunks
+from l2d_jax.types import Array
+
+Params: TypeAlias = dict[str, Any]
+
+# Standard deviations of people's skill that are thought possible, in log-odds.
+_OVERALL = (0.25, 0.75, 1.5)
+_BY_CLASS = (0.1, 0.5, 1.5)
+# More answers do not change what all people have in common.
+_ENOUGH_ANSWERS = 200_000
+_PEOPLE_AT_ONCE = 16
+_SURE = 1e-4
+
+
+class Chances(NamedTuple):
+    """How likely each person is to be right, each float ``[B, M]``, in [0, 1].
+
+    Attributes:
+      prob: the mean.
+      low: lower end of the 90 % interval of what the person's own chance may be.
+      high: its upper end.
+    """
+
+    prob: jax.Array
+    low: jax.Array
+    high: jax.Array
+
+
+def fit(
+    inputs: np.ndarray,
+    log_probs: np.ndarray,
+    right: np.ndarray,
+    folds: np.ndarray,
+) -> tuple[Params, np.ndarray]:
+    """The people of a table.
+
+    Args:
+      inputs: features, float ``[N, D]``.
+      log_probs: of the classifier on cases it was not trained on, float ``[N, K]``.
+      right: whether each person was right, float ``[N, M]``: 0, 1, or NaN who was not
+        asked.
+      folds: int ``[N]``, in [0, J).
+
+    Returns:
+      Parameters for `predict`, and the calibrated chances on the cases themselves, of
+      people and a common part that were fitted without the case's fold, ``[N, M]``.
+    """
+    answered = ~np.isnan(right)
+    raw = np.zeros(right.shape, np.float32)
+    for fold in np.unique(folds):
+        here = folds == fold
+        without = _fit(inputs, log_probs, np.where(here[:, None], np.nan, right))
+        found = in_chunks(_compiled, without, inputs[here], log_probs[here])
+        raw[here] = found.prob
+    logits = scipy.special.logit(np.clip(raw.astype(float), _SURE, 1 - _SURE))
+    of_answer = np.broadcast_to(folds[:, None], right.shape)[answered]
+    mapped = calibration.fit_log_odds(logits[answered], right[answered], of_answer)
+    params = _fit(inputs, log_probs, right)
+    params.update({f"calibration.{name}": value for name, value in mapped.items()})
+    held_out = calibration.of_log_odds(mapped, logits.astype(np.float32))
+    return params, np.asarray(held_out)
+
+
+def predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Chances:
+    """How likely each person is to be right on new cases; pure.
+
+    Args:
+      params: from `fit`.
+      inputs: features, float ``[B, D]``.
+      log_probs: of the classifier, float ``[B, K]``.
+    """
+    mapped = {
+        name.removeprefix("calibration."): value
+        for name, value in params.items()
+        if name.startswith("calibration.")
+    }
+
+    def calibrate(probs: jax.Array) -> jax.Array:
+        probs = jnp.clip(probs, _SURE, 1 - _SURE)
+        return calibration.of_log_odds(mapped, jnp.log(probs) - jnp.log1p(-probs))
+
+    return Chances(*map(calibrate, _predict(params, inputs, log_probs)))
+
+
+def _predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Chances:
+    log_probs = jnp.asarray(log_probs)
+    psi = population.describe(jnp.exp(log_probs))
+    base = _common(inputs, log_probs) @ params["kernel"] + params["bias"]
+    share = jax.nn.softmax(
+        jnp.asarray(params["log_evidence"]) + jnp.log(params["proportions"]), axis=1
+    )
+
+    def of_person(part: tuple[population.Person, jax.Array]) -> Chances:
+        person, weight = part
+        prob = population.correct_prob(person, params["proportions"], base, psi)
+        means = psi @ person.mean.T
+        spread = jnp.einsum("bi,sij,bj->bs", psi, person.covariance, psi)
+        mean = means @ weight
+        variance = (spread + means**2) @ weight - mean**2
+        half = 1.645 * jnp.sqrt(jnp.maximum(variance, 0.0))
+        return Chances(
+            prob,
+            jax.nn.sigmoid(base + mean - half),
+            jax.nn.sigmoid(base + mean + half),
+        )
+
+    person = population.Person(
+        *(jnp.asarray(params[name]) for name in population.Person._fields)
+    )
+    found = jax.lax.map(of_person, (person, share))  # [M, B]: few at a time.
+    return Chances(*(values.T for values in found))
+
+
+_compiled = jax.jit(_predict)
+
+
+def _common(inputs: Array, log_probs: Array) -> jax.Array:
+    """What the log-odds that people share are linear in, float ``[B, D + K + 1]``."""
+    log_probs = jnp.asarray(log_probs)
+    surest = jnp.max(log_probs, axis=1, keepdims=True)
+    return jnp.concatenate([jnp.asarray(inputs), log_probs, jnp.exp(surest)], axis=1)
+
+
+def _fit(inputs: np.ndarray, log_probs: np.ndarray, right: np.ndarray) -> Params:
+    cases, people = np.nonzero(~np.isnan(right))
+    outcomes = right[cases, people]
+    common = np.asarray(_common(inputs, log_probs), np.float32)
+    kernel, bias = _fit_common(common, cases, outcomes)
+    base = common @ kernel + bias
+    psi = np.asarray(population.describe(np.exp(log_probs)), np.float32)
+
+    # A row for each person, of a length that few tables differ in: programs are kept.
+    counts = np.bincount(people, minlength=right.shape[1])
+    width = 1 << int(np.ceil(np.log2(max(counts.max(initial=1), 16))))
+    rows = np.zeros((right.shape[1], width), np.int32)
+    correct = np.zeros(rows.shape, np.float32)
+    weights = np.zeros(rows.shape, np.float32)
+    for person in range(right.shape[1]):
+        own = people == person
+        rows[person, : counts[person]] = cases[own]
+        correct[person, : counts[person]] = outcomes[own]
+        weights[person, : counts[person]] = 1.0
+    scales = population.scale_grid(_OVERALL, _BY_CLASS, log_probs.shape[1])
+    found, proportions = _infer(base[rows], psi[rows], correct, weights, scales)
+    return {
+        "kernel": kernel,
+        "bias": bias,
+        "proportions": np.asarray(proportions),
+        **{name: np.asarray(value) for name, value in found._asdict().items()},
+    }
+
+
+def _fit_common(
+    common: np.ndarray, cases: np.ndarray, outcomes: np.ndarray
+) -> tuple[np.ndarray, np.float32]:
+    """Kernel and bias of the log-odds that anybody is right."""
+    if len(cases) > _ENOUGH_ANSWERS:
+        drawn = np.random.default_rng(0).permutation(len(cases))[:_ENOUGH_ANSWERS]
+        cases, outcomes = cases[drawn], outcomes[drawn]
+    if len(np.unique(outcomes)) < 2:
+        # Everybody was right, or wrong, or nobody was asked: a guess of one each.
+        share = (outcomes.sum() + 1) / (len(outcomes) + 2)
+        bias = np.float32(scipy.special.logit(share))
+        return np.zeros(common.shape[1], np.float32), bias
+    model = LogisticRegression(C=0.1, max_iter=300)
+    with warnings.catch_warnings():
+        # Near enough: what is left is the people's own, and the calibration's.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(common[cases], outcomes > 0.5)
+    return model.coef_[0].astype(np.float32), np.float32(model.intercept_[0])
+
+
+@jax.jit
+def _infer(
+    base: Array, psi: Array, correct: Array, weights: Array, scales: Array
+) -> tuple[population.Person, jax.Array]:
+    found = jax.lax.map(
+        lambda row: population.infer(row[0], row[1], row[2], row[3], scales),
+        (base, psi, correct, weights),
+        batch_size=_PEOPLE_AT_ONCE,
+    )
+    present = (jnp.max(weights, axis=1) > 0).astype(jnp.float32)
+    return found, population.learn_proportions(found.log_evidence, present)

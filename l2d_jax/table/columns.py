@@ -1,0 +1,416 @@
+"""Columns as what a classifier reads: numbers, categories, dates and texts.
+
+What is done with each column is planned once for a whole table, so that every part of
+it has the same width; the statistics are those of the rows that are fitted to. All of
+it is plain numbers and names, which go to the disk without a pickle.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from l2d_jax.table.cases import text_of
+
+KINDS = ("number", "category", "date", "text", "left out")
+"""What can be done with a column."""
+
+_OTHER, _MISSING = "(other)", "(missing)"
+_MOST_CATEGORIES = 50
+_RARE_ROWS, _RARE_SHARE = 5, 0.01
+# Of the cells of a column, those that must be numbers or dates for it to be one.
+_ALL = 1.0
+_MOST = 0.9
+# A standard deviation below this part of the values' size is one of rounding.
+_SMALLEST_SPREAD = 1e-6
+_FARTHEST = 10.0
+_TEXT_DIMENSIONS = 50
+_TEXT_TERMS = 5000
+_DAY = np.timedelta64(1, "D")
+
+
+class Column(NamedTuple):
+    """What is done with a column.
+
+    Attributes:
+      name: of the column.
+      kind: one of `KINDS`.
+      reason: why, in a few words.
+      missing: whether cells were missing, which has a place of its own.
+      categories: of a category, in their order; rarer ones are ``(other)``.
+      width: places that it takes.
+    """
+
+    name: str
+    kind: str
+    reason: str
+    missing: bool
+    categories: tuple[str, ...]
+    width: int
+
+
+class ColumnPlan(NamedTuple):
+    """What is done with the columns of a table, in their order."""
+
+    columns: tuple[Column, ...]
+
+
+class Encoder(NamedTuple):
+    """A plan and the statistics of some rows.
+
+    Attributes:
+      plan: of the columns.
+      center: of numbers, days and dimensions of texts, by column, float ``[W]``.
+      scale: likewise, > 0.
+      terms: of each text column, W terms.
+      idf: of each text column, float ``[W]``.
+      components: of each text column, float ``[T, W]``.
+    """
+
+    plan: ColumnPlan
+    center: dict[str, np.ndarray]
+    scale: dict[str, np.ndarray]
+    terms: dict[str, tuple[str, ...]]
+    idf: dict[str, np.ndarray]
+    components: dict[str, np.ndarray]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what is encoded, D."""
+        found: list[str] = []
+        for column in self.plan.columns:
+            found += _names(column)
+        return tuple(found)
+
+
+def plan_columns(features: pd.DataFrame, text: Sequence[str] = ()) -> ColumnPlan:
+    """Say what is to be done with each column.
+
+    A column whose cells are all numbers is a number, and one of dates a date; anything
+    else is a category, or left out where nearly each row has a value of its own. A
+    number of two values is still a number.
+
+    Args:
+      features: cells of any type, or strings as they were read.
+      text: columns that are texts.
+
+    Raises:
+      ValueError: there is no such column, a number is infinite or too large, or a
+        column holds numbers with a decimal comma.
+    """
+    for name in text:
+        if name not in features:
+            raise ValueError(f"text: there is no column {name!r}")
+    return ColumnPlan(
+        tuple(_plan(features[name], str(name), name in text) for name in features)
+    )
+
+
+def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
+    cells = _cells(column)
+    known = cells[cells != None]  # noqa: E711
+    missing = len(known) < len(cells)
+
+    def left_out(reason: str) -> Column:
+        return Column(name, "left out", reason, missing, (), 0)
+
+    if not len(known):
+        return left_out("every cell is missing")
+    if is_text:
+        return Column(name, "text", "asked for", missing, (), _TEXT_DIMENSIONS)
+    numbers = _numbers(known)
+    share = np.mean(~np.isnan(numbers))
+    if share >= _ALL:
+        _require_finite(numbers, known, name)
+        if np.ptp(numbers) <= _SMALLEST_SPREAD * np.abs(numbers).max() * 1e-3:
+            if not missing:
+                return left_out("every cell is the same")
+        return Column(name, "number", "all numbers", missing, (), 1 + missing)
+    if share >= _MOST:
+        odd = known[np.isnan(numbers)][0]
+        raise ValueError(
+            f"column {name!r} holds numbers, but for cells such as {odd!r}; blank them,"
+            " or exclude the column"
+        )
+    commas = _numbers(np.array([cell.replace(",", ".") for cell in known], object))
+    if np.mean(~np.isnan(commas)) >= _MOST:
+        raise ValueError(
+            f"column {name!r} holds numbers with a decimal comma, such as"
+            f" {known[np.isnan(numbers)][0]!r}; write them with a point"
+        )
+    days = _days(known)
+    if np.mean(~np.isnan(days)) >= _ALL:
+        return Column(name, "date", "all dates", missing, (), 1 + missing)
+    values, counts = np.unique(known.astype(str), return_counts=True)
+    if len(values) == 1 and not missing:
+        return left_out("every cell is the same")
+    if len(values) > max(_MOST_CATEGORIES, len(known) / 2):
+        return left_out("nearly every row has a value of its own; is it a text?")
+    least = min(max(_RARE_ROWS, _RARE_SHARE * len(cells)), len(cells) / 2)
+    common = [str(v) for v, n in zip(values, counts, strict=True) if n >= least]
+    if len(common) > _MOST_CATEGORIES:
+        order = np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES]
+        common = sorted(str(value) for value in values[order])
+    categories = (*common, _OTHER, *([_MISSING] if missing else []))
+    return Column(
+        name,
+        "category",
+        f"{len(values)} different texts",
+        missing,
+        categories,
+        len(categories),
+    )
+
+
+def fit_encoder(plan: ColumnPlan, features: pd.DataFrame) -> Encoder:
+    """Statistics of some rows, for a plan of a table that they are of.
+
+    Args:
+      plan: from `plan_columns`.
+      features: the rows.
+
+    Raises:
+      ValueError: a column is missing or of another kind.
+    """
+    found = Encoder(plan, {}, {}, {}, {}, {})
+    for column in plan.columns:
+        if column.kind in ("number", "date"):
+            values = _values(column, _column(features, column.name))
+            values = values[~np.isnan(values)]
+            # Without a value all are filled in with 0.
+            center = float(np.mean(values)) if len(values) else 0.0
+            spread = float(np.std(values)) if len(values) else 0.0
+            size = float(np.abs(values).max(initial=0.0))
+            spread = spread if spread > _SMALLEST_SPREAD * size else max(size, 1.0)
+            median = float(np.median(values)) if len(values) else 0.0
+            found.center[column.name] = np.array([center, median])
+            found.scale[column.name] = np.array([spread])
+        elif column.kind == "text":
+            _fit_text(found, column, _column(features, column.name))
+    return found
+
+
+def _fit_text(found: Encoder, column: Column, cells: pd.Series) -> None:
+    texts = ["" if cell is None else cell for cell in _cells(cells)]
+    least = 2 if len(texts) > 20 else 1
+    vectorizer = _vectorizer(None, least)
+    try:
+        weights = vectorizer.fit_transform(texts)
+    except ValueError as error:
+        raise ValueError(
+            f"text column {column.name!r} has no word in two rows; exclude it"
+        ) from error
+    size = min(_TEXT_DIMENSIONS, min(weights.shape) - 1)
+    components = np.zeros((_TEXT_DIMENSIONS, weights.shape[1]))
+    if size > 0:
+        svd = TruncatedSVD(size, random_state=0).fit(weights)
+        components[:size] = svd.components_
+    reduced = weights @ components.T
+    spread = reduced.std()
+    found.terms[column.name] = tuple(vectorizer.get_feature_names_out())
+    found.idf[column.name] = vectorizer.idf_
+    found.components[column.name] = components
+    found.center[column.name] = reduced.mean(axis=0)
+    # One scale for all dimensions: the first tell more than the last.
+    found.scale[column.name] = np.array([spread if spread > 0 else 1.0])
+
+
+def _vectorizer(terms: Sequence[str] | None, least: int = 1) -> TfidfVectorizer:
+    return TfidfVectorizer(
+        ngram_range=(1, 2),
+        min_df=least,
+        max_features=_TEXT_TERMS,
+        sublinear_tf=True,
+        vocabulary=terms,
+    )
+
+
+def encode(
+    encoder: Encoder, features: pd.DataFrame
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What a classifier reads of some rows.
+
+    A number that is missing is the median, and says so in a place of its own; one far
+    from all that was fitted to is cut at ten standard deviations. A category that was
+    not known is ``(other)``. Both are noted.
+
+    Args:
+      encoder: from `fit_encoder`.
+      features: the rows; columns that were not fitted to are not read.
+
+    Returns:
+      Float32 ``[N, D]``, finite, and notes, a sentence each.
+
+    Raises:
+      ValueError: a column is missing or of another kind.
+    """
+    blocks = [np.zeros((len(features), 0))]
+    notes: list[str] = []
+    for column in encoder.plan.columns:
+        if column.kind == "left out":
+            continue
+        cells = _column(features, column.name)
+        if column.kind == "category":
+            blocks.append(_encode_category(column, cells, notes))
+        elif column.kind == "text":
+            blocks.append(_encode_text(encoder, column, cells))
+        else:
+            blocks.append(_encode_number(encoder, column, cells, notes))
+    return np.concatenate(blocks, axis=1).astype(np.float32), tuple(notes)
+
+
+def _encode_number(
+    encoder: Encoder, column: Column, cells: pd.Series, notes: list[str]
+) -> np.ndarray:
+    values = _values(column, cells)
+    missing = np.isnan(values)
+    if missing.any() and not column.missing:
+        notes.append(
+            f"Column {column.name!r} is blank in {int(missing.sum())} rows and never"
+            " was where the team was fitted; the median stands for it."
+        )
+    center, median = encoder.center[column.name]
+    with np.errstate(over="ignore"):
+        scaled = (np.where(missing, median, values) - center) / encoder.scale[
+            column.name
+        ][0]
+    far = np.abs(scaled) > _FARTHEST
+    if far.any():
+        notes.append(
+            f"Column {column.name!r} is far from all that the team was fitted to in"
+            f" {int(far.sum())} rows, such as {cells.iloc[int(np.argmax(far))]!r}; it"
+            f" is cut at {_FARTHEST:g} standard deviations."
+        )
+    block = [np.clip(scaled, -_FARTHEST, _FARTHEST)]
+    if column.missing:
+        block.append(missing.astype(float))
+    return np.stack(block, axis=1)
+
+
+def _encode_category(column: Column, cells: pd.Series, notes: list[str]) -> np.ndarray:
+    found = _cells(cells)
+    index = {name: number for number, name in enumerate(column.categories)}
+    other = index[_OTHER]
+    blank = index.get(_MISSING, other)
+    codes = np.array([blank if c is None else index.get(c, other) for c in found], int)
+    if not column.missing and (found == None).any():  # noqa: E711
+        notes.append(
+            f"Column {column.name!r} is blank in {int((found == None).sum())} rows and"  # noqa: E711
+            " never was where the team was fitted; it counts as (other)."
+        )
+    return np.eye(len(column.categories))[codes]
+
+
+def _encode_text(encoder: Encoder, column: Column, cells: pd.Series) -> np.ndarray:
+    texts = ["" if cell is None else cell for cell in _cells(cells)]
+    vectorizer = _vectorizer(encoder.terms[column.name])
+    vectorizer.idf_ = encoder.idf[column.name]
+    reduced = vectorizer.transform(texts) @ encoder.components[column.name].T
+    scaled = (reduced - encoder.center[column.name]) / encoder.scale[column.name]
+    return np.clip(scaled, -_FARTHEST, _FARTHEST)
+
+
+def to_arrays(encoder: Encoder) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """An encoder as what JSON knows, and arrays by name.
+
+    Args:
+      encoder: from `fit_encoder`.
+    """
+    known = {
+        "columns": [column._asdict() for column in encoder.plan.columns],
+        "terms": encoder.terms,
+    }
+    arrays = {}
+    for number, column in enumerate(encoder.plan.columns):
+        for part in ("center", "scale", "idf", "components"):
+            value = getattr(encoder, part).get(column.name)
+            if value is not None:
+                arrays[f"{number}.{part}"] = np.asarray(value, np.float64)
+    return known, arrays
+
+
+def from_arrays(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoder:
+    """The encoder that `to_arrays` took apart."""
+    columns = tuple(
+        Column(**{**column, "categories": tuple(column["categories"])})
+        for column in known["columns"]
+    )
+    terms = {name: tuple(value) for name, value in known["terms"].items()}
+    found = Encoder(ColumnPlan(columns), {}, {}, terms, {}, {})
+    for name, value in arrays.items():
+        number, part = name.split(".")
+        getattr(found, part)[columns[int(number)].name] = value
+    return found
+
+
+def _names(column: Column) -> list[str]:
+    if column.kind == "category":
+        return [f"{column.name} = {category}" for category in column.categories]
+    if column.kind == "text":
+        return [f"{column.name} (text {n + 1})" for n in range(column.width)]
+    if column.kind == "left out":
+        return []
+    return [column.name, *([f"{column.name} missing"] if column.missing else [])]
+
+
+def _column(features: pd.DataFrame, name: str) -> pd.Series:
+    if name not in features:
+        raise ValueError(f"there is no column {name!r}, which the team was fitted to")
+    return features[name]
+
+
+def _cells(column: pd.Series) -> np.ndarray:
+    """Cells as texts, None where they are missing."""
+    found = np.empty(len(column), object)
+    found[:] = [text_of(value) for value in column.tolist()]
+    return found
+
+
+def _numbers(cells: np.ndarray) -> np.ndarray:
+    """Cells as numbers, NaN where they are none."""
+    known = {"True": "1", "False": "0"}
+    texts = pd.Series([known.get(c, c) if c is not None else None for c in cells])
+    return pd.to_numeric(texts, errors="coerce").to_numpy(float)
+
+
+def _days(cells: np.ndarray) -> np.ndarray:
+    """Cells as days since 1970, NaN where they are no dates of ISO 8601."""
+    dates = pd.to_datetime(
+        pd.Series(cells, dtype=object), errors="coerce", format="ISO8601", utc=True
+    )
+    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "D")
+    return days.to_numpy(float)
+
+
+def _values(column: Column, cells: pd.Series) -> np.ndarray:
+    """Numbers, or days, NaN where they are missing.
+
+    Raises:
+      ValueError: a cell is something else.
+    """
+    texts = _cells(cells)
+    values = _numbers(texts) if column.kind == "number" else _days(texts)
+    odd = np.isnan(values) & (texts != None)  # noqa: E711
+    if odd.any():
+        raise ValueError(
+            f"column {column.name!r} is to hold a {column.kind}, as where the team was"
+            f" fitted, and holds {texts[int(np.argmax(odd))]!r}"
+        )
+    if column.kind == "number":
+        _require_finite(
+            values[~np.isnan(values)], texts[~np.isnan(values)], column.name
+        )
+    return values
+
+
+def _require_finite(values: np.ndarray, cells: np.ndarray, name: str) -> None:
+    # What float32 cannot hold is infinite to the classifier.
+    large = ~(np.abs(values) < np.finfo(np.float32).max)
+    if large.any():
+        raise ValueError(
+            f"column {name!r} holds {cells[int(np.argmax(large))]!r}, too large a"
+            " number to compute with; correct or blank it"
+        )

@@ -1,0 +1,513 @@
+"""The command ``l2d``: from a table to a policy, decisions and a report."""
+
+import argparse
+import hashlib
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2d_jax.table.cases import Cases
+    from l2d_jax.table.options import Options
+
+_INTERVALS = (
+    "Policies and model: 95 % corrected t intervals over the held-out parts (Nadeau and"
+    " Bengio, 2003). People and groups: Wilson intervals over cases."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the status is 0, or 2 with one line where the input is at fault.
+
+    Args:
+      argv: arguments; None are those of the process.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        import l2d_jax.table.cases  # noqa: F401
+    except ModuleNotFoundError as error:
+        print(
+            f"l2d: {error.name} is not installed; pip install 'l2d-jax[table]'",
+            file=sys.stderr,
+        )
+        return 2
+    arguments.command = shlex.join(["l2d", *(sys.argv[1:] if argv is None else argv)])
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"l2d: {text}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("l2d: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="l2d",
+        description="Who should answer each case, a model or one of several people?",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="say what a table holds, and what is odd")
+    _add_table(check, "cases")
+    check.set_defaults(run=_check)
+
+    fit = commands.add_parser("fit", help="fit a team to a table and judge it")
+    _add_table(fit, "cases")
+    _add_fit(fit)
+    fit.set_defaults(run=_fit)
+
+    apply = commands.add_parser("apply", help="decide on new cases")
+    apply.add_argument("policy", type=pathlib.Path, help="folder that fit has made")
+    apply.add_argument("cases", type=pathlib.Path, help="CSV of new cases")
+    apply.add_argument("--answers", type=pathlib.Path, help="CSV: case, expert, answer")
+    apply.add_argument(
+        "--available",
+        type=pathlib.Path,
+        help="CSV of who can be asked: expert, and perhaps case and capacity",
+    )
+    apply.add_argument("--max-defer", type=float, help="share of the cases, in [0, 1]")
+    _add_pairs(apply, "capacity", "cases that a person can answer, NAME=30; repeat")
+    apply.add_argument("--out", type=pathlib.Path, required=True, help="CSV to write")
+    apply.set_defaults(run=_apply)
+
+    report = commands.add_parser("report", help="write a page to read and to print")
+    report.add_argument("policy", type=pathlib.Path, help="folder that fit has made")
+    report.add_argument("--on", type=pathlib.Path, help="CSV of held-out cases")
+    report.add_argument(
+        "--answers", type=pathlib.Path, help="CSV: case, expert, answer"
+    )
+    report.add_argument("--out", type=pathlib.Path, required=True, help="HTML to write")
+    report.set_defaults(run=_report)
+
+    example = commands.add_parser("example", help="write a small table to try it on")
+    example.add_argument("folder", type=pathlib.Path, help="new folder")
+    example.set_defaults(run=_example)
+    return parser
+
+
+def _add_table(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(name, type=pathlib.Path, help="CSV, a row for each case")
+    parser.add_argument("--id", help="column that names the case")
+    parser.add_argument("--label", required=True, help="column of what it was")
+    parser.add_argument(
+        "--experts", type=_names, default=(), help="columns of people's answers, a,b,c"
+    )
+    parser.add_argument(
+        "--answers", type=pathlib.Path, help="CSV instead: case, expert, answer"
+    )
+    parser.add_argument("--group", help="column to compare groups by")
+    parser.add_argument("--split-by", help="column never split, such as a patient")
+    parser.add_argument(
+        "--text", type=_names, default=(), help="columns that are texts"
+    )
+    parser.add_argument("--exclude", type=_names, default=(), help="columns left out")
+    parser.add_argument(
+        "--scores", type=_names, default=(), help="columns of a model's probabilities"
+    )
+    parser.add_argument("--positive", help="class that sensitivity is about, of two")
+    parser.add_argument(
+        "--cv", type=_cv, default=(5, 2), help="FOLDSxREPEATS of the evaluation: 5x2"
+    )
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--methods",
+        type=_names,
+        default=("auto",),
+        help="auto, all, or names: never,confidence,two_stage,softmax,one_vs_all,"
+        "decoupled,panel",
+    )
+    parser.add_argument(
+        "--max-defer", type=float, default=1.0, help="share of a batch, in [0, 1]"
+    )
+    _add_pairs(parser, "price", "errors that asking a person costs, NAME=0.05; repeat")
+    _add_pairs(parser, "capacity", "cases a person can answer, NAME=30; repeat")
+    parser.add_argument(
+        "--ask", type=int, default=1, help="people asked about a case at most"
+    )
+    parser.add_argument(
+        "--guarantee",
+        type=_guarantee,
+        metavar="'error<=0.05'",
+        help="what the error among cases that the model keeps must be below",
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, help="of it")
+    parser.add_argument(
+        "--balanced", action="store_true", help="classes count alike in training"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, help="folder to go on from after a stop"
+    )
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="new folder")
+
+
+def _add_pairs(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    parser.add_argument(
+        f"--{name}",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help=text,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    try:
+        if not equals or not name:
+            raise ValueError
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=NUMBER, such as r1=0.05"
+        ) from None
+
+
+def _cv(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None or int(found[1]) < 2 or int(found[2]) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FOLDSxREPEATS, such as 5x2, of two folds or more"
+        )
+    return int(found[1]), int(found[2])
+
+
+def _guarantee(text: str) -> float:
+    found = re.fullmatch(r"\s*error\s*<=?\s*([0-9.eE-]+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError
+        return float(found[1])
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not 'error<=NUMBER', such as 'error<=0.05'"
+        ) from None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from l2d_jax.table.check import check, describe
+
+    cases, _ = _read(arguments)
+    found = check(cases, text=arguments.text, num_folds=arguments.cv[0])
+    print(describe(found))
+
+
+def _read(arguments: argparse.Namespace) -> "tuple[Cases, dict[str, Any]]":
+    """The cases of a table, and how to read others like it."""
+    from l2d_jax.table.cases import make_cases
+    from l2d_jax.table.reading import read_table
+
+    how = {
+        name: getattr(arguments, name)
+        for name in ("id", "label", "experts", "group", "split_by", "scores", "exclude")
+    }
+    answers = None if arguments.answers is None else read_table(arguments.answers)
+    cases = make_cases(
+        read_table(arguments.cases),
+        answers=answers,
+        positive=arguments.positive,
+        **how,
+    )
+    return cases, {**how, "text": arguments.text, "positive": arguments.positive}
+
+
+def _options(arguments: argparse.Namespace) -> "Options":
+    from l2d_jax.table.options import Options
+
+    return Options(
+        methods=arguments.methods,
+        max_deferral=arguments.max_defer,
+        prices=tuple(arguments.price),
+        capacity=_whole(arguments.capacity),
+        ask=arguments.ask,
+        max_error=arguments.guarantee,
+        confidence=arguments.confidence,
+        balanced=arguments.balanced,
+        seed=arguments.seed,
+    )
+
+
+def _whole(pairs: Sequence[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
+    for name, value in pairs:
+        if value != int(value):
+            raise ValueError(f"--capacity: {name}={value:g} is not a whole number")
+    return tuple((name, int(value)) for name, value in pairs)
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    from l2d_jax.table import evaluation, fitting, storage
+    from l2d_jax.table.cases import take
+    from l2d_jax.table.options import check_options
+    from l2d_jax.table.team import encode
+
+    storage.require_new(arguments.out)
+    cases, how = _read(arguments)
+    options = _options(arguments)
+    check_options(options, cases.people)
+    num_folds, num_repeats = arguments.cv
+    labelled = take(cases, (cases.labels >= 0).nonzero()[0])
+    with _Bar() as bar:
+        team = fitting.fit(
+            cases,
+            options,
+            text=arguments.text,
+            report=bar.part("fitting", 0.0, 0.2),
+        )
+        record = evaluation.cross_validate(
+            labelled,
+            options,
+            num_folds=num_folds,
+            num_repeats=num_repeats,
+            text=arguments.text,
+            report=bar.part("judging", 0.2, 0.8),
+            checkpoint_dir=arguments.workdir,
+        )
+    digest = _digest(arguments.cases)
+    judged = evaluation.tabulate(
+        record,
+        labelled,
+        title=f"{arguments.label} of {arguments.cases.name}",
+        chosen=team.method,
+        positive=_positive(arguments.positive, team.classes),
+        features=(
+            encode(team, labelled)[0][:, : len(team.encoder.names)],
+            team.encoder.names,
+        ),
+        notes=(*cases.notes, *team.notes),
+        how=(
+            ("Command", arguments.command),
+            ("Cases", f"{arguments.cases.name}, sha256 {digest}"),
+            ("Evaluation", f"{num_repeats} times {num_folds} parts held out in turn"),
+            ("Intervals", _INTERVALS),
+            ("Seed", str(options.seed)),
+            *storage.versions().items(),
+        ),
+    )
+    storage.save(
+        team,
+        arguments.out,
+        evaluation=judged,
+        made={"command": arguments.command, "sha256": digest, "table": how},
+    )
+    print(judged.headline)
+    print(_table(judged.parties))
+    print(f"the policy is {team.method}; wrote {arguments.out}")
+
+
+def _positive(name: str | None, classes: Sequence[str]) -> int:
+    return len(classes) - 1 if name is None else list(classes).index(name)
+
+
+def _digest(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _table(parties: Any) -> str:
+    """Who is right how often, as text."""
+    lines = [f"{'':48} accuracy  (95 %)         gain on the best alone"]
+    for row in parties.itertuples():
+        interval = f"({100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f})"
+        gain = (
+            ""
+            if row.best_single or row.gain != row.gain
+            else (
+                f"{100 * row.gain:+.1f} ({100 * row.gain_low:+.1f} to"
+                f" {100 * row.gain_high:+.1f})"
+            )
+        )
+        mark = " *" if row.best_single else ""
+        lines.append(
+            f"{row.party[:46] + mark:48} {100 * row.accuracy:5.1f} %  {interval:15}"
+            f"  {gain}".rstrip()
+        )
+    return "\n".join([*lines[:40], "* the best single party"])
+
+
+def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) -> Any:
+    """A team and cases for it."""
+    from l2d_jax.table import storage
+    from l2d_jax.table.cases import make_cases
+    from l2d_jax.table.reading import read_table
+
+    team, made = storage.load(arguments.policy)
+    how: dict[str, Any] = dict(made["table"])
+    text, positive = how.pop("text"), how.pop("positive")
+    del text
+    frame = read_table(path)
+    if not label:
+        how["label"] = None
+    answers = None if arguments.answers is None else read_table(arguments.answers)
+    cases = make_cases(
+        frame,
+        answers=answers,
+        positive=positive,
+        classes=team.classes,
+        people=team.people,
+        **how,
+    )
+    return team, cases, positive
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    from l2d_jax.table import output
+    from l2d_jax.table.reading import write_table
+    from l2d_jax.table.team import decide
+
+    team, cases, _ = _load_cases(arguments, arguments.cases, label=False)
+    options = team.options
+    if arguments.max_defer is not None:
+        options = options._replace(max_deferral=arguments.max_defer)
+    capacity = dict(options.capacity) | dict(_whole(arguments.capacity))
+    available = None
+    if arguments.available is not None:
+        available, places = _roster(arguments.available, team.people, cases)
+        capacity |= places
+    options = options._replace(capacity=tuple(capacity.items()))
+    from l2d_jax.table.options import check_options
+
+    check_options(options, team.people)
+    decided = decide(team, cases, available=available, options=options)
+    table = output.tabulate(team, cases, decided)
+    write_table(table, arguments.out)
+    for note in (*cases.notes, *decided.notes):
+        print(f"note: {note}")
+    asked = int((table.who != output.MODEL).sum())
+    print(f"{asked} of {len(table)} cases are deferred; wrote {arguments.out}")
+
+
+def _roster(
+    path: pathlib.Path, people: Sequence[str], cases: "Cases"
+) -> tuple[Any, dict[str, int]]:
+    """Whom a roster lists: bool ``[N, M]``, and their capacity."""
+    import numpy as np
+
+    from l2d_jax.table.reading import read_table
+
+    roster = read_table(path)
+    if "expert" not in roster:
+        raise ValueError(f"{path}: there is no column expert, of who can be asked")
+    available = np.zeros((len(cases.ids), len(people)), bool)
+    places: dict[str, int] = {}
+    rows = {case: number for number, case in enumerate(cases.ids)}
+    for line in roster.to_dict("records"):
+        person = str(line["expert"]).strip()
+        if person not in people:
+            raise ValueError(
+                f"{path}: {person!r} is not one of the team's people; fit again with"
+                " their answers, or leave them out"
+            )
+        where: Any = slice(None)
+        if "case" in roster:
+            if line["case"] not in rows:
+                raise ValueError(f"{path}: there is no case {line['case']!r}")
+            where = rows[line["case"]]
+        available[where, people.index(person)] = True
+        given = line.get("capacity")
+        if isinstance(given, str) and given.strip():
+            if not given.strip().isdigit():
+                raise ValueError(
+                    f"{path}: capacity of {person} must be a whole number, got"
+                    f" {given!r}"
+                )
+            places[person] = int(given)
+    return available, places
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from l2d_jax.table import evaluation, storage
+    from l2d_jax.table.cases import take
+    from l2d_jax.table.report import render
+    from l2d_jax.table.team import encode
+
+    if arguments.on is None:
+        judged = storage.load_evaluation(arguments.policy)
+    else:
+        team, cases, positive = _load_cases(arguments, arguments.on, label=True)
+        known = take(cases, (cases.labels >= 0).nonzero()[0])
+        if not len(known.ids):
+            raise ValueError(f"{arguments.on} holds no label to judge by")
+        judged = evaluation.tabulate(
+            evaluation.record_of(team, known),
+            known,
+            title=f"held-out cases of {arguments.on.name}",
+            chosen=team.method,
+            positive=_positive(positive, team.classes),
+            features=(
+                encode(team, known)[0][:, : len(team.encoder.names)],
+                team.encoder.names,
+            ),
+            notes=(*cases.notes, *team.notes),
+            how=(
+                ("Command", arguments.command),
+                ("Cases", f"{arguments.on.name}, sha256 {_digest(arguments.on)}"),
+                ("Evaluation", "cases that the policy was not fitted to, as one batch"),
+                ("Intervals", "95 % over cases."),
+                *storage.versions().items(),
+            ),
+        )
+    from l2d_jax.table.reading import write_text
+
+    write_text(render(judged), arguments.out)
+    print(judged.headline)
+    print(f"wrote {arguments.out}")
+
+
+def _example(arguments: argparse.Namespace) -> None:
+    from l2d_jax.table import example
+
+    example.write(arguments.folder)
+    folder = arguments.folder
+    print(
+        f"wrote {folder}; its readers are simulated, see {folder / 'README.txt'}. Try:"
+    )
+    columns = "--id case --label diagnosis --group site --positive malignant"
+    experts = "--experts reader_1,reader_2,reader_3,trainee"
+    print(f"  l2d check {folder}/cases.csv {columns} {experts}")
+    print(f"  l2d fit {folder}/cases.csv {columns} {experts} --out {folder}/policy")
+    print(f"  l2d apply {folder}/policy {folder}/new_cases.csv --out {folder}/new.csv")
+    print(f"  l2d report {folder}/policy --out {folder}/report.html")
+
+
+class _Bar:
+    """A progress bar on standard error, of shares of the whole."""
+
+    def __enter__(self) -> "_Bar":
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=100,
+            bar_format="{l_bar}{bar}| {elapsed}",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def part(self, name: str, first: float, size: float) -> Any:
+        """A report of one part of the work."""
+
+        def report(what: str, share: float) -> None:
+            self._bar.set_description(f"{name}: {what}")
+            self._bar.n = round(100 * (first + size * min(share, 1.0)))
+            self._bar.refresh()
+
+        return report

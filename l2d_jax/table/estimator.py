@@ -1,0 +1,229 @@
+"""A team as an estimator of scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from l2d_jax.table.cases import Cases
+from l2d_jax.table.fitting import fit
+from l2d_jax.table.options import Options
+from l2d_jax.table.team import Decided, decide
+
+
+class Deferral(ClassifierMixin, BaseEstimator):
+    """A classifier that may ask people, and says whom.
+
+    `predict` and `predict_proba` are the classifier's own; `predict_defer` says who is
+    to answer, and `decide` all there is. Without experts it never defers.
+
+    Args:
+      methods: as in `l2d_jax.table.options.Options`.
+      max_deferral: share of the cases that people may be asked about, in [0, 1].
+      prices: of asking each expert, in errors, ``[M]``; None is free.
+      capacity: cases that each expert can answer of those that are decided on at a
+        time, ``[M]``; None is any number.
+      ask: experts asked about a case at most.
+      max_error: what the error among kept cases must be below; None for no guarantee.
+      num_folds: parts held out in turn while fitting; fewer where a class is rarer.
+      random_state: seed, an int.
+
+    Attributes:
+      classes_: labels, sorted, ``[K]``.
+      n_features_in_: columns of X.
+      team_: the fitted `l2d_jax.table.team.Team`.
+    """
+
+    def __init__(
+        self,
+        methods: str | tuple[str, ...] = "auto",
+        *,
+        max_deferral: float = 1.0,
+        prices: Any = None,
+        capacity: Any = None,
+        ask: int = 1,
+        max_error: float | None = None,
+        num_folds: int = 5,
+        random_state: int = 0,
+    ):
+        self.methods = methods
+        self.max_deferral = max_deferral
+        self.prices = prices
+        self.capacity = capacity
+        self.ask = ask
+        self.max_error = max_error
+        self.num_folds = num_folds
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: Any, experts: Any = None, groups: Any = None
+    ) -> "Deferral":
+        """Fit classifier, people and the way they work together.
+
+        Args:
+          X: features, ``[N, D]``; a DataFrame may hold categories, dates and gaps.
+          y: labels, ``[N]``, of two classes or more.
+          experts: answers of M people, ``[N, M]``, labels of ``y``; NaN, None, or a
+            blank where somebody was not asked. A DataFrame names them.
+          groups: what is never split while fitting, such as a patient, ``[N]``.
+
+        Raises:
+          ValueError: lengths differ, or an answer is none of the classes.
+        """
+        frame, y = self._read(X, y)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y must have two classes or more, got one class: {self.classes_[0]!r}"
+            )
+        answers, people = self._answers(experts, len(labels))
+        units = np.arange(len(labels))
+        if groups is not None:
+            _, units = np.unique(np.asarray(groups), return_inverse=True)
+            if len(units) != len(labels):
+                raise ValueError(
+                    f"groups must have {len(labels)} entries, got {len(units)}"
+                )
+        counts = [len(np.unique(units[labels == k])) for k in np.unique(labels)]
+        if min(counts) < 2:
+            raise ValueError(
+                "y must have two cases or more of every class, of units of their own;"
+                " leave the class out or merge it"
+            )
+        options = Options(
+            methods=(self.methods,) if isinstance(self.methods, str) else self.methods,
+            max_deferral=self.max_deferral,
+            prices=self._by_name(people, self.prices, "prices"),
+            capacity=self._by_name(people, self.capacity, "capacity"),
+            ask=self.ask,
+            max_error=self.max_error,
+            num_folds=min(self.num_folds, *counts),
+            seed=self.random_state,
+        )
+        self.team_ = fit(self._cases(frame, people, answers, labels, units), options)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The classifier's own answer to each case, ``[B]``."""
+        probs = self.predict_proba(X)
+        return self.classes_[np.argmax(probs, axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The classifier's probability of each class, float ``[B, K]``."""
+        probs = np.asarray(self.decide(X).decision.class_probs, float)
+        return probs / probs.sum(axis=1, keepdims=True)
+
+    def predict_defer(self, X: Any) -> np.ndarray:
+        """Who is to answer each case, int ``[B]``: a column of experts, -1 the model.
+
+        Of several who vote it is the one with the greatest weight.
+        """
+        allocation = np.asarray(self.decide(X).decision.allocation)
+        return np.where(
+            allocation[:, :-1].sum(axis=1) > 0,
+            np.argmax(allocation[:, :-1], axis=1) if allocation.shape[1] > 1 else -1,
+            -1,
+        )
+
+    def predict_expert_proba(self, X: Any) -> np.ndarray:
+        """How likely each expert is to be right on each case, float ``[B, M]``."""
+        return np.asarray(self.decide(X).chances.prob)
+
+    def decide(self, X: Any, available: Any = None) -> Decided:
+        """All that the team makes of some cases, as one batch.
+
+        Args:
+          X: features, ``[B, D]``.
+          available: whether each expert can be asked, bool ``[B, M]``; None: all can.
+        """
+        check_is_fitted(self)
+        frame, _ = self._read(X)
+        people = self.team_.people
+        size = len(frame)
+        nobody = np.full((size, len(people)), -1, np.int32)
+        cases = self._cases(
+            frame, people, nobody, np.full(size, -1, np.int32), np.arange(size)
+        )
+        return decide(self.team_, cases, available=available)
+
+    def _read(self, X: Any, y: Any = None) -> tuple[pd.DataFrame, Any]:
+        """The columns, checked as scikit-learn checks them, and the labels."""
+        reset = y is not None
+        if isinstance(X, pd.DataFrame):
+            checked = validate_data(
+                self,
+                X,
+                "no_validation" if y is None else y,
+                reset=reset,
+                skip_check_array=True,
+            )
+            frame = X.reset_index(drop=True)
+            if y is not None:
+                y = np.asarray(checked[1])
+            return frame, y
+        if y is None:
+            values = validate_data(self, X, reset=False)
+        else:
+            values, y = validate_data(self, X, y)
+        names = [f"x{number}" for number in range(values.shape[1])]
+        return pd.DataFrame(values, columns=names), y
+
+    def _answers(self, experts: Any, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+        if experts is None:
+            return np.empty((size, 0), np.int32), ()
+        frame = pd.DataFrame(experts)
+        if len(frame) != size:
+            raise ValueError(f"experts must have {size} rows, got {len(frame)}")
+        values = frame.to_numpy(object)
+        blank = frame.isna().to_numpy() | (values == "")
+        index = {label: number for number, label in enumerate(self.classes_.tolist())}
+        answers = np.full(values.shape, -1, np.int32)
+        for row, column in np.argwhere(~blank):
+            answer = values[row, column]
+            if answer not in index:
+                raise ValueError(
+                    f"experts: the answer {answer!r} in row {row} is none of the"
+                    f" classes {self.classes_.tolist()}"
+                )
+            answers[row, column] = index[answer]
+        named = isinstance(experts, pd.DataFrame)
+        people = [str(name) if named else f"expert_{name}" for name in frame.columns]
+        return answers, tuple(people)
+
+    @staticmethod
+    def _by_name(
+        people: tuple[str, ...], values: Any, name: str
+    ) -> tuple[tuple[str, Any], ...]:
+        if values is None:
+            return ()
+        if len(values) != len(people):
+            raise ValueError(
+                f"{name} must have one entry for each of {len(people)} experts, got"
+                f" {len(values)}"
+            )
+        return tuple(zip(people, np.asarray(values).tolist(), strict=True))
+
+    def _cases(
+        self,
+        frame: pd.DataFrame,
+        people: tuple[str, ...],
+        answers: np.ndarray,
+        labels: np.ndarray,
+        units: np.ndarray,
+    ) -> Cases:
+        return Cases(
+            ids=np.arange(len(frame)).astype(str),
+            features=frame,
+            labels=labels.astype(np.int32),
+            classes=tuple(str(label) for label in self.classes_),
+            answers=answers,
+            people=people,
+            groups=None,
+            units=units,
+            class_probs=None,
+            notes=(),
+        )

@@ -1,0 +1,382 @@
+"""Fitting a team to a table: classifier, people, and whichever method is worth it."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+import threadpoolctl
+
+from l2d_jax import decisions
+from l2d_jax.engine.chunks import Progress
+from l2d_jax.policies import guarantees
+from l2d_jax.table import calibration, chances, classifiers, columns, networks
+from l2d_jax.table.cases import Cases, take
+from l2d_jax.table.chunks import in_chunks
+from l2d_jax.table.folds import make_folds
+from l2d_jax.table.limits import outcome, within_limits
+from l2d_jax.table.methods import AUTO, METHODS, Known, unmet
+from l2d_jax.table.options import Options, check_options, prices_of
+from l2d_jax.table.team import (
+    Team,
+    decide_each,
+    encode_features,
+    kind_of,
+    scores,
+    with_log_probs,
+)
+from l2d_jax.types import Array, PyTree
+
+_HELD_OUT_FOR_GUARANTEE = 3
+_ENOUGH_FOR_THREADS = 20_000
+
+
+def fit(
+    cases: Cases,
+    options: Options | None = None,
+    *,
+    text: Sequence[str] = (),
+    report: Callable[[str, float], None] = lambda what, share: None,
+) -> Team:
+    """Fit a team to the labelled cases of a table.
+
+    Args:
+      cases: with labels; those without have no part.
+      options: see `Options`.
+      text: columns that are texts.
+      report: called with what is being done and the share that is done, in [0, 1].
+
+    Raises:
+      ValueError: the table is too small, a name is not known, or no method can be used;
+        or the guarantee cannot be given.
+    """
+    options = options or Options()
+    check_options(options, cases.people)
+    cases = take(cases, np.flatnonzero(cases.labels >= 0))
+    plan = columns.plan_columns(cases.features, text=text)
+    rows = np.arange(len(cases.labels))
+    (team,) = fit_parts(cases, [rows], plan, options, report=report)
+    if options.max_error is not None and team.certificate is None:
+        raise ValueError(
+            f"--guarantee: {options.max_error:.3g} error among kept cases cannot be had"
+            f" with confidence {options.confidence:g} from the cases held out for it"
+            f" (a third of {len(rows)}); allow more error, less confidence, or give"
+            " more cases"
+        )
+    return team
+
+
+class _Base(NamedTuple):
+    """What all methods of a part start from."""
+
+    encoder: columns.Encoder
+    kind: str
+    params: dict[str, PyTree]
+    part: networks.Part
+    chances: np.ndarray
+    answers: np.ndarray
+    units: np.ndarray
+    inputs: np.ndarray
+    held_out: np.ndarray
+    notes: tuple[str, ...]
+
+
+def fit_parts(
+    cases: Cases,
+    parts: Sequence[np.ndarray],
+    plan: columns.ColumnPlan,
+    options: Options,
+    *,
+    report: Callable[[str, float], None] = lambda what, share: None,
+    checkpoint_dir: pathlib.Path | None = None,
+) -> list[Team]:
+    """Fit a team to each of some parts of a table, the networks of all as one sweep.
+
+    Args:
+      cases: all with labels.
+      parts: rows of each, int ``[N_p]``; they may overlap.
+      plan: of the columns.
+      options: see `Options`, checked.
+      report: as in `fit`.
+      checkpoint_dir: folder for checkpoints of the networks; None keeps none.
+
+    Returns:
+      The teams; the certificate of one that was to have one may be None.
+
+    Raises:
+      ValueError: a part is too small, or no method can be used.
+    """
+    bases = []
+    for number, rows in enumerate(parts):
+        report("classifiers and people", number / len(parts) / 2)
+        # Several threads on few rows wait for one another, for seconds where the
+        # machine is busy.
+        threads = 1 if len(rows) < _ENOUGH_FOR_THREADS else None
+        with threadpoolctl.threadpool_limits(threads):
+            bases.append(_fit_base(take(cases, rows), plan, options))
+    prices = prices_of(options, cases.people)
+    reasons = _reasons(cases, options, prices)
+    usable = [name for name, reason in reasons.items() if not reason]
+    if not usable:
+        raise ValueError(
+            "methods: none can be used: "
+            + "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        )
+    trained = [name for name in usable if METHODS[name].batch_loss is not None]
+    nets: dict[str, list[PyTree]] = {}
+    for number, name in enumerate(trained):
+
+        def say(progress: Progress, number: int = number, name: str = name) -> None:
+            share = (number + progress.done / progress.total) / len(trained)
+            report(METHODS[name].label, 0.5 + share / 2)
+
+        try:
+            nets[name] = networks.train(
+                METHODS[name],
+                [base.part for base in bases],
+                float(prices.max(initial=0.0)),
+                options.how,
+                options.seed,
+                checkpoint_dir=checkpoint_dir and checkpoint_dir / name,
+                report=say,
+            )
+        except FloatingPointError as error:
+            reasons[name] = str(error)
+            usable.remove(name)
+    report("done", 1.0)
+    return [
+        _choose(
+            base,
+            {name: found[number] for name, found in nets.items()},
+            cases,
+            options,
+            reasons,
+        )
+        for number, base in enumerate(bases)
+    ]
+
+
+def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, str]:
+    """Methods that are asked for, and why each cannot be used, empty where it can."""
+    names: list[str] = []
+    for name in options.methods:
+        names += {"auto": AUTO, "all": tuple(METHODS)}.get(name, (name,))
+    reasons = {}
+    for name in METHODS:
+        if name not in names:
+            continue
+        reasons[name] = unmet(
+            METHODS[name],
+            ask=options.ask,
+            prices=prices,
+            capacity=bool(options.capacity),
+            given=cases.class_probs is not None,
+        )
+        if not cases.people and name != "never":
+            reasons[name] = "there are no people to ask"
+    return reasons
+
+
+def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base:
+    held_out = np.zeros(len(cases.labels), bool)
+    if options.max_error is not None:
+        thirds = make_folds(
+            cases.labels, cases.units, _HELD_OUT_FOR_GUARANTEE, options.seed + 1
+        )
+        held_out = thirds == 0
+    encoder = columns.fit_encoder(plan, take(cases, np.flatnonzero(~held_out)).features)
+    all_inputs, notes = encode_features(encoder, cases)
+    all_answers = cases.answers
+    kept = np.flatnonzero(~held_out)
+    fitted, inputs = take(cases, kept), all_inputs[kept]
+    labels, num_classes = fitted.labels, len(cases.classes)
+    folds = make_folds(labels, fitted.units, options.num_folds, options.seed)
+    weights = None
+    if options.balanced:
+        counts = np.bincount(labels, minlength=num_classes)
+        weights = (len(labels) / (num_classes * counts))[labels]
+
+    given = cases.class_probs is not None
+    kinds = ("given",) if given else options.classifiers
+    found = {
+        name: _cross_fit(kind_of(name), inputs, labels, num_classes, weights, folds)
+        for name in kinds
+    }
+    rows = np.arange(len(labels))
+    losses = {name: -out[rows, labels].mean() for name, (_, out) in found.items()}
+    kind = min(kinds, key=lambda name: losses[name])
+    members, raw = found[kind]
+    mapped = calibration.fit_classes(raw, labels, folds, keep_order=given)
+    class_probs = np.asarray(calibration.of_classes(mapped, raw), np.float32)
+    log_probs = classifiers.log_probs(class_probs)
+    asked = fitted.answers >= 0
+    right = np.where(asked, fitted.answers == labels[:, None], np.nan)
+    params: dict[str, PyTree] = {"classifier": members, "calibration": mapped}
+    chance = np.zeros(right.shape, np.float32)
+    if cases.people:
+        params["chances"], chance = chances.fit(inputs, log_probs, right, folds)
+    part = networks.Part(
+        np.asarray(with_log_probs(inputs, class_probs), np.float32),
+        labels.astype(np.int32),
+        class_probs,
+        np.where(asked, right, chance).astype(np.float32),
+        np.ones(len(labels), np.float32)
+        if weights is None
+        else weights.astype(np.float32),
+        folds,
+    )
+    return _Base(
+        encoder,
+        kind,
+        params,
+        part,
+        chance,
+        all_answers,
+        cases.units,
+        all_inputs,
+        held_out,
+        notes,
+    )
+
+
+def _cross_fit(
+    kind: classifiers.Classifier,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    weights: np.ndarray | None,
+    folds: np.ndarray,
+) -> tuple[classifiers.Params, np.ndarray]:
+    """Members fitted without each fold, and its own log-probabilities of each case."""
+    members = []
+    held_out = np.zeros((len(labels), num_classes), np.float32)
+    for fold in range(int(folds.max()) + 1):
+        train = folds != fold
+        member = kind.fit(
+            inputs[train],
+            labels[train],
+            num_classes,
+            None if weights is None else weights[train],
+            fold,
+        )
+        logits = in_chunks(
+            functools.partial(_member_logits, kind), member, inputs[~train]
+        )
+        held_out[~train] = np.asarray(jax.nn.log_softmax(logits, axis=1))
+        members.append(member)
+    return classifiers.stack(members), held_out
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _member_logits(
+    kind: classifiers.Classifier, params: Mapping[str, Array], inputs: Array
+) -> jax.Array:
+    return kind.logits(params, inputs)
+
+
+def _choose(
+    base: _Base,
+    nets: dict[str, PyTree],
+    cases: Cases,
+    options: Options,
+    reasons: dict[str, str],
+) -> Team:
+    """The team of a part: the method that was best on held-out cases, or a simpler."""
+    sizes = (len(cases.classes), len(cases.people))
+    prices = prices_of(options, cases.people)
+    kept = ~base.held_out
+    answers = base.answers[kept]
+    utilities, rows = {}, []
+    for name, reason in reasons.items():
+        row: dict[str, object] = {
+            "method": name,
+            "label": METHODS[name].label,
+            "reason": reason,
+        }
+        if not reason:
+            known = Known(
+                base.part.class_probs,
+                base.chances,
+                prices,
+                options.ask,
+                answers >= 0,
+            )
+            found = _held_out_outputs(name, sizes, options.how, nets.get(name), base)
+            decision = decide_each(name, known, found)
+            decision = within_limits(decision, name, options, cases.people)
+            gained = outcome(decision, base.part.labels, answers, prices)
+            utilities[name] = gained["utility"]
+            row |= {key: float(value.mean()) for key, value in gained.items()}
+        rows.append(row)
+    chosen = _simplest_of_the_best(utilities, base.units[kept])
+    team = Team(
+        base.encoder,
+        cases.classes,
+        cases.people,
+        base.kind,
+        {**base.params, "networks": nets},
+        chosen,
+        0.0,
+        None,
+        pd.DataFrame(rows),
+        options,
+        base.notes,
+    )
+    if options.max_error is None:
+        return team
+    return _certify(team, base, cases)
+
+
+def _held_out_outputs(
+    name: str,
+    sizes: tuple[int, int],
+    how: networks.Training,
+    params: PyTree,
+    base: _Base,
+) -> np.ndarray | None:
+    """Outputs for each case of the networks that were trained without it."""
+    method = METHODS[name]
+    if method.batch_loss is None:
+        return None
+    model = networks.network(method, *sizes, how)
+    found = np.zeros((len(base.part.labels), method.num_outputs(*sizes)), np.float32)
+    for fold in range(int(base.part.folds.max()) + 1):
+        here = base.part.folds == fold
+        member = jax.tree.map(lambda leaf, fold=fold: leaf[fold], params)
+        found[here] = in_chunks(
+            functools.partial(networks.outputs_of, model),
+            member,
+            base.part.inputs[here],
+        )
+    return found
+
+
+def _certify(team: Team, base: _Base, cases: Cases) -> Team:
+    """The team with a threshold that keeps the error among kept cases low."""
+    options = team.options
+    inputs, answers = base.inputs[base.held_out], base.answers[base.held_out]
+    decided = scores(team, inputs, answers >= 0, team.method)
+    greatest = np.max(np.asarray(decided.defer_score), axis=1, initial=-np.inf)
+    labels = cases.labels[base.held_out]
+    wrong = np.asarray(decisions.prediction(decided)) != labels
+    assert options.max_error is not None
+    found = guarantees.certify(greatest, wrong, options.max_error, options.confidence)
+    # Without a certificate nothing is kept that can be asked about.
+    threshold = -np.inf if found is None else found.threshold
+    return team._replace(threshold=threshold, certificate=found)
+
+
+def _simplest_of_the_best(utilities: dict[str, np.ndarray], units: np.ndarray) -> str:
+    """The first that is within a standard error of the best; of units, paired."""
+    best = max(utilities, key=lambda name: utilities[name].mean())
+    _, number = np.unique(units, return_inverse=True)
+    for name, utility in utilities.items():
+        behind = utilities[best] - utility
+        centred = np.bincount(number, behind - behind.mean())
+        error = np.sqrt(np.square(centred).sum()) / len(behind)
+        if behind.mean() <= error:
+            return name
+    return best

@@ -1,0 +1,45 @@
+"""Parts of a table for cross-validation, in which no unit is split."""
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+
+def make_folds(
+    labels: np.ndarray, units: np.ndarray, num_folds: int, seed: int
+) -> np.ndarray:
+    """Part that each case is held out in, int ``[N]``, in [0, J).
+
+    Classes are as common in each part as units allow.
+
+    Args:
+      labels: int ``[N]``, >= 0.
+      units: what stays together, int ``[N]``.
+      num_folds: J, >= 2.
+      seed: of the shuffle, >= 0.
+
+    Raises:
+      ValueError: a class has fewer units than there are parts, or is in no other part
+        than one.
+    """
+    if num_folds < 2:
+        raise ValueError(f"there must be two parts or more, got {num_folds}")
+    pairs = np.unique(np.stack([labels, units]), axis=1)
+    classes, counts = np.unique(pairs[0], return_counts=True)
+    if len(units) and counts.min() < num_folds:
+        rare = classes[np.argmin(counts)]
+        raise ValueError(
+            f"class number {rare} is that of {counts.min()} units (rows, or what they"
+            f" are split by) and there are {num_folds} parts to hold out; merge rare"
+            " classes, leave them out, or ask for fewer parts"
+        )
+    folds = np.empty(len(labels), np.int32)
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(labels, labels, units)):
+        folds[held_out] = number
+    for label in classes:
+        if len(np.unique(folds[labels == label])) < 2:
+            raise ValueError(
+                f"class number {label} is in one part alone, as the units that it is of"
+                " are large; split by something smaller"
+            )
+    return folds

@@ -1,0 +1,99 @@
+"""Decisions within a budget and what people have time for, and what comes of them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2d_jax import decisions
+from l2d_jax.policies import capacity
+from l2d_jax.table.chunks import in_chunks
+from l2d_jax.table.methods import METHODS
+from l2d_jax.table.options import Options
+from l2d_jax.types import Decision
+
+
+def within_limits(
+    decision: Decision,
+    name: str,
+    options: Options,
+    people: Sequence[str],
+    threshold: float = 0.0,
+) -> Decision:
+    """The decision within budget and capacity, for cases that come as one batch.
+
+    Raises:
+      ValueError: there is no room for cases that cannot be kept; see
+        `l2d_jax.policies.capacity.assign`.
+    """
+    if not people:
+        return decision
+    if METHODS[name].several:
+        return _few(decision, options)
+    given = dict(options.capacity)
+    size = decision.defer_score.shape[0]
+    places = np.array([given.get(person, size) for person in people])
+    # Nobody is asked for less than the threshold; who cannot be asked stays so.
+    shifted = jnp.asarray(decision.defer_score)
+    if threshold == -np.inf:
+        shifted = jnp.where(shifted == -jnp.inf, shifted, jnp.abs(shifted) + 1.0)
+    elif threshold != 0:
+        above = shifted > threshold
+        shifted = jnp.where(above | jnp.isnan(shifted), shifted - threshold, -jnp.inf)
+        # What is above stays above, however the difference rounds.
+        shifted = jnp.where(above, jnp.maximum(shifted, 1e-30), shifted)
+    found = capacity.assign(
+        jax.random.key(options.seed),
+        decision._replace(defer_score=shifted),
+        places if given else None,
+        options.max_deferral,
+    )
+    return decision._replace(allocation=found.allocation)
+
+
+def _few(decision: Decision, options: Options) -> Decision:
+    """No more cases are deferred than the budget has, those of greatest score first."""
+    allocation = np.array(decision.allocation)
+    score = np.max(np.asarray(decision.defer_score), axis=1)
+    deferred = np.flatnonzero(allocation[:, :-1].sum(axis=1) > 0)
+    drawn = np.random.default_rng(options.seed).permutation(len(deferred))
+    rank = np.lexsort([drawn, -np.nan_to_num(score[deferred], nan=np.inf)])
+    beyond = deferred[rank[capacity.places(options.max_deferral, len(score)) :]]
+    allocation[beyond] = np.eye(allocation.shape[1])[-1]
+    return decision._replace(allocation=jnp.asarray(allocation))
+
+
+def outcome(
+    decision: Decision, labels: np.ndarray, answers: np.ndarray, prices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What comes of a decision, by name, each float ``[B]``.
+
+    ``right``: whether the team is; ``deferral``: whether a person has a part in the
+    answer; ``asked``: people who are asked; ``utility``: right less what asking costs.
+
+    Args:
+      decision: over ``[B]`` and M people, who all have answered what they are asked.
+      labels: int ``[B]``.
+      answers: int ``[B, M]``, -1 who was not asked.
+      prices: float ``[M]``, in errors.
+    """
+    allocation = np.asarray(decision.allocation)
+    asked = allocation[:, :-1] > 0
+    if asked.shape[1]:
+        said = in_chunks(_answer, None, *map(np.asarray, decision), answers)
+    else:
+        said = np.argmax(np.asarray(decision.class_probs), axis=1)
+    right = (said == labels).astype(float)
+    return {
+        "right": right,
+        "deferral": asked.any(axis=1).astype(float),
+        "asked": asked.sum(axis=1).astype(float),
+        "utility": right - asked @ prices.astype(float),
+    }
+
+
+@jax.jit
+def _answer(params: None, *arrays: jax.Array) -> jax.Array:
+    *parts, answers = arrays
+    return decisions.answer(Decision(*parts), answers)

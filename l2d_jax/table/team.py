@@ -1,0 +1,269 @@
+"""A classifier and its people as a team that decides on cases."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from l2d_jax import decisions
+from l2d_jax.policies import guarantees
+from l2d_jax.table import calibration, chances, classifiers, columns, networks
+from l2d_jax.table.cases import Cases
+from l2d_jax.table.chunks import in_chunks
+from l2d_jax.table.limits import within_limits
+from l2d_jax.table.methods import METHODS, Known
+from l2d_jax.table.options import Options, listed, prices_of
+from l2d_jax.types import Array, Decision, PyTree
+
+
+class Team(NamedTuple):
+    """A fitted team.
+
+    Attributes:
+      encoder: of the features.
+      classes: names, K.
+      people: names, M.
+      kind: of the classifier, a name from `CLASSIFIERS`, or ``given``.
+      params: of classifier, calibration, chances and networks, arrays by name.
+      method: by which it decides, a name from `METHODS`.
+      threshold: on the score, above which a case is deferred.
+      certificate: what is guaranteed; None where nothing is.
+      candidates: what was compared to choose the method, a row each.
+      options: how it was fitted.
+      notes: what was seen on the way, a sentence each.
+    """
+
+    encoder: columns.Encoder
+    classes: tuple[str, ...]
+    people: tuple[str, ...]
+    kind: str
+    params: dict[str, PyTree]
+    method: str
+    threshold: float
+    certificate: guarantees.Certificate | None
+    candidates: pd.DataFrame
+    options: Options
+    notes: tuple[str, ...]
+
+
+class Decided(NamedTuple):
+    """What a team does with cases.
+
+    Attributes:
+      decision: within all limits, over ``[B]`` and M people.
+      chances: of the people's being right.
+      wanted: who would have been asked without budget and capacity, bool ``[B, M]``.
+      notes: what was seen on the way, a sentence each.
+    """
+
+    decision: Decision
+    chances: chances.Chances
+    wanted: np.ndarray
+    notes: tuple[str, ...]
+
+
+def decide(
+    team: Team,
+    cases: Cases,
+    *,
+    available: np.ndarray | None = None,
+    method: str | None = None,
+    certified: bool = True,
+    options: Options | None = None,
+) -> Decided:
+    """What the team does with cases, as one batch.
+
+    Args:
+      team: from `fit`.
+      cases: of the team's classes and people; labels and answers are not read.
+      available: whether each person can be asked, bool ``[N, M]``; None: all can.
+      method: another than the team's, of those it was fitted with.
+      certified: whether the team's own method keeps to its threshold.
+      options: whose limits are kept; None: the team's.
+
+    Raises:
+      ValueError: a column is missing or of another kind, people are others, or there is
+        no room for cases that cannot be kept.
+    """
+    if (cases.classes, cases.people) != (team.classes, team.people):
+        raise ValueError(
+            f"cases are of classes {listed(cases.classes)} and people"
+            f" {listed(cases.people)}, and the team of {listed(team.classes)} and"
+            f" {listed(team.people)}; make them with those of the team"
+        )
+    options = options or team.options
+    name = method or team.method
+    inputs, notes = encode(team, cases)
+    shape = (len(inputs), len(team.people))
+    if available is None:
+        available = np.ones(shape, bool)
+    if np.shape(available) != shape:
+        raise ValueError(f"available must have shape {shape}, got {available.shape}")
+    if not len(inputs):
+        raise ValueError("there is no case to decide on")
+    class_probs, found = _known(team, inputs)
+    wanted = scores(team, inputs, available, name, (class_probs, found))
+    threshold = team.threshold if certified and name == team.method else 0.0
+    decision = within_limits(wanted, name, options, team.people, threshold)
+    free = options._replace(max_deferral=1.0, capacity=())
+    unlimited = within_limits(wanted, name, free, team.people, threshold)
+    would = np.asarray(unlimited.allocation)[:, :-1] > 0
+    return Decided(decision, found, would, notes)
+
+
+def scores(
+    team: Team,
+    inputs: np.ndarray,
+    available: np.ndarray,
+    name: str,
+    known: tuple[np.ndarray, chances.Chances] | None = None,
+) -> Decision:
+    """The method's decision among those who can be asked, before all limits."""
+    if known is None:
+        known = _known(team, inputs)
+    class_probs, found = known
+    sizes = (len(team.classes), len(team.people))
+    out = None
+    if METHODS[name].batch_loss is not None:
+        out = in_chunks(
+            functools.partial(_outputs, name, sizes, team.options.how),
+            team.params["networks"][name],
+            inputs,
+            class_probs,
+        )
+    prices = prices_of(team.options, team.people)
+    asked = Known(class_probs, found.prob, prices, team.options.ask, available)
+    return decide_each(name, asked, out)
+
+
+def _known(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
+    """As `know`, of any number of cases."""
+    params = {name: value for name, value in team.params.items() if name != "networks"}
+    return in_chunks(functools.partial(_know, team.kind), params, inputs)
+
+
+def encode(team: Team, cases: Cases) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What the classifier reads of cases, float32 ``[N, D]``, and notes.
+
+    Raises:
+      ValueError: a column, or the probabilities of a model, are missing or of another
+        kind.
+    """
+    if (team.kind == "given") != (cases.class_probs is not None):
+        raise ValueError(
+            "scores: the team was fitted"
+            + (" with" if team.kind == "given" else " without")
+            + " the probabilities of a model of yours; give the same here"
+        )
+    return encode_features(team.encoder, cases)
+
+
+def encode_features(
+    encoder: columns.Encoder, cases: Cases
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `encode`, of an encoder that may be no team's yet."""
+    inputs, notes = columns.encode(encoder, cases.features)
+    if cases.class_probs is not None:
+        given = classifiers.log_probs(cases.class_probs)
+        inputs = np.concatenate([inputs, given], axis=1)
+    return inputs, tuple(notes)
+
+
+def kind_of(name: str) -> classifiers.Classifier:
+    """The classifier of a name, or that of a model which is given."""
+    if name == "given":
+        return classifiers.GIVEN
+    return classifiers.CLASSIFIERS[name]
+
+
+def know(
+    kind: str, params: dict[str, PyTree], inputs: Array
+) -> tuple[jax.Array, chances.Chances]:
+    """Probabilities of the classes, and the people's chances, of new cases; pure.
+
+    Args:
+      kind: of the classifier.
+      params: of a team, with people.
+      inputs: float ``[B, D]``.
+    """
+    raw = classifiers.mean_log_probs(kind_of(kind), params["classifier"], inputs)
+    class_probs = calibration.of_classes(params["calibration"], raw)
+    log_probs = jnp.log(jnp.maximum(class_probs, 1e-6))
+    if "chances" not in params:
+        nobody = jnp.zeros((class_probs.shape[0], 0))
+        return class_probs, chances.Chances(nobody, nobody, nobody)
+    return class_probs, chances.predict(params["chances"], inputs, log_probs)
+
+
+_know = functools.partial(jax.jit, static_argnums=0)(know)
+
+
+def outputs(
+    name: str,
+    sizes: tuple[int, int],
+    how: networks.Training,
+    params: PyTree,
+    inputs: Array,
+    class_probs: Array,
+) -> jax.Array | None:
+    """Mean outputs of a method's networks on new cases, ``[B, O]``; None: it has none.
+
+    Args:
+      name: of the method.
+      sizes: K and M.
+      how: as in training.
+      params: of its networks, ``[J, ...]``.
+      inputs: float ``[B, D]``.
+      class_probs: float ``[B, K]``.
+    """
+    if METHODS[name].batch_loss is None:
+        return None
+    model = networks.network(METHODS[name], *sizes, how)
+    return networks.mean_outputs(model, params, with_log_probs(inputs, class_probs))
+
+
+_outputs = functools.partial(jax.jit, static_argnums=(0, 1, 2))(outputs)
+
+
+def with_log_probs(inputs: Array, class_probs: Array) -> jax.Array:
+    """What networks read: features, and logarithms that no single one outweighs."""
+    log_probs = jnp.log(jnp.maximum(jnp.asarray(class_probs), 1e-3))
+    return jnp.concatenate([jnp.asarray(inputs), log_probs], axis=1)
+
+
+def restrict(name: str, known: Known, found: jax.Array | None) -> Decision:
+    """The method's decision among those who can be asked."""
+    if not known.chances.shape[1]:
+        everything = jnp.ones((known.class_probs.shape[0], 1))
+        return Decision(known.class_probs, known.chances, known.chances, everything)
+    return decisions.among(METHODS[name].decide(known, found), known.available)
+
+
+def decide_each(name: str, known: Known, found: np.ndarray | None) -> Decision:
+    """As `restrict`, of any number of cases; arrays are NumPy's, and so is the result.
+
+    Args:
+      name: of the method.
+      known: of the cases.
+      found: outputs of the method's networks, float ``[B, O]``; None: it has none.
+    """
+    fixed = (name, tuple(known.prices.tolist()), known.ask)
+    arrays = [np.asarray(known.class_probs), np.asarray(known.chances)]
+    arrays.append(np.asarray(known.available))
+    if found is not None:
+        arrays.append(found)
+    return in_chunks(functools.partial(_restrict, fixed), None, *arrays)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _restrict(
+    fixed: tuple[str, tuple[float, ...], int], params: None, *arrays: jax.Array
+) -> Decision:
+    del params
+    name, prices, ask = fixed
+    class_probs, chance, available, *found = arrays
+    known = Known(class_probs, chance, np.asarray(prices, np.float32), ask, available)
+    return restrict(name, known, found[0] if found else None)
