@@ -95,8 +95,8 @@ def _demographic_parity(outcomes: _Outcomes) -> list[_Rate]:
 
 
 def _equal_accuracy(outcomes: _Outcomes) -> list[_Rate]:
-    right = (values == outcomes.labels for values in outcomes[1:3])
-    return [_Rate(outcomes.known, *right, "")]
+    kept = outcomes.predicted == outcomes.labels
+    return [_Rate(outcomes.known, kept, outcomes.answered == outcomes.labels, "")]
 
 
 def _deferral_rate(outcomes: _Outcomes) -> list[_Rate]:
@@ -171,8 +171,8 @@ def fit(
       Learn-to-Defer Problems", 2024, decide each case by estimates, the greatest of
       the probabilities of being right less multiples of a function for each constraint,
       and search the multiples on validation data; so they may change the class that is
-      predicted, too. Here predictions and who is asked stay as they are, and what counts
-      is what was observed.
+      predicted, too. Here predictions and who is asked stay as they are, and what
+      counts is what was observed.
     """
     program = _program(
         *(decision, labels, expert_labels, groups, criterion),
@@ -181,10 +181,11 @@ def fit(
     require_all("tolerance", tolerance, lambda v: (v >= 0) & (v <= 1), "be in [0, 1]")
     found = _solve(program, tolerance, randomized)
     if found is None:
-        least = np.ceil(_least_gap(program, randomized) * 1e4) / 1e4
+        # Up, but not by what the solver rounds.
+        least = np.ceil(_least_gap(program, randomized) * 1e4 - 1e-3) / 1e4
         raise ValueError(
-            f"tolerance of {criterion} must be >= {least:.4f}, the least that thresholds"
-            f" can give within max_deferral and rates, got {tolerance}"
+            f"tolerance of {criterion} must be >= {least:.4f}, the least that"
+            f" thresholds can give within max_deferral and rates, got {tolerance}"
         )
     return found
 
@@ -319,32 +320,36 @@ def _program(
     (accuracy,) = _equal_accuracy(outcomes)
     shared = CRITERIA[criterion](outcomes)
     cuts = _cuts(greatest, members, num_thresholds)
-    deferred = [~(greatest[mine] <= cut[:, None]) for mine, cut in zip(members, cuts)]
+    deferred = [
+        ~(greatest[mine] <= cut[:, None])
+        for mine, cut in zip(members, cuts, strict=True)
+    ]
 
     def means(rate: _Rate) -> np.ndarray:
         rows = []
-        for group, (mine, asks) in enumerate(zip(members, deferred)):
+        for group, (mine, asks) in enumerate(zip(members, deferred, strict=True)):
             among = rate.among[mine]
             if not among.any():
                 raise ValueError(
-                    f"groups must each hold a case{rate.of} whose expert of the greatest"
-                    f" score answered, and group {group} has none"
+                    f"groups must each hold a case{rate.of} whose expert of the"
+                    f" greatest score answered, and group {group} has none"
                 )
             so = np.where(asks, rate.deferred[mine], rate.kept[mine])
             rows.append(so[:, among].mean(axis=1))
         return np.stack(rows)
 
     sizes = np.array([len(mine) for mine in members]) / num_cases
-    asked = np.array(
+    is_first = (first[:, None] == np.arange(num_experts)).astype(float)
+    asked = np.stack(
         [
-            [asks @ (first[mine] == m) for mine, asks in zip(members, deferred)]
-            for m in range(num_experts)
+            asks.astype(float) @ is_first[mine]
+            for mine, asks in zip(members, deferred, strict=True)
         ]
     )
     return _Program(
         thresholds=cuts,
         right=sizes[:, None] * means(accuracy),
-        asked=asked / num_cases,
+        asked=np.moveaxis(asked, 2, 0) / num_cases,
         rates=np.stack([means(rate) for rate in shared]),
         prices=prices,
         limits=np.append(float(max_deferral), rates),
@@ -494,11 +499,11 @@ def _least_gap(program: _Program, randomized: bool) -> float:
 def _rate_of_label(outcomes: _Outcomes, label: int) -> _Rate:
     if outcomes.num_classes != 2:
         raise ValueError(
-            "criterion must be one of all classes, demographic_parity, equal_accuracy or"
-            " deferral_rate, where there are not 2: equalized_odds and"
-            " equal_opportunity are about the sensitivity to label 1, and there are"
-            f" {outcomes.num_classes} classes"
+            "criterion must be demographic_parity, equal_accuracy or deferral_rate"
+            f" where there are {outcomes.num_classes} classes: equalized_odds and"
+            " equal_opportunity are about the sensitivity to label 1 of two"
         )
     among = outcomes.known & (outcomes.labels == label)
-    says = (values == 1 for values in outcomes[1:3])
-    return _Rate(among, *says, f" of label {label}")
+    return _Rate(
+        among, outcomes.predicted == 1, outcomes.answered == 1, f" of label {label}"
+    )
