@@ -35,8 +35,6 @@ from l2d_jax.types import Array, Decision
 
 # Of teams that differ by less in accuracy, the one that defers less.
 _EQUAL = 1e-6
-# A status of `scipy.optimize.milp`.
-_INFEASIBLE = 2
 
 
 class FairThresholds(NamedTuple):
@@ -46,7 +44,7 @@ class FairThresholds(NamedTuple):
       thresholds: P of each group, float ``[G, P]``, in units of the score; a case is
         deferred where its greatest score is above. -inf defers all who can be.
       weights: probability of each, float ``[G, P]``, rows sum to 1.
-      accuracy: of the team, in [0, 1].
+      accuracy: of the team, each group by its size, in [0, 1].
       asked: share of all cases in which each expert is asked, float ``[M]``.
       rates: of each group, that should be alike, float ``[C, G]``; see `CRITERIA`.
       gap: the greatest difference of two groups in one rate, in [0, 1].
@@ -451,7 +449,7 @@ def _minimum(
         ],
         options={"mip_rel_gap": 0.0},
     )
-    if found.x is None and found.status != _INFEASIBLE:
+    if found.x is None and "infeasible" not in found.message:
         raise RuntimeError(f"the thresholds were not found: {found.message}")
     return found.x
 
