@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from l2d_jax import decisions
 from l2d_jax._checks import (
@@ -34,6 +35,16 @@ def require_one_answers(decision: Decision) -> jax.Array:
     )
     weights = jnp.asarray(decision.allocation)
     return ((weights == 0) | (weights == 1) | jnp.isnan(weights)).all(axis=1)
+
+
+def rule_scores(scores: ArrayLike) -> np.ndarray:
+    """Scores on the host, in the precision in which the rule compares them.
+
+    A threshold on scores of float32 has no more digits, whatever JAX computes with.
+    """
+    kind = jnp.result_type(scores)
+    exact = kind in (jnp.float32, jnp.float64)
+    return np.asarray(jnp.asarray(scores, kind if exact else float))
 
 
 def first_answers(

@@ -30,7 +30,7 @@ from l2d_jax._checks import (
     require_shape,
 )
 from l2d_jax.decisions import allocate
-from l2d_jax.policies._arguments import first_answers, require_one_answers
+from l2d_jax.policies._arguments import first_answers, require_one_answers, rule_scores
 from l2d_jax.types import Array, Decision
 
 # Of teams that differ by less in accuracy, the one that defers less.
@@ -293,8 +293,7 @@ def _program(
     num_thresholds: int,
 ) -> _Program:
     require_one_answers(decision)
-    # In the precision in which the rule will compare them.
-    scores = np.asarray(jnp.asarray(decision.defer_score, float))
+    scores = rule_scores(decision.defer_score)
     num_cases, num_experts = scores.shape
     if criterion not in CRITERIA:
         names = ", ".join(CRITERIA)

@@ -6,13 +6,12 @@ come of their kind.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from scipy import stats
 
 from l2d_jax._checks import require_all, require_exact_shape, require_shape
-from l2d_jax.policies._arguments import first_answers, require_one_answers
+from l2d_jax.policies._arguments import first_answers, require_one_answers, rule_scores
 from l2d_jax.types import Array, Decision
 
 
@@ -95,8 +94,8 @@ def certify(
       with order statistics in place of their binary search.
     """
     require_shape("scores", scores, "[B]")
-    # As the rule has them, in whose precision the threshold must be below a score.
-    score = np.asarray(jnp.asarray(scores, float))
+    # In whose precision the threshold must be below a score.
+    score = rule_scores(scores)
     require_exact_shape("wrong", wrong, score.shape, "[B]")
     require_all("wrong", wrong, lambda v: np.isin(v, (0, 1)), "be 0 or 1")
     _require_open(max_error=max_error, confidence=confidence)
@@ -196,7 +195,7 @@ def certify_team(
       Bonferroni. The risk of a team, and the rule for silence, are ours.
     """
     require_one_answers(decision)
-    score = np.asarray(jnp.max(jnp.asarray(decision.defer_score, float), axis=1))
+    score = rule_scores(decision.defer_score).max(axis=1)
     classes, predicted, answered = first_answers(decision, labels, expert_labels)
     require_shape("thresholds", thresholds, "[T]", min_size=1)
     require_all("thresholds", thresholds, lambda v: ~np.isnan(v), "not be NaN")

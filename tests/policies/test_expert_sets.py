@@ -100,7 +100,7 @@ def test_the_level_is_the_first_of_all_that_does(fit, every):
         if fit is expert_sets.fit_by_rank:
             ranked = np.sort(probs, axis=1)[:, ::-1]
             order = np.argsort(-probs, axis=1, kind="stable")
-            sums = np.cumsum(ranked, axis=1, dtype=np.float32)
+            sums = np.cumsum(ranked, axis=1, dtype=jnp.result_type(float))
             good = np.take_along_axis(right, order, axis=1)
             at = [np.flatnonzero(row)[-1 if every else 0] for row in good[someone]]
             # Before the first right one, or down to the last.
