@@ -18,7 +18,9 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from l2d_jax._checks import require_all, require_exact_shape, require_matrix
+from l2d_jax._checks import poison_unless, require_all, require_exact_shape
+from l2d_jax.decisions import allocate
+from l2d_jax.policies._arguments import require_one_answers
 from l2d_jax.types import Array, Decision
 
 # Scores that differ by less, relative to the greatest, are equal here.
@@ -58,8 +60,8 @@ def assign(
     greatest score, and is kept else. A case whose scores are NaN cannot be decided
     upon: it takes a place before any other does, with any expert who can be asked, and
     is never kept. For a batch on the host; of cases that come one by one use a
-    threshold on the score (`l2d_jax.decisions.threshold_for_coverage`) or prices
-    (`update_prices`).
+    threshold on the score (`l2d_jax.decisions.threshold_for_coverage`) or
+    `l2d_jax.policies.prices`.
 
     Args:
       key: PRNG key, which draws among cases and experts of equal worth: scores that
@@ -83,15 +85,9 @@ def assign(
       Constraints", 2024, whose assignment takes the greatest probability of being right
       (Equation 7 prints arg min); the budget and the NaN are ours.
     """
-    require_matrix("defer_score", decision.defer_score, "[B, M]", 1)
+    require_one_answers(decision)
     scores = np.asarray(decision.defer_score, np.float64)
     num_cases, num_experts = scores.shape
-    require_all(
-        "allocation",
-        decision.allocation,
-        lambda v: (v == 0) | (v == 1) | np.isnan(v),
-        "be 0 or 1: several who share an answer have no capacity",
-    )
     room = np.full(num_experts, num_cases)
     if capacity is not None:
         capacity = np.asarray(capacity)
@@ -124,29 +120,64 @@ def assign(
     )
 
 
-def update_prices(
-    prices: Array, allocation: Array, rates: Array, step_size: Array | float
-) -> jax.Array:
-    r"""Prices of the experts after some cases of a stream, float ``[M]``.
+def keep_to_budget(key: jax.Array, decision: Decision, max_deferral: float) -> Decision:
+    """The decision where no more of a batch is deferred than a share of it.
 
-    Take them off the scores (``defer_score - prices``) and decide by the rule; who is
-    asked more than their rate becomes dearer, who is asked less cheaper, and never
-    less than free: :math:`p \leftarrow \max(0, p + \epsilon (\bar a - r))`, a
-    subgradient step on the dual of the program above, whose rows of capacity are met
-    on average.
+    Of the cases that the decision defers, those of the greatest score stay deferred, as
+    many as there are places, and the others are kept; who is asked stays as decided. A
+    case whose score is NaN takes a place before any other does, and is never kept. It
+    is `assign` without capacities where the decision is that of the rule, and can be
+    traced.
 
     Args:
-      prices: before, in units of the score, float ``[M]``, >= 0; 0 at the start.
-      allocation: of the cases since, float ``[B, M + 1]``, B >= 1.
-      rates: share of all cases that each expert can answer, float ``[M]``, in [0, 1].
-      step_size: :math:`\epsilon`, float ``[]``, > 0, in units of the score.
+      key: PRNG key, which draws among equal scores.
+      decision: over ``[B]`` and M experts, one of whom or the classifier answers each
+        case.
+      max_deferral: share of the batch that may be deferred, in [0, 1]; see `places`;
+        static.
+
+    Returns:
+      The decision with another ``allocation``; scores and estimates are unchanged. All
+      of it is NaN where traced scores are NaN in more cases than there are places, and
+      a row where a traced decision is shared.
+
+    Raises:
+      ValueError: the share is out of its range, an allocation is shared, or there are
+        more cases that cannot be decided upon than places for them.
     """
-    prices, rates = jnp.asarray(prices), jnp.asarray(rates)
-    require_exact_shape("rates", rates, prices.shape, "[M]")
-    require_matrix("allocation", allocation, "[B, M + 1]", prices.shape[0] + 1)
-    asked = jnp.mean(jnp.asarray(allocation)[:, :-1], axis=0)
-    require_exact_shape("prices", prices, asked.shape, "[M]")
-    return jnp.maximum(0.0, prices + step_size * (asked - rates))
+    one_answers = require_one_answers(decision)
+    scores, weights = map(jnp.asarray, (decision.defer_score, decision.allocation))
+    num_cases, num_experts = scores.shape
+    budget = places(max_deferral, num_cases)
+    must = jnp.isnan(scores).any(axis=1)
+    if not isinstance(must, jax.core.Tracer):
+        _require_budget(int(must.sum()), num_cases, budget)
+
+    # Where nothing was asked of anybody, as the rule does.
+    unasked = must & ~(weights[:, :-1] > 0).any(axis=1)
+    weights = jnp.where(unasked[:, None], allocate(scores), weights)
+    asked = weights[:, :-1] > 0
+    deferred = asked.any(axis=1)
+    score = jnp.where(asked, scores, -jnp.inf).max(axis=1)
+    drawn = jax.random.permutation(key, num_cases)
+    # The last key counts most: what must be deferred is first, whatever its score.
+    order = jnp.lexsort((drawn, -score, ~deferred, ~must))
+    rank = jnp.zeros(num_cases, int).at[order].set(jnp.arange(num_cases))
+    alone = (jnp.arange(num_experts + 1) == num_experts).astype(weights.dtype)
+    over = deferred & (rank >= budget)
+    sound = (one_answers & (must.sum() <= budget))[:, None]
+    return decision._replace(
+        allocation=poison_unless(sound, jnp.where(over[:, None], alone, weights))
+    )
+
+
+def _require_budget(num_must: int, num_cases: int, budget: int) -> None:
+    if num_must > budget:
+        raise ValueError(
+            f"max_deferral allows {budget} of {num_cases} cases to be deferred, and"
+            f" {num_must} have a score of NaN and cannot be kept; raise it, or mend"
+            " those cases"
+        )
 
 
 def _require_room(
@@ -156,12 +187,7 @@ def _require_room(
     num_must = int(must.sum())
     if not num_must:
         return
-    if num_must > budget:
-        raise ValueError(
-            f"max_deferral allows {budget} of {len(must)} cases to be deferred, and"
-            f" {num_must} have a score of NaN and cannot be kept; raise it, or mend"
-            " those cases"
-        )
+    _require_budget(num_must, len(must), budget)
     # The most that the experts can take, one by one: a matching of cases and places.
     rows = open_to[must]
     seats = np.repeat(np.arange(len(room)), np.minimum(room, num_must))

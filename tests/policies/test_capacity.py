@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -161,21 +160,41 @@ def test_shared_answers_are_refused():
         capacity.assign(KEY, shared, [1, 1])
 
 
-def test_prices_bring_a_stream_to_its_rates():
-    rng = np.random.default_rng(0)
-    rates = jnp.array([0.1, 0.3])
-    scores = jnp.asarray(rng.normal(0.5, 1.0, (400, 50, 2)), jnp.float32)
-
-    def step(prices, batch):
-        decided = decisions.decide(jnp.full((50, 2), 0.5), batch - prices)
-        asked = decided.allocation
-        return capacity.update_prices(prices, asked, rates, 0.2), asked[:, :2].mean(0)
-
-    prices, asked = jax.lax.scan(step, jnp.zeros(2), scores)
-    np.testing.assert_allclose(asked[200:].mean(axis=0), rates, atol=0.01)
-    assert prices[0] > prices[1] > 0
+@pytest.mark.parametrize("seed", range(5))
+def test_a_budget_under_jit_is_that_of_the_assignment(seed):
+    rng = np.random.default_rng(seed)
+    decision = decide(rng.normal(size=(37, 3)))
+    for share in (0.0, 0.2, 1.0):
+        best = who(capacity.assign(KEY, decision, max_deferral=share))
+        kept = jax.jit(capacity.keep_to_budget, static_argnums=2)
+        np.testing.assert_array_equal(who(kept(KEY, decision, share)), best)
 
 
-def test_a_price_never_falls_below_free():
-    kept = jnp.array([[0.0, 1.0]])
-    assert capacity.update_prices(jnp.zeros(1), kept, jnp.ones(1), 1.0) == 0.0
+def test_a_budget_leaves_who_is_asked_as_it_was_decided():
+    scores = [[0.9, 0.8], [0.5, 0.6], [0.7, 0.1], [0.1, 0.2]]
+    decision = decide(scores)._replace(allocation=np.eye(3)[[1, 1, 2, 0]])
+    found = capacity.keep_to_budget(KEY, decision, 0.5)
+    np.testing.assert_array_equal(who(found), [1, 1, -1, -1])
+    np.testing.assert_array_equal(found.defer_score, decision.defer_score)
+
+
+def test_a_budget_is_drawn_among_equals_and_what_cannot_be_kept_goes_first():
+    tied = decide(np.full((40, 2), 0.5))
+    drawn = [
+        who(capacity.keep_to_budget(jax.random.key(s), tied, 0.25)) for s in range(2)
+    ]
+    assert (drawn[0] != drawn[1]).any()
+    assert [(each >= 0).sum() for each in drawn] == [10, 10]
+    scores = [[9.0, 9.0], [NAN, 5.0], [8.0, -1.0], [2.0, NAN]]
+    for allocation in (np.eye(3)[[0, 0, 0, 1]], np.eye(3)[[0, 2, 0, 2]]):
+        decision = decide(scores)._replace(allocation=allocation)
+        found = capacity.keep_to_budget(KEY, decision, 0.5)
+        np.testing.assert_array_equal(who(found), [-1, 0, -1, 1])
+
+
+def test_a_budget_that_what_cannot_be_kept_breaks():
+    decision = decide([[NAN], [NAN], [1.0]])
+    with pytest.raises(ValueError, match=r"allows 1 of 3 cases .* 2 have a score"):
+        capacity.keep_to_budget(KEY, decision, 0.4)
+    traced = jax.jit(capacity.keep_to_budget, static_argnums=2)(KEY, decision, 0.4)
+    assert np.isnan(traced.allocation).all()

@@ -102,3 +102,148 @@ def test_what_cannot_be_used_is_named(changes, message):
     given = {"scores": np.arange(4.0), "wrong": np.zeros(4), "max_error": 0.1}
     with pytest.raises(ValueError, match=message):
         guarantees.certify(**given | changes)
+
+
+def team(rng, size, expert_error=0.1):
+    """Cases of a classifier that is wrong with probability score / 2.
+
+    Deferring above t, the team errs with t ** 2 / 4 + expert_error (1 - t).
+    """
+    scores = rng.random(size).astype(np.float32)
+    labels = rng.integers(0, 2, size)
+    wrong = rng.random(size) < scores / 2
+    probs = np.eye(2)[np.where(wrong, 1 - labels, labels)]
+    answers = np.where(rng.random(size) < expert_error, 1 - labels, labels)
+    return decisions.decide(probs, scores[:, None]), labels, answers[:, None]
+
+
+def team_error(threshold, expert_error=0.1):
+    kept = min(max(threshold, 0.0), 1.0)
+    return kept**2 / 4 + expert_error * (1 - kept)
+
+
+GRID = np.linspace(0, 1, 21)
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+@pytest.mark.parametrize("in_sequence", [False, True])
+def test_the_guarantee_for_the_team_holds_and_is_not_vacuous(size, in_sequence):
+    rng = np.random.default_rng(0)
+    failures, found = 0, []
+    grid = np.append(GRID[4:], GRID[:4]) if in_sequence else GRID
+    for _ in range(200):
+        certificate = guarantees.certify_team(
+            *team(rng, size), grid, 0.15, in_sequence=in_sequence
+        )
+        if certificate is not None:
+            found.append(certificate.threshold)
+            failures += team_error(certificate.threshold) > 0.15
+    assert failures <= 10
+    # The level is reached at 0.69.
+    assert len(found) >= 150
+    assert np.mean(found) > (0.6 if size == 5000 else 0.35)
+    assert np.mean(found) < 0.69
+
+
+def test_the_level_is_that_of_the_binomial():
+    # The error is just above the level: as seldom as 5 % is it certified, and not
+    # much more seldom.
+    rng = np.random.default_rng(1)
+    level = team_error(0.4) - 1e-6
+    passed = sum(
+        guarantees.certify_team(*team(rng, 500), np.array([0.4]), level) is not None
+        for _ in range(1000)
+    )
+    assert 20 <= passed <= 65
+
+
+def test_a_team_certificate_by_hand():
+    # Wrong: the classifier from 60 on, the expert at 90 and above.
+    labels = np.zeros(100, int)
+    probs = np.eye(2)[(np.arange(100) >= 60).astype(int)]
+    decision = decisions.decide(probs, np.arange(100.0)[:, None])
+    answers = (np.arange(100) >= 90).astype(int)[:, None]
+    thresholds = np.array([-np.inf, 30.0, 64.0, 70.0, np.inf])
+    errors = np.array([10, 10, 15, 21, 50])
+    found = guarantees.certify_team(decision, labels, answers, thresholds, 0.25)
+    tails = stats.binom.cdf(errors, 100, 0.25)
+    assert (tails <= 0.01).tolist() == [True, True, False, False, False]
+    assert (found.threshold, found.coverage, found.error) == (30.0, 0.31, 0.1)
+    exact = stats.binomtest(10, 100).proportion_ci(0.98, "exact").high
+    assert found.bound == pytest.approx(exact)
+    # Each at 5 %, up to the first that fails.
+    found = guarantees.certify_team(
+        decision, labels, answers, thresholds, 0.25, in_sequence=True
+    )
+    assert (tails <= 0.05).tolist() == [True, True, True, False, False]
+    assert (found.threshold, found.bound) == (64.0, 0.25)
+    found = guarantees.certify_team(
+        decision, labels, answers, thresholds[::-1], 0.25, in_sequence=True
+    )
+    assert found is None
+
+
+def test_silence_is_wrong_or_left_out():
+    decision, labels, answers = team(np.random.default_rng(2), 2000, 0.0)
+    answers[::2] = -1
+    given = (decision, labels, answers, np.array([0.2]), 0.6)
+    found = guarantees.certify_team(*given)
+    scores = np.asarray(decision.defer_score)[:, 0]
+    wrong = np.asarray(decisions.prediction(decision)) != labels
+    silent = (answers[:, 0] < 0) & (scores > 0.2)
+    errors = silent.sum() + wrong[scores <= 0.2].sum()
+    assert found.num_cases == 2000 and found.num_unanswered == silent.sum()
+    assert found.error == errors / 2000
+    found = guarantees.certify_team(*given, unanswered_wrong=False)
+    assert found.num_cases == 1000 and found.num_unanswered == 0
+    assert found.error == wrong[1::2][scores[1::2] <= 0.2].sum() / 1000
+    nobody = (decision, labels, np.full_like(answers, -1), *given[3:])
+    assert guarantees.certify_team(*nobody, unanswered_wrong=False) is None
+
+
+def test_the_team_of_nan_and_of_nobody_to_ask():
+    # NaN is deferred by every threshold, and -inf is kept, though nobody answers.
+    labels = np.zeros(200, int)
+    scores = np.repeat([np.nan, -np.inf], 100)[:, None]
+    decision = decisions.decide(np.eye(2)[labels], scores)
+    answers = np.repeat([0, -1], 100)[:, None]
+    for threshold in (-np.inf, 0.0, np.inf):
+        found = guarantees.certify_team(
+            decision, labels, answers, np.array([threshold]), 0.1
+        )
+        assert (found.coverage, found.error, found.num_unanswered) == (0.5, 0.0, 0)
+
+
+def test_the_rule_by_the_certified_threshold_is_the_team_that_was_certified():
+    decision, labels, answers = team(np.random.default_rng(3), 2000)
+    found = guarantees.certify_team(decision, labels, answers, GRID, 0.2)
+    by_rule = decisions.apply_threshold(decision, found.threshold)
+    said = np.asarray(decisions.answer(by_rule, answers))
+    assert (said != labels).mean() == pytest.approx(found.error)
+    kept = np.asarray(by_rule.allocation)[:, -1]
+    assert kept.mean() == pytest.approx(found.coverage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.array([0, 2])}, r"labels must be in \[0, 2\), got 2 in row 1"),
+        ({"labels": np.zeros(3, int)}, "labels must have shape"),
+        ({"expert_labels": np.array([[0], [-2]])}, "expert_labels must be in"),
+        ({"expert_labels": np.zeros((2, 2), int)}, "expert_labels must have shape"),
+        ({"thresholds": np.array([])}, "thresholds must have shape"),
+        ({"thresholds": np.array([np.nan])}, "thresholds must not be NaN"),
+        ({"max_error": 1.0}, "max_error must be in"),
+        ({"confidence": 0.0}, "confidence must be in"),
+    ],
+)
+def test_what_cannot_be_used_of_a_team_is_named(changes, message):
+    given = {
+        "decision": decisions.decide(np.full((2, 2), 0.5), np.ones((2, 1))),
+        "labels": np.array([0, 1]),
+        "expert_labels": np.array([[0], [1]]),
+        "thresholds": np.array([0.0]),
+        "max_error": 0.1,
+    }
+    with pytest.raises(ValueError, match=message):
+        guarantees.certify_team(**given | changes)
