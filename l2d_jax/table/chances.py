@@ -53,7 +53,7 @@ def fit(
     log_probs: np.ndarray,
     right: np.ndarray,
     folds: np.ndarray,
-) -> tuple[Params, np.ndarray]:
+) -> tuple[Params, np.ndarray, np.ndarray]:
     """The people of a table.
 
     Args:
@@ -64,23 +64,27 @@ def fit(
       folds: int ``[N]``, in [0, J).
 
     Returns:
-      Parameters for `predict`, and the calibrated chances on the cases themselves, of
-      people and a common part that were fitted without the case's fold, ``[N, M]``.
+      Parameters for `predict`; the calibrated chances on the cases themselves, of
+      people and a common part that were fitted without the case's fold, ``[N, M]``; and
+      those on all cases without each fold, ``[J, N, M]``, by which what is learnt
+      without a fold knows nothing of the people from there.
     """
     answered = ~np.isnan(right)
     raw = np.zeros(right.shape, np.float32)
-    for fold in np.unique(folds):
+    without_each = []
+    for fold in range(int(folds.max()) + 1):
         here = folds == fold
         without = _fit(inputs, log_probs, np.where(here[:, None], np.nan, right))
-        found = in_chunks(_compiled, without, inputs[here], log_probs[here])
-        raw[here] = found.prob
+        found = in_chunks(_compiled, without, inputs, log_probs).prob
+        raw[here] = found[here]
+        without_each.append(found)
     logits = scipy.special.logit(np.clip(raw.astype(float), _SURE, 1 - _SURE))
     of_answer = np.broadcast_to(folds[:, None], right.shape)[answered]
     mapped = calibration.fit_log_odds(logits[answered], right[answered], of_answer)
     params = _fit(inputs, log_probs, right)
     params.update({f"calibration.{name}": value for name, value in mapped.items()})
     held_out = calibration.of_log_odds(mapped, logits.astype(np.float32))
-    return params, np.asarray(held_out)
+    return params, np.asarray(held_out), np.stack(without_each)
 
 
 def predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Chances:

@@ -216,13 +216,16 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
     right = np.where(asked, fitted.answers == labels[:, None], np.nan)
     params: dict[str, PyTree] = {"classifier": members, "calibration": mapped}
     chance = np.zeros(right.shape, np.float32)
+    imputed = np.zeros((options.num_folds, *right.shape), np.float32)
     if cases.people:
-        params["chances"], chance = chances.fit(inputs, log_probs, right, folds)
+        params["chances"], chance, imputed = chances.fit(
+            inputs, log_probs, right, folds
+        )
     part = networks.Part(
         np.asarray(with_log_probs(inputs, class_probs), np.float32),
         labels.astype(np.int32),
         class_probs,
-        np.where(asked, right, chance).astype(np.float32),
+        np.where(asked, right, imputed).astype(np.float32),
         np.ones(len(labels), np.float32)
         if weights is None
         else weights.astype(np.float32),

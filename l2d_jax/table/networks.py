@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ class Part(NamedTuple):
       class_probs: of the classifier, float32 ``[N, K]``, of each case by members that
         were fitted without it.
       correct: whether each person is right where they answered, and how likely they
-        are where not, float32 ``[N, M]``.
+        are where not, float32 ``[J, N, M]``: as far as is known without each fold.
       weights: of the cases, float32 ``[N]``.
       folds: int ``[N]``, in [0, J): the networks of fold j are trained without it.
     """
@@ -87,7 +87,7 @@ def train(
     """
     assert method.batch_loss is not None
     num_classes = parts[0].class_probs.shape[1]
-    num_people = parts[0].correct.shape[1]
+    num_people = parts[0].correct.shape[2]
     model = network(method, num_classes, num_people, how)
     batch_loss = method.batch_loss
     learner = make_gradient_learner(
@@ -171,18 +171,27 @@ def outputs_of(model, member: PyTree, inputs: Array) -> jax.Array:
 
 
 def _pool(parts: Sequence[Part]) -> Dataset:
-    """All parts below one another; a case is there once for each it is in."""
+    """What each network is trained on, below one another."""
+    rows = [
+        Dataset(
+            inputs=part.inputs[kept],
+            labels=part.labels[kept],
+            weights=part.weights[kept],
+            expert_correct=part.correct[fold][kept],
+            class_probs=part.class_probs[kept],
+        )
+        for part, fold, kept in _trained_on(parts)
+    ]
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *rows)
 
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
 
-    return Dataset(
-        inputs=column("inputs"),
-        labels=column("labels"),
-        weights=column("weights"),
-        expert_correct=column("correct"),
-        class_probs=column("class_probs"),
-    )
+def _trained_on(
+    parts: Sequence[Part],
+) -> Iterator[tuple[Part, int, np.ndarray]]:
+    """Part, fold that is left out, and rows that are left, of each network in turn."""
+    for part in parts:
+        for fold in range(len(part.correct)):
+            yield part, fold, np.flatnonzero(part.folds != fold)
 
 
 def _split(parts: Sequence[Part], seed: int) -> list[orders.Fold]:
@@ -192,13 +201,12 @@ def _split(parts: Sequence[Part], seed: int) -> list[orders.Fold]:
     """
     drawn = []
     first = 0
-    for number, part in enumerate(parts):
-        for fold in range(int(part.folds.max()) + 1):
-            rng = np.random.default_rng([seed, number, fold])
-            rows = rng.permutation(first + np.flatnonzero(part.folds != fold))
-            num_valid = max(1, round(len(rows) * _VALID_FRACTION))
-            drawn.append((rng, rows[num_valid:], rows[:num_valid]))
-        first += len(part.labels)
+    for number, (_, _, kept) in enumerate(_trained_on(parts)):
+        rng = np.random.default_rng([seed, number])
+        rows = first + rng.permutation(len(kept))
+        num_valid = max(1, round(len(rows) * _VALID_FRACTION))
+        drawn.append((rng, rows[num_valid:], rows[:num_valid]))
+        first += len(kept)
     num_train = max(len(train) for _, train, _ in drawn)
     num_valid = max(len(valid) for _, _, valid in drawn)
 

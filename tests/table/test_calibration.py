@@ -64,9 +64,7 @@ def test_a_given_model_keeps_its_predictions(num_classes):
     logits = 4 * rng.normal(size=(500, num_classes))
     labels = np.argmax(logits / 4 + rng.gumbel(size=logits.shape), axis=1)
     told = np.log(expit(logits))
-    found = calibration.fit_classes(
-        told, labels, np.arange(500) % 5, keep_order=True
-    )
+    found = calibration.fit_classes(told, labels, np.arange(500) % 5, keep_order=True)
     probs = np.asarray(calibration.of_classes(found, told))
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
     assert (probs.argmax(axis=1) == told.argmax(axis=1)).all()

@@ -35,7 +35,7 @@ def fitted(simulated):
 def test_chances_are_calibrated(simulated, fitted):
     """Within .03 on answers that were not fitted to, at 1,000 cases x 10 answers."""
     _, _, right, _, true = simulated
-    _, held_out = fitted
+    _, held_out, _ = fitted
     asked = ~np.isnan(right)
     predicted, observed = held_out[asked], right[asked]
     order = np.array_split(np.argsort(predicted), 10)
@@ -46,14 +46,14 @@ def test_chances_are_calibrated(simulated, fitted):
 
 def test_people_are_told_apart(simulated, fitted):
     *_, true = simulated
-    _, held_out = fitted
+    _, held_out, _ = fitted
     by_person = np.corrcoef(held_out.mean(axis=0), true.mean(axis=0))[0, 1]
     assert by_person > 0.97
 
 
 def test_new_cases_are_as_the_old(simulated, fitted):
     inputs, log_probs, _, _, true = simulated
-    params, _ = fitted
+    params, *_ = fitted
     found = chances.predict(params, inputs, log_probs)
     assert found.prob.shape == true.shape
     assert np.abs(np.asarray(found.prob) - true).mean() < 0.05
@@ -66,7 +66,7 @@ def test_somebody_of_few_answers_is_as_the_others_and_less_sure():
     right[:, 0] = np.nan
     right[:3, 0] = 0.0
     right[:, 1] = np.nan
-    params, _ = chances.fit(inputs, log_probs, right, folds)
+    params, *_ = chances.fit(inputs, log_probs, right, folds)
     found = chances.predict(params, inputs, log_probs)
     prob, width = np.asarray(found.prob), np.asarray(found.high - found.low)
     # Three wrong of three are no proof, and none are nothing at all.
@@ -79,7 +79,7 @@ def test_somebody_of_few_answers_is_as_the_others_and_less_sure():
 @pytest.mark.parametrize("all_right", [0.0, 1.0])
 def test_people_who_are_always_right_or_wrong_do_not_fail(all_right):
     inputs, log_probs, right, folds, _ = simulate(60, 2, 2)
-    params, held_out = chances.fit(
+    params, held_out, _ = chances.fit(
         inputs, log_probs, np.full_like(right, all_right), folds
     )
     found = np.asarray(chances.predict(params, inputs, log_probs).prob)
