@@ -78,7 +78,8 @@ class Deferral(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y must have two classes or more, got one class: {self.classes_[0]!r}"
+                "y must have two classes or more, got one class:"
+                f" {self.classes_.tolist()[0]!r}"
             )
         answers, people = self._answers(experts, len(labels))
         units = np.arange(len(labels))

@@ -517,14 +517,18 @@ def _groups(
         here = cases.groups == group
         for name in dict.fromkeys((MODEL, POLICY, best)):
             party = everybody[name]
-            values = np.nanmean(party.right[:, here], axis=0)
-            if np.isnan(values).all():
+            right = party.right[:, here]
+            known = ~np.isnan(right)
+            count = known.sum(axis=0)
+            if not count.any():
                 continue
-            mean, error, count = _clustered(values, cases.units[here])
-            low, high = _wilson(mean, error, count)
+            total = np.where(known, right, 0.0).sum(axis=0)
+            values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+            mean, error, num_units = _clustered(values, cases.units[here])
+            low, high = _wilson(mean, error, num_units)
             share = party.deferral[:, here].mean()
-            known = int((~np.isnan(values)).sum())
-            rows.append((group, known, name, mean, low, high, share))
+            judged = int((count > 0).sum())
+            rows.append((group, judged, name, mean, low, high, share))
     return pd.DataFrame(rows, columns=names)
 
 

@@ -13,16 +13,16 @@ _READERS = {
     "reader_3": (0.88, 0.88),
     "trainee": (0.72, 0.72),
 }
-_ASKED = 0.6
+_ASKED = 0.8
 _NUM_NEW = 69
 
 README = """\
 cases.csv and new_cases.csv hold the 569 tumours of the Wisconsin Diagnostic Breast
 Cancer data (Wolberg, Street and Mangasarian, 1995), as scikit-learn packages them: ten
 measurements of cell nuclei and the diagnosis. The READERS ARE SIMULATED: each answers
-six of ten cases drawn at random, and is right with a chance that depends on the size of
-the tumour. `site` is drawn at random, too. They show how a table looks and what is made
-of it, and nothing about readers.
+eight of ten cases drawn at random, and is right with a chance that depends on the size
+of the tumour. `site` is drawn at random, too. They show how a table looks and what is
+made of it, and nothing about readers.
 """
 
 

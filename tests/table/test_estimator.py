@@ -1,0 +1,138 @@
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from l2d_jax.table.estimator import Deferral
+from tests.table.conftest import make
+
+QUICK = {"methods": "confidence", "num_folds": 2}
+
+
+@pytest.fixture(scope="module")
+def table():
+    cases = make(200)
+    labels = np.array(["no", "yes"])[cases.labels]
+    experts = pd.DataFrame(
+        np.where(cases.answers >= 0, np.array(["no", "yes"])[cases.answers], None),
+        columns=["ann", "bob", "cy"],
+    )
+    return cases.features, labels, experts
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    X, y, experts = table
+    return Deferral(**QUICK).fit(X, y, experts=experts)
+
+
+@pytest.mark.slow
+def test_scikit_learns_own_checks_pass():
+    """Among them: without experts it never defers, and still classifies."""
+    check_estimator(Deferral(num_folds=2))
+
+
+def test_it_says_who_answers(fitted, table):
+    X, y, _ = table
+    assert fitted.classes_.tolist() == ["no", "yes"]
+    assert fitted.team_.people == ("ann", "bob", "cy")
+    assert (fitted.predict(X) == y).mean() > 0.7
+    who = fitted.predict_defer(X)
+    assert set(np.unique(who)) <= {-1, 0, 1, 2}
+    chances = fitted.predict_expert_proba(X)
+    surest = fitted.predict_proba(X).max(axis=1)
+    asked = who >= 0
+    assert asked.any()
+    assert (chances[asked, who[asked]] > surest[asked]).all()
+    assert (chances[~asked].max(axis=1) <= surest[~asked] + 1e-6).all()
+    np.testing.assert_allclose(fitted.predict_proba(X).sum(axis=1), 1)
+
+
+def test_without_experts_it_never_defers(table):
+    X, y, _ = table
+    found = Deferral(num_folds=2).fit(X, y)
+    assert (found.predict_defer(X) == -1).all()
+    assert found.predict_expert_proba(X).shape == (len(y), 0)
+
+
+def test_arrays_and_frames_are_the_same(table):
+    X, y, experts = table
+    one = Deferral(**QUICK).fit(X, y, experts=experts)
+    other = Deferral(**QUICK).fit(X.to_numpy(), y, experts=experts.to_numpy())
+    np.testing.assert_array_equal(
+        one.predict_proba(X), other.predict_proba(X.to_numpy())
+    )
+    assert other.team_.people == ("expert_0", "expert_1", "expert_2")
+
+
+def test_an_index_means_nothing(table, fitted):
+    """Rows are in the order they are given in, whatever they are called."""
+    X, y, experts = table
+    names = np.arange(len(X))[::-1]
+    found = Deferral(**QUICK).fit(
+        X.set_index(names), pd.Series(y, index=names + 7), experts=experts
+    )
+    np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_frames_hold_categories_and_gaps(table):
+    X, y, experts = table
+    X = X.assign(site=np.where(np.arange(len(X)) % 3, "north", None))
+    X.loc[::7, "a"] = np.nan
+    found = Deferral(**QUICK).fit(X, y, experts=experts)
+    assert "site = north" in found.team_.encoder.names
+    assert "a missing" in found.team_.encoder.names
+    assert np.isfinite(found.predict_proba(X)).all()
+
+
+def test_it_works_in_a_pipeline_and_is_judged_by_cross_validation(table):
+    X, y, experts = table
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = Deferral(**QUICK).set_fit_request(experts=True, groups=False)
+        pipeline = make_pipeline(StandardScaler(), model)
+        found = cross_validate(
+            pipeline, X, y, cv=2, params={"experts": experts}, return_estimator=True
+        )
+    assert found["test_score"].min() > 0.6
+    for one in found["estimator"]:
+        assert one[-1].team_.people == ("ann", "bob", "cy")
+
+
+def test_parameters_are_those_of_the_options(table):
+    X, y, experts = table
+    model = clone(
+        Deferral(**QUICK, max_deferral=0.1, prices=[0, 0.02, 0], capacity=[5, 3, 4])
+    )
+    model.fit(X, y, experts=experts)
+    options = model.team_.options
+    assert dict(options.capacity) == {"ann": 5, "bob": 3, "cy": 4}
+    assert dict(options.prices)["bob"] == 0.02
+    who = model.predict_defer(X)
+    assert (np.bincount(who[who >= 0], minlength=3) <= [5, 3, 4]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": ["no"] * 200}, "one class: 'no'"),
+        ({"experts": np.full((200, 1), "maybe")}, "the answer 'maybe' in row 0"),
+        ({"experts": np.full((199, 1), "no")}, "experts must have 200 rows"),
+        ({"groups": np.arange(10)}, "groups must have 200 entries"),
+        ({"y": ["no"] * 199 + ["yes"]}, "two cases or more of every class"),
+    ],
+)
+def test_bad_input_is_named(table, change, message):
+    X, y, experts = table
+    with pytest.raises(ValueError, match=message):
+        Deferral(**QUICK).fit(**{"X": X, "y": y, "experts": experts} | change)
+
+
+def test_prices_of_other_lengths_are_refused(table):
+    X, y, experts = table
+    with pytest.raises(ValueError, match="prices must have one entry for each of 3"):
+        Deferral(**QUICK, prices=[0.1]).fit(X, y, experts=experts)
