@@ -86,3 +86,14 @@ def test_people_who_are_always_right_or_wrong_do_not_fail(all_right):
     assert np.isfinite(found).all()
     assert (np.abs(found - all_right) < 0.2).all()
     assert (np.abs(held_out - all_right) < 0.2).all()
+
+
+def test_what_is_known_without_a_fold_knows_nothing_of_it():
+    """To the bit; else networks would be judged on people they were told of."""
+    inputs, log_probs, right, folds, _ = simulate(200, 4, 3)
+    *_, without = chances.fit(inputs, log_probs, right, folds)
+    changed = np.where((folds == 2)[:, None], 1 - right, right)
+    *_, again = chances.fit(inputs, log_probs, changed, folds)
+    np.testing.assert_array_equal(again[2], without[2])
+    for fold in (0, 1, 3, 4):
+        assert (again[fold] != without[fold]).any()

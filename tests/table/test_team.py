@@ -80,30 +80,6 @@ def test_the_first_wait_least(team, cases):
     assert score[chosen].min() >= score[~chosen].max()
 
 
-def test_methods_are_compared_on_cases_they_were_not_fitted_to():
-    """Answers drawn by a coin are worth nothing, whoever seems lucky.
-
-    Sixty people of eight answers each: some of them were right eight times.
-    """
-    rng = np.random.default_rng(1)
-    cases = make(240, 60, asked=0.03, seed=1)
-    coins = np.where(cases.answers >= 0, rng.integers(0, 2, cases.answers.shape), -1)
-    cases = cases._replace(answers=coins.astype(np.int32))
-    options = Options(
-        methods=("two_stage", "softmax", "confidence", "never"),
-        classifiers=("logistic",),
-        num_folds=3,
-        how=SHORT._replace(num_epochs=30),
-    )
-    found = fitting.fit(cases, options)
-    rows = found.candidates.set_index("method")
-    alone = rows.right["never"]
-    # Half of what is deferred is right, less than the model is.
-    for name in ("two_stage", "softmax", "confidence"):
-        assert rows.right[name] < alone + 0.02
-    assert found.method == "never"
-
-
 def test_a_team_without_people_never_defers():
     cases = make(num_people=0)
     found = fitting.fit(cases, Options(classifiers=("logistic",), num_folds=2))
