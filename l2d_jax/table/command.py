@@ -284,6 +284,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         labelled,
         title=f"{arguments.label} of {arguments.cases.name}",
         chosen=team.method,
+        max_deferral=options.max_deferral,
         positive=_positive(arguments.positive, team.classes),
         features=(
             encode(team, labelled)[0][:, : len(team.encoder.names)],
@@ -448,6 +449,7 @@ def _report(arguments: argparse.Namespace) -> None:
             known,
             title=f"held-out cases of {arguments.on.name}",
             chosen=team.method,
+            max_deferral=team.options.max_deferral,
             positive=_positive(positive, team.classes),
             features=(
                 encode(team, known)[0][:, : len(team.encoder.names)],

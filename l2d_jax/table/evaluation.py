@@ -197,6 +197,7 @@ def tabulate(
     *,
     title: str,
     chosen: str,
+    max_deferral: float = 1.0,
     positive: int = -1,
     features: tuple[np.ndarray, tuple[str, ...]] | None = None,
     notes: Sequence[str] = (),
@@ -209,13 +210,18 @@ def tabulate(
       cases: the same.
       title: of the report.
       chosen: method of the policy that was fitted to all cases.
+      max_deferral: share of the cases that people may be asked about. Below 1 they are
+        no alternative to a team; what they would be better at is noted.
       positive: class that sensitivity is about, of two; -1 is the last.
       features: of the cases, float ``[N, D]``, and their names; None tells nothing.
       notes: a sentence each.
       how: pairs of what and its value.
     """
     everybody = _everybody(record, cases)
-    parties = _parties_table(record, everybody, cases, positive % len(cases.classes))
+    best = _best_single(everybody, max_deferral)
+    parties = _parties_table(
+        record, everybody, best, cases, positive % len(cases.classes)
+    )
     parties.loc[parties.party == POLICY, "chosen"] = True
     calibration, error = _calibration(record, cases)
     return Evaluation(
@@ -228,7 +234,7 @@ def tabulate(
         calibration_error=error,
         groups=_groups(record, everybody, parties, cases),
         features=_features(record, features),
-        notes=tuple(notes),
+        notes=(*notes, *_about_limits(parties, max_deferral)),
         how=tuple(how),
     )
 
@@ -285,9 +291,12 @@ def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
 
 
 def _parties_table(
-    record: Record, everybody: dict[str, _Party], cases: Cases, positive: int
+    record: Record,
+    everybody: dict[str, _Party],
+    best: str,
+    cases: Cases,
+    positive: int,
 ) -> pd.DataFrame:
-    best = _best_single(everybody)
     rows = []
     for name, party in everybody.items():
         known = ~np.isnan(party.right)
@@ -330,8 +339,10 @@ def _parties_table(
     return table
 
 
-def _best_single(everybody: dict[str, _Party]) -> str:
+def _best_single(everybody: dict[str, _Party], max_deferral: float) -> str:
     """Of the parties who could answer alone, that which is right most often."""
+    if max_deferral < 1:
+        return MODEL
     able = {
         name: np.nanmean(party.right)
         for name, party in everybody.items()
@@ -339,6 +350,24 @@ def _best_single(everybody: dict[str, _Party]) -> str:
         and (~np.isnan(party.right)).mean() >= _ENOUGH_ANSWERED
     }
     return max(able, key=lambda name: able[name])
+
+
+def _about_limits(parties: pd.DataFrame, max_deferral: float) -> list[str]:
+    """That people would do better than the policy, if they were asked everything."""
+    people = parties[
+        parties.kind.isin(["person", "people"])
+        & (parties.cases >= _ENOUGH_ANSWERED * parties.cases.max())
+    ]
+    policy = parties.accuracy[parties.chosen].iloc[0]
+    if max_deferral >= 1 or not len(people) or people.accuracy.max() <= policy:
+        return []
+    best = people.loc[people.accuracy.idxmax()]
+    return [
+        f"Asked about every case, {best.party} would be right in"
+        f" {100 * best.accuracy:.1f} % of them, more than the policy's"
+        f" {100 * policy:.1f} %; but people can be asked about"
+        f" {100 * max_deferral:g} % of the cases at most."
+    ]
 
 
 def _gain(

@@ -114,6 +114,20 @@ def test_a_policy_that_never_defers_says_so(record, grouped):
     assert judged.headline.startswith("Nothing here beats")
 
 
+def test_who_may_not_be_asked_everything_is_no_alternative(record, grouped):
+    """Within a budget the model is what a team is compared with, and that is said."""
+    wise = grouped._replace(answers=np.tile(grouped.labels[:, None], (1, 3)))
+    free = evaluation.tabulate(record, wise, title="t", chosen="confidence")
+    assert free.parties.party[free.parties.best_single].iloc[0] != evaluation.MODEL
+    assert not free.notes
+    limited = evaluation.tabulate(
+        record, wise, title="t", chosen="confidence", max_deferral=0.2
+    )
+    best = limited.parties.party[limited.parties.best_single]
+    assert best.tolist() == [evaluation.MODEL]
+    assert "would be right in 100.0 % of them" in limited.notes[0]
+
+
 def test_held_out_cases_are_judged_as_one_batch(team):
     new = make(150, seed=9)
     record = evaluation.record_of(team, new)
