@@ -42,7 +42,7 @@ _COLOURS = ("#0b4f8a", "#a8400b", "#1b6b43", "#6b3fa0", "#7a5c00", "#333333")
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 MAX_METHODS = 6
-_NAME_WIDTH = 20
+_NAME_WIDTH = 16
 
 
 def curve_figure(
@@ -151,7 +151,7 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
             linewidth=0.8,
         )
         bars.set_yticks(places, [shorten(p, _NAME_WIDTH) for p in workload["person"]])
-        bars.set(xlabel="Share of cases\ngiven to them")
+        bars.set(xlabel="Cases given")
         bars.grid(False, axis="y")
         bars.tick_params(axis="y", length=0)
         bars.set_xlim(0, max(1.08 * np.nanmax([*workload["asked"], 0.0]), 0.01))
@@ -172,9 +172,9 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
                 zorder=1.5,
             ),
         ]
-        dots.set(xlabel="Share of answers\nthat are right")
+        dots.set(xlabel="Answers right")
         dots.tick_params(axis="y", length=0)
-        _percent_axes(bars.xaxis, dots.xaxis)
+        _percent_axes(bars.xaxis, dots.xaxis, steps=3)
         _legend(
             figure,
             handles[1:] + handles[:1],
@@ -257,10 +257,10 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _percent_axes(*axes: Axis) -> None:
+def _percent_axes(*axes: Axis, steps: int = 5) -> None:
     for axis in axes:
         axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g} %")
-        axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(ticker.MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _legend(
