@@ -145,6 +145,14 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
             f"The policy was judged on fewer than {_FEW} cases, which is too few to "
             "rely on."
         )
+    told = parties[(parties["gain_low"] > 0) & ~marked]
+    if not told.empty and (chosen["deferral"] == 0 or chosen["gain_high"] < 0):
+        warnings.append(
+            f"On these cases {name(called(told.iloc[0], parties))} does better than "
+            "the best single party, yet was not chosen beforehand. Judge it on new "
+            "cases before it is used: whatever is picked for these looks better than "
+            "it is."
+        )
     return page.section(
         "parties",
         "Who is right how often",
@@ -277,10 +285,7 @@ def _workload(busy: pd.DataFrame) -> str:
         ]
         for r in busy.itertuples()
     ]
-    return page.section(
-        key,
-        heading,
-        page.paragraph(said),
+    drawn = [
         page.paragraph(
             "Bars show the share of all cases that each person would be given: whether "
             "they have the time for it is for you to judge. A person who is right more "
@@ -291,6 +296,12 @@ def _workload(busy: pd.DataFrame) -> str:
             figures.workload_figure(busy.iloc[:_SHOWN], key),
             "What people are given, and how often they are right",
         ),
+    ]
+    return page.section(
+        key,
+        heading,
+        page.paragraph(said),
+        *([] if idle == len(busy) else drawn),
         _limited(
             ("workload-table", "workload-all"),
             "Work and accuracy of the people",

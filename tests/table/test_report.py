@@ -389,6 +389,7 @@ def test_what_is_empty_says_why(pages):
     assert not page.all("svg")
     assert "defers no case" in words(pages["never_defers"].one("main"))
     assert "asks nobody" in words(pages["never_defers"].one("main"))
+    assert len(pages["never_defers"].all("svg")) == 2
 
 
 def test_a_gain_that_chance_could_show_is_warned_of():
@@ -398,6 +399,32 @@ def test_a_gain_that_chance_could_show_is_warned_of():
     page = parse(render(evaluation._replace(parties=parties)))
     warning = page.all("p", **{"class": "warning"})[0]
     assert "chance alone could well show such a gain (p = 0.080)" in words(warning)
+
+
+def test_a_better_policy_that_was_not_chosen_is_not_kept_quiet(pages):
+    said = words(pages["never_defers"].one("main"))
+    assert "On these cases the policy least sure first does better than" in said
+    assert "does better than the best single party, yet" not in words(
+        pages["binary"].one("main")
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_what_is_not_known_is_a_dash(share):
+    evaluation = evaluations.binary()
+    rng = np.random.default_rng(0)
+    tables = {}
+    for table in COLUMNS:
+        frame = getattr(evaluation, table).copy()
+        for column in frame.select_dtypes("number"):
+            frame[column] = frame[column].mask(rng.random(len(frame)) < share)
+        tables[table] = frame
+    page = parse(render(evaluation._replace(**tables, calibration_error=np.nan)))
+    assert "nan" not in words(page.one("main")).lower()
+    if share == 1:
+        rows = rows_of(table_of(page, "groups-table"))
+        assert rows[0] == ["north", "most likely right", *[wording.UNKNOWN] * 3]
 
 
 def test_calibration_in_words():
