@@ -12,7 +12,7 @@ from l2d_jax.table.wording import printable, shorten
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NAME_WIDTH = 80
-_SHORT = 20
+_SHORT = 12
 """Rows of a table that is kept on one page of paper."""
 _STYLE = """
 :root { color-scheme: light; }
@@ -63,6 +63,7 @@ footer { margin-top: 2.5rem; padding-bottom: 2rem; font-size: 0.875rem;
   table { font-size: 7.5pt; }
   small, .mark { font-size: 7pt; }
   th, td { padding: 1mm 1.2mm; }
+  details :is(th, td) { padding: 0.3mm 1.2mm; line-height: 1.25; }
   tbody th { min-width: 22mm; max-width: 45mm; }
   thead { display: table-header-group; }
   tr, figure, li { break-inside: avoid; }
