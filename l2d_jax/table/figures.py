@@ -18,7 +18,7 @@ from matplotlib import style, ticker
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from l2d_jax.table.wording import interval, percent, plural, printable, shorten
+from l2d_jax.table.wording import count, interval, percent, printable, shorten
 
 _STYLE = {
     "axes.edgecolor": "#444444",
@@ -42,7 +42,7 @@ _COLOURS = ("#0b4f8a", "#a8400b", "#1b6b43", "#6b3fa0", "#7a5c00", "#333333")
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 MAX_METHODS = 6
-_NAME_WIDTH = 20
+_NAME_WIDTH = 16
 
 
 def curve_figure(
@@ -124,8 +124,8 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
         `l2d_jax.table.results.Evaluation`.
       prefix: of the identifiers inside.
     """
-    count = len(workload)
-    places = np.arange(count)
+    num_people = len(workload)
+    places = np.arange(num_people)
     accuracy, when_asked = (
         workload[column].to_numpy(float) for column in ("accuracy", "when_asked")
     )
@@ -140,7 +140,9 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
         for row in workload.itertuples()
     ]
     with _style():
-        figure = Figure(figsize=(_WIDTH, 1.35 + 0.24 * count), layout="constrained")
+        figure = Figure(
+            figsize=(_WIDTH, 1.35 + 0.24 * num_people), layout="constrained"
+        )
         bars, dots = figure.subplots(1, 2, sharey=True)
         bars.barh(
             *(places, workload["asked"].to_numpy(float)),
@@ -151,11 +153,11 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
             linewidth=0.8,
         )
         bars.set_yticks(places, [shorten(p, _NAME_WIDTH) for p in workload["person"]])
-        bars.set(xlabel="Share of cases\ngiven to them")
+        bars.set(xlabel="Cases given")
         bars.grid(False, axis="y")
         bars.tick_params(axis="y", length=0)
         bars.set_xlim(0, max(1.08 * np.nanmax([*workload["asked"], 0.0]), 0.01))
-        bars.set_ylim(count - 0.4, -0.6)
+        bars.set_ylim(num_people - 0.4, -0.6)
         handles = [
             dots.hlines(
                 *(places, workload["low"], workload["high"]),
@@ -172,9 +174,9 @@ def workload_figure(workload: pd.DataFrame, prefix: str) -> str:
                 zorder=1.5,
             ),
         ]
-        dots.set(xlabel="Share of answers\nthat are right")
+        dots.set(xlabel="Answers right")
         dots.tick_params(axis="y", length=0)
-        _percent_axes(bars.xaxis, dots.xaxis)
+        _percent_axes(bars.xaxis, dots.xaxis, steps=3)
         _legend(
             figure,
             handles[1:] + handles[:1],
@@ -199,7 +201,7 @@ def calibration_figure(calibration: pd.DataFrame, prefix: str) -> str:
     )
     said = [
         f"predicted {percent(row.predicted, 0)}, observed {percent(row.observed, 0)} "
-        f"({interval(row.low, row.high, 0)}) in {plural(int(row.count), 'case')}"
+        f"({interval(row.low, row.high, 0)}) in {count(row.count)} cases"
         for row in bins[["predicted", "observed", "low", "high", "count"]].itertuples(
             index=False, name="Bin"
         )
@@ -257,10 +259,10 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _percent_axes(*axes: Axis) -> None:
+def _percent_axes(*axes: Axis, steps: int = 5) -> None:
     for axis in axes:
         axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g} %")
-        axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(ticker.MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _legend(

@@ -5,12 +5,15 @@ takes and gives HTML.
 """
 
 import html
+import re
 from collections.abc import Sequence
 
 from l2d_jax.table.wording import printable, shorten
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NAME_WIDTH = 120
+_NAME_WIDTH = 80
+_SHORT = 12
+"""Rows of a table that is kept on one page of paper."""
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -39,7 +42,7 @@ th:first-child, .words { text-align: left; }
 tbody th { font-weight: 600; min-width: 8rem; max-width: 16rem;
   overflow-wrap: anywhere; }
 td { white-space: nowrap; }
-td.words { white-space: normal; overflow-wrap: anywhere; }
+td.words { min-width: 6rem; white-space: normal; overflow-wrap: anywhere; }
 .marked > * { background: #eef3f8; }
 small { display: block; font-size: 0.8125rem; font-weight: 400; color: #4a4a4a; }
 .mark { display: inline-block; font-size: 0.75rem; font-weight: 600;
@@ -60,11 +63,15 @@ footer { margin-top: 2.5rem; padding-bottom: 2rem; font-size: 0.875rem;
   table { font-size: 7.5pt; }
   small, .mark { font-size: 7pt; }
   th, td { padding: 1mm 1.2mm; }
+  details :is(th, td) { padding: 0.3mm 1.2mm; line-height: 1.25; }
   tbody th { min-width: 22mm; max-width: 45mm; }
   thead { display: table-header-group; }
   tr, figure, li { break-inside: avoid; }
+  .unprinted { display: none; }
+  .short, section > p { break-inside: avoid; }
+  section > p { break-after: avoid; }
   h2, caption, summary { break-after: avoid; }
-  figure { max-width: 130mm; }
+  figure { max-width: 105mm; }
   details::details-content { display: block; content-visibility: visible;
     block-size: auto; }
 }
@@ -93,13 +100,14 @@ def document(title: str, header: str, main: str, footer: str) -> str:
 
 
 def text(value: str) -> str:
-    """Plain text as HTML."""
-    return html.escape(printable(value)).replace(" %", "&nbsp;%")
+    """Plain text as HTML, which breaks no line between a number and its percent."""
+    return re.sub(r"(?<=\d) %", "&nbsp;%", html.escape(printable(value)))
 
 
 def name(value: str) -> str:
     """A name from the data: of any script and direction, cut where it is very long."""
-    return f"<bdi>{html.escape(shorten(value, _NAME_WIDTH))}</bdi>"
+    shown = shorten(value, _NAME_WIDTH)
+    return f"<bdi>{html.escape(shown if shown.strip() else '(blank)')}</bdi>"
 
 
 def paragraph(content: str, style: str | None = None) -> str:
@@ -136,6 +144,7 @@ def table(
       words: columns that hold words rather than numbers.
     """
     marks = [False] * len(rows) if marked is None else marked
+    size = "table short" if len(rows) <= _SHORT else "table"
     kinds = [_class("words" if i in words else None) for i in range(len(head))]
     top = "".join(
         f'<th scope="col"{kind}>{cell}</th>'
@@ -152,7 +161,7 @@ def table(
         for row, mark in zip(rows, marks, strict=True)
     )
     return (
-        f'<div class="table" role="region" aria-labelledby="{key}" tabindex="0">\n'
+        f'<div class="{size}" role="region" aria-labelledby="{key}" tabindex="0">\n'
         "<table>\n"
         f'<caption id="{key}">{caption}</caption>\n'
         f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
@@ -164,9 +173,10 @@ def figure(drawing: str, caption: str) -> str:
     return f"<figure>\n{drawing}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-def more(summary: str, content: str) -> str:
-    """What is shown when it is asked for, and in print."""
-    return f"<details>\n<summary>{summary}</summary>\n{content}\n</details>"
+def more(summary: str, content: str, printed: bool = True) -> str:
+    """What is shown when it is asked for, and in print too or never."""
+    style = _class(None if printed else "unprinted")
+    return f"<details{style}>\n<summary>{summary}</summary>\n{content}\n</details>"
 
 
 def bullets(items: Sequence[str]) -> str:

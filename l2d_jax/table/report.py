@@ -8,6 +8,7 @@ import pandas as pd
 from l2d_jax.table import figures, page
 from l2d_jax.table.page import name, text
 from l2d_jax.table.results import (
+    COLUMNS,
     MEASURES,
     Evaluation,
     called,
@@ -30,11 +31,12 @@ _SHOWN = 15
 """People, features or groups shown before one asks for all."""
 _FEW = 30
 _KINDS = {
-    "model": "the model",
-    "person": "a person",
-    "people": "majority of the people",
     "policy": "model and people",
+    "model": "the model",
+    "people": "majority of the people",
+    "person": "a person",
 }
+"""What kinds of party are called, in the order that they are shown in."""
 
 
 def render(evaluation: Evaluation) -> str:
@@ -53,6 +55,9 @@ def render(evaluation: Evaluation) -> str:
       ValueError: the evaluation is not as its class says; see `check_evaluation`.
     """
     check_evaluation(evaluation)
+    # Rows are told apart by their place, whatever index they come with.
+    tables = {key: getattr(evaluation, key).reset_index(drop=True) for key in COLUMNS}
+    evaluation = evaluation._replace(**tables)
     chosen, best = chosen_and_best(evaluation.parties)
     busy = _by_work(evaluation.workload)
     sections = [
@@ -80,8 +85,10 @@ def render(evaluation: Evaluation) -> str:
 def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
     """Who is right how often, the chosen policy and the best single party first."""
     chosen, best = chosen_and_best(parties)
-    first = parties["chosen"].astype(bool) * 2 + parties["best_single"].astype(bool)
-    parties = parties.loc[first.sort_values(ascending=False, kind="stable").index]
+    rank = parties["kind"].map(list(_KINDS).index) + 2
+    rank = rank.mask(parties["best_single"].astype(bool), 1)
+    rank = rank.mask(parties["chosen"].astype(bool), 0)
+    parties = parties.iloc[np.argsort(rank.to_numpy(), kind="stable")]
     measures = [m for m in MEASURES if parties[m].notna().any()]
     head = [
         *("Party", "Accuracy", "Gain, points", "p of the gain"),
@@ -111,16 +118,16 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
             count(row["cases"]),
         ]
 
-    marked = (parties["chosen"] | parties["best_single"]).astype(bool)
+    marked = parties["chosen"].astype(bool) | parties["best_single"].astype(bool)
     lesser = (parties["kind"] == "person") & ~marked
     shown = ~lesser | parties["party"].isin(set(busy)) | (lesser.sum() <= _SHOWN)
     said = (
-        f"Chosen is {name(called(chosen, parties))}: it is right in "
+        f"Chosen is <strong>{name(called(chosen, parties))}</strong>: it is right in "
         f"{_share(chosen, 'accuracy')} of {count(chosen['cases'])} cases, defers "
         f"{text(rough_percent(chosen['deferral']))} of them and asks "
         f"{fixed(chosen['asked'], 2)} people a case. The best single party is "
-        f"{name(called(best, parties))}, right in {_share(best, 'accuracy')} of "
-        f"{count(best['cases'])} cases."
+        f"<strong>{name(called(best, parties))}</strong>, right in "
+        f"{_share(best, 'accuracy')} of {count(best['cases'])} cases."
     )
     if best["kind"] in ("person", "people") and 0 < chosen["deferral"] < 1:
         said += (
@@ -137,6 +144,14 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
         warnings.append(
             f"The policy was judged on fewer than {_FEW} cases, which is too few to "
             "rely on."
+        )
+    told = parties[(parties["gain_low"] > 0) & ~marked]
+    if not told.empty and (chosen["deferral"] == 0 or chosen["gain_high"] < 0):
+        warnings.append(
+            f"On these cases {name(called(told.iloc[0], parties))} does better than "
+            "the best single party, yet was not chosen beforehand. Judge it on new "
+            "cases before it is used: whatever is picked for these looks better than "
+            "it is."
         )
     return page.section(
         "parties",
@@ -228,6 +243,7 @@ def _curve(curve: pd.DataFrame, parties: pd.DataFrame) -> str:
                 ["Method", "Deferred", "Accuracy", "95&nbsp;% interval"],
                 rows,
             ),
+            printed=False,
         ),
     )
 
@@ -269,10 +285,7 @@ def _workload(busy: pd.DataFrame) -> str:
         ]
         for r in busy.itertuples()
     ]
-    return page.section(
-        key,
-        heading,
-        page.paragraph(said),
+    drawn = [
         page.paragraph(
             "Bars show the share of all cases that each person would be given: whether "
             "they have the time for it is for you to judge. A person who is right more "
@@ -283,6 +296,12 @@ def _workload(busy: pd.DataFrame) -> str:
             figures.workload_figure(busy.iloc[:_SHOWN], key),
             "What people are given, and how often they are right",
         ),
+    ]
+    return page.section(
+        key,
+        heading,
+        page.paragraph(said),
+        *([] if idle == len(busy) else drawn),
         _limited(
             ("workload-table", "workload-all"),
             "Work and accuracy of the people",

@@ -139,7 +139,8 @@ def headline(parties: pd.DataFrame) -> str:
 
     Returns:
       The gain with its interval; that the data show none, where the interval holds 0;
-      or not to defer, where the chosen policy does not or the interval lies below 0.
+      or that nothing beats it, where the chosen policy never defers or the interval
+      lies below 0.
 
     Raises:
       ValueError: not exactly one row is chosen or the best single one.
@@ -152,7 +153,7 @@ def headline(parties: pd.DataFrame) -> str:
     if best["kind"] == "model":
         advice = "do not defer"
     gain, low, high = chosen["gain"], chosen["gain_low"], chosen["gain_high"]
-    if chosen["deferral"] == 0 or high < 0:
+    if chosen["best_single"] or chosen["deferral"] == 0 or high < 0:
         return f"Nothing here beats {alone}; {advice}."
 
     persons = parties.loc[parties["kind"] == "person", "party"]

@@ -5,6 +5,8 @@ import unicodedata
 import numpy as np
 
 UNKNOWN = "\N{EN DASH}"
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_NO_CHARACTER = "\ufffe\uffff"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -74,15 +76,16 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
 def printable(text: str) -> str:
     """On one line, without what a terminal or a page would take for a command.
 
-    Line breaks and tabs become spaces; other control characters and halves of a
-    surrogate pair, which no UTF-8 file may hold, become the replacement character.
+    Line breaks and tabs become spaces. Other control characters, those that turn the
+    direction of what follows, and halves of a surrogate pair, which no UTF-8 file may
+    hold, become the replacement character.
     """
     kept = [
         " "
         if character in "\t\n\r\u0085\u2028\u2029"
         else _REPLACEMENT
         if unicodedata.category(character) in ("Cc", "Cs")
-        or character in "\ufffe\uffff"
+        or character in _TURNS + _NO_CHARACTER
         else character
         for character in str(text)
     ]
