@@ -27,7 +27,7 @@ from l2d_jax.table.options import Options, prices_of
 from l2d_jax.table.results import Evaluation, headline
 from l2d_jax.table.team import Decided, Team, decide
 
-MODEL, POLICY = "the model alone", "the best on validation"
+MODEL, POLICY = "the model alone", "best on validation"
 MAJORITY = "the majority"
 
 # A single party must be able to answer most cases to be an alternative to a team.
