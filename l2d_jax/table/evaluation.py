@@ -28,7 +28,8 @@ from l2d_jax.table.results import Evaluation, headline
 from l2d_jax.table.team import Decided, Team, decide
 
 MODEL, POLICY = "the model alone", "best on validation"
-MAJORITY = "the majority"
+MAJORITY = "the majority of the people"
+FOREMOST = "the foremost who answered"
 
 # A single party must be able to answer most cases to be an alternative to a team.
 _ENOUGH_ANSWERED = 0.5
@@ -51,6 +52,8 @@ class Record(NamedTuple):
         ``[P, R, N]``; NaN where nobody can be asked.
       first_right: whether that person is right, float ``[P, R, N]``, NaN likewise.
       kept_right: whether its classifier is, float ``[P, R, N]``.
+      foremost: whether the person of greatest mean chance, of those who answered, is
+        right, float ``[R, N]``; NaN where nobody answered.
       splits: number of the split that each case was held out in, int ``[R, N]``.
       test_to_train: size of a held-out part over that of what was fitted on; 0 where
         nothing was fitted anew.
@@ -65,6 +68,7 @@ class Record(NamedTuple):
     scores: np.ndarray
     first_right: np.ndarray
     kept_right: np.ndarray
+    foremost: np.ndarray
     splits: np.ndarray
     test_to_train: float
 
@@ -147,6 +151,7 @@ def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
+        np.full(shape, np.nan),
         np.zeros(shape, int),
         0.0,
     )
@@ -174,6 +179,7 @@ def _note(
         if party == POLICY:
             record.allocation[repeat, rows] = np.asarray(decided.decision.allocation)
             record.chances[repeat, rows] = decided.chances.prob
+            record.foremost[repeat, rows] = _foremost(decided, cases)
     record.splits[repeat, rows] = split
 
 
@@ -189,6 +195,19 @@ def _first_person(decided: Decided, cases: Cases) -> tuple[np.ndarray, np.ndarra
     found[0, known] = scores[rows, best][known]
     found[1, known] = (cases.answers[rows, best] == cases.labels)[known]
     return found[0], found[1]
+
+
+def _foremost(decided: Decided, cases: Cases) -> np.ndarray:
+    """Whether whoever is best on the whole, of those who answered, is right."""
+    found = np.full(len(cases.labels), np.nan)
+    answered = cases.answers >= 0
+    some = answered.any(axis=1)
+    if some.any():
+        skill = np.asarray(decided.chances.prob).mean(axis=0)
+        who = np.argmax(np.where(answered, skill, -1.0), axis=1)
+        right = cases.answers[np.arange(len(who)), who] == cases.labels
+        found[some] = right[some]
+    return found
 
 
 def tabulate(
@@ -256,6 +275,7 @@ class _Party(NamedTuple):
 
 def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
     found = {}
+    fitted = record.test_to_train > 0
     for number, name in enumerate(record.parties):
         kind = "model" if name == MODEL else "policy"
         label = name if name in (MODEL, POLICY) else METHODS[name].label
@@ -264,7 +284,7 @@ def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
             record.right[number],
             record.deferral[number],
             record.asked[number],
-            record.test_to_train > 0,
+            fitted,
         )
     repeats = (len(record.splits), 1)
     ones = np.ones(record.splits.shape)
@@ -282,6 +302,7 @@ def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
         found[MAJORITY] = _Party(
             "people", np.tile(right, repeats), ones, np.tile(asked, repeats), False
         )
+        found[FOREMOST] = _Party("people", record.foremost, ones, ones, fitted)
     for person, name in enumerate(cases.people):
         right = (cases.answers[:, person] == cases.labels).astype(float)
         right[~answered[:, person]] = np.nan

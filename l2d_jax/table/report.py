@@ -33,7 +33,7 @@ _FEW = 30
 _KINDS = {
     "policy": "model and people",
     "model": "the model",
-    "people": "majority of the people",
+    "people": "people",
     "person": "a person",
 }
 """What kinds of party are called, in the order that they are shown in."""

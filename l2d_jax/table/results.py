@@ -20,9 +20,10 @@ class Evaluation(NamedTuple):
       title: what was judged, such as ``outcome of cases.csv``.
       headline: the first sentence, of `headline`.
       parties: who or what answers. ``party`` (its name); ``kind``, ``model``,
-        ``person``, ``people`` (their majority) or ``policy``; ``cases`` (number it was
-        judged on); ``deferral`` (share of cases that a person answers); ``asked`` (mean
-        number of people asked about a case); for each of `MEASURES` the columns
+        ``person``, ``people`` (such as their majority) or ``policy``; ``cases`` (number
+        it was judged on); ``deferral`` (share of cases that a person answers);
+        ``asked`` (mean number of people asked about a case); for each of `MEASURES` the
+        columns
         ``<measure>``, ``<measure>_low`` and ``<measure>_high``, where sensitivity and
         specificity are NaN with more than two classes; ``gain``, ``gain_low`` and
         ``gain_high`` (accuracy less that of the best single party, on the cases that
@@ -122,12 +123,15 @@ def chosen_and_best(parties: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def called(party: pd.Series, parties: pd.DataFrame) -> str:
-    """What a party is called in a sentence: the model and the majority need no name."""
-    if party["kind"] == "people":
-        return "the majority of the people"
+    """What a party is called in a sentence: the model needs no name."""
     if party["kind"] == "model" and (parties["kind"] == "model").sum() == 1:
         return "the model"
-    before = {"model": "the model ", "policy": "the policy ", "person": ""}
+    before = {
+        "model": "the model ",
+        "policy": "the policy ",
+        "person": "",
+        "people": "",
+    }
     return before[party["kind"]] + printable(party["party"])
 
 

@@ -310,7 +310,7 @@ def test_the_chosen_policy_is_compared_with_the_best_single_party(pages):
     assert best[0] == "model best single partythe model"
     assert best[2:4] == ["reference", wording.UNKNOWN]
     assert [other[0].split()[0] for other in others] == [
-        *("least", "majoritymajority", "r1a", "r2a", "r3a", "r4a")
+        *("least", "majoritypeople", "r1a", "r2a", "r3a", "r4a")
     ]
     assert words(page.one("p", **{"class": "headline"})) == (
         "Deferring 20 % of cases to people gains 2.2 points (1.5 to 2.9) over the "

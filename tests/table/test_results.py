@@ -33,7 +33,7 @@ CLEAR = gains(0.022, 0.015, 0.029)
 NONE = gains(0.004, -0.008, 0.016)
 LOSS = gains(-0.03, -0.05, -0.01)
 PERSON = ("r2", "person")
-PEOPLE = ("majority", "people")
+PEOPLE = ("the majority of the people", "people")
 
 
 @pytest.mark.parametrize(
