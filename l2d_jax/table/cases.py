@@ -1,15 +1,28 @@
 """The cases of a table: what is known of each, what it was, and who said what."""
 
 import difflib
+import fnmatch
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from l2d_jax.table.reading import MISSING
+
 # Of all answers, those for cases that are not in the table: more is another table.
 _MOST_UNKNOWN = 0.1
 _WRONG_SUM = 1e-3
+_MOST_CLASSES = 100
+_WHOLE = 2.0**53
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
+_STRANGER = (
+    "answers: {!r} is not one of the team's people; fit again with their answers, or"
+    " leave them out"
+)
+_TRUTH = {"false": 0.0, "true": 1.0}
 
 
 class Cases(NamedTuple):
@@ -57,19 +70,23 @@ def make_cases(
     positive: str | None = None,
     classes: Sequence[str] | None = None,
     people: Sequence[str] | None = None,
+    also_features: Sequence[str] = (),
 ) -> Cases:
     """Cases of a table, whose rows are told apart by their own identifier.
 
     Rows are aligned by identifier, never by position or by the index of a DataFrame.
-    Names of classes, and answers, are compared as texts without blanks around them;
-    where all labels are numbers, by value: 1, ``1`` and ``1.0`` are one class.
+    Names of classes, and answers, are compared as texts without blanks around them.
+    Where every class is a number they are compared by value: 1, ``1``, ``1.0`` and
+    ``01`` are one class, and so are ``True`` and 1 where the classes are 0 and 1, or
+    ``False`` and ``True``. Both ``1`` and ``01`` among the labels are refused.
 
     Args:
       frame: a row for each case.
       label: column of what the case was; None, or a blank cell, is not known.
       id: column that names the case; None counts rows from 1, where ``answers`` are
         not given.
-      experts: columns of people's answers, blank where somebody was not asked.
+      experts: columns of people's answers, blank where somebody was not asked; a name
+        such as ``r*`` stands for all that have no other part to play.
       answers: in their place, a row for each answer: a column named as ``id`` or
         ``case``, ``expert``, and ``answer``.
       group: column of the group that a case is of; it is no feature.
@@ -79,7 +96,11 @@ def make_cases(
       exclude: columns that are no features.
       positive: the class that one column of ``scores`` is about, of two.
       classes: names of the classes, as of a team; None takes those of the labels.
-      people: names of the people, as of a team; None takes who has answered.
+      people: names of the people, as of a team whose new cases these are: they need
+        no answers, and no columns ``exclude``, ``group`` and ``split_by``. None takes
+        who has answered.
+      also_features: those of the columns ``group`` and ``split_by`` that are features
+        all the same.
 
     Returns:
       The cases. Classes are sorted, numbers by value.
@@ -87,31 +108,53 @@ def make_cases(
     Raises:
       ValueError: a column or cell is not what it should be; the message names it.
     """
-    frame = frame.reset_index(drop=True)
-    frame.columns = [str(name) for name in frame.columns]
+    for what, value in (
+        ("experts", experts),
+        ("scores", scores),
+        ("exclude", exclude),
+        ("classes", classes),
+        ("people", people),
+        ("also_features", also_features),
+    ):
+        if isinstance(value, str):
+            raise ValueError(f"{what}: give a list of names, such as [{value!r}]")
+    frame = _with_plain_names(frame, "the table")
     if not len(frame):
         raise ValueError("the table has no rows")
-    wide = tuple(experts)
-    if people is not None and wide:
-        # New cases need no answers.
-        wide = tuple(name for name in wide if name in frame)
-    roles = [id, label, group, split_by, *wide, *scores, *exclude]
-    for name in roles:
-        if name is not None:
-            _require_column(frame, name)
+    new = people is not None
+    if new:
+        exclude = [name for name in exclude if name in frame]
+        group = group if group in frame else None
+        split_by = split_by if split_by in frame else None
+    others = [name for name in (id, label, group, split_by, *scores, *exclude) if name]
+    wide = _expand(experts, list(frame.columns), others, new)
+    for name in [*others, *wide]:
+        _require_column(frame, name)
     if wide and answers is not None:
         raise ValueError("answers: give them as columns or as a table of their own")
-    named = [name for name in (id, label, group, split_by, *wide, *scores) if name]
+    for name in also_features:
+        if name not in (group, split_by) and not new:
+            raise ValueError(
+                f"also_features: {name!r} is neither the group nor what is never split"
+            )
+    named = [name for name in (id, label, *wide, *scores) if name]
+    # A hospital may be a group that is never split.
+    named += sorted({name for name in (group, split_by) if name})
     for name in named:
         if named.count(name) > 1:
             raise ValueError(f"column {name!r} has two parts to play; name it once")
     notes: list[str] = []
+    for name in named:
+        _note_blanks(frame[name], notes)
     ids = _identify(frame, id, answers is not None)
     known = _texts(frame[label]) if label else np.full(len(frame), None, object)
     names = _class_names(known, classes, label)
+    positive = text_of(positive)
+    if positive is not None and positive not in names:
+        raise ValueError(f"positive: {_no_class(positive, names)}")
     labels = _index(known, names, f"label column {label!r}", ids)
     unknown = int((labels < 0).sum())
-    if label and unknown and classes is None:
+    if 0 < unknown < len(ids):
         notes.append(
             f"{unknown} of {len(ids)} cases have no label; they have no part in"
             " fitting and judging."
@@ -120,7 +163,7 @@ def make_cases(
         matrix, persons = _long(answers, ids, id, names, people, notes)
     else:
         matrix, persons = _wide(frame, wide, ids, names, people)
-    features = frame.drop(columns=list({name for name in roles if name}))
+    features = frame.drop(columns=list({*others, *wide} - set(also_features)))
     if not len(features.columns) and not scores:
         raise ValueError("there is no column left to be a feature; exclude fewer")
     return Cases(
@@ -130,33 +173,82 @@ def make_cases(
         classes=names,
         answers=matrix,
         people=persons,
-        groups=_groups(frame, group),
-        units=_units(frame, split_by),
+        groups=_groups(frame, group, notes),
+        units=_units(frame, split_by, notes),
         class_probs=_probabilities(frame, scores, names, positive, ids),
         notes=tuple(notes),
     )
+
+
+def _with_plain_names(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The frame without its index, its columns named by distinct strings."""
+    frame = frame.reset_index(drop=True)
+    frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise ValueError(f"{what} has several columns named {twice[0]!r}; rename them")
+    return frame
 
 
 def _require_column(frame: pd.DataFrame, name: str) -> None:
     if name not in frame:
         near = difflib.get_close_matches(name, list(frame.columns), 1)
         advice = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(map(repr, frame.columns[:20]))
+        more = ", ..." if len(frame.columns) > 20 else ""
         raise ValueError(
-            f"there is no column {name!r}{advice} (there are"
-            f" {', '.join(map(repr, frame.columns[:20]))})"
+            f"there is no column {name!r}{advice} (there are {listed}{more})"
+        )
+
+
+def _expand(
+    experts: Sequence[str], columns: list[str], others: Sequence[str], new: bool
+) -> tuple[str, ...]:
+    """Names of columns in place of patterns; new cases may lack some."""
+    found: list[str] = []
+    for name in experts:
+        if name in columns or "*" not in name:
+            found += [name] if name in columns or not new else []
+            continue
+        own = [
+            column
+            for column in fnmatch.filter(columns, name)
+            if column not in others and column not in found
+        ]
+        if not own and not new:
+            raise ValueError(f"experts: there is no column {name!r}")
+        found += own
+    return tuple(found)
+
+
+def _note_blanks(column: pd.Series, notes: list[str], where: str = "") -> None:
+    values = column.tolist()
+    count = sum(isinstance(value, str) and value != value.strip() for value in values)
+    # A cell of blanks alone is missing, and that is said elsewhere.
+    count -= sum(isinstance(value, str) and value.isspace() for value in values)
+    if count:
+        notes.append(
+            f"Blanks around {count} cells of column {column.name!r}{where} are left"
+            " out."
         )
 
 
 def text_of(value: Any) -> str | None:
     """A cell as a text, whole numbers without a point; None where it is missing."""
-    if value is None or (np.isscalar(value) and pd.isna(value)) or value is pd.NaT:
+    if isinstance(value, str):
+        text = value.strip()
+        return None if text in MISSING else text
+    # What is not a number differs from itself; pandas' NA says neither.
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    text = str(value).strip()
-    return text or None
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        # Larger ones are not written out, and may not be whole at all.
+        if number.is_integer() and abs(number) < _WHOLE:
+            return str(int(number))
+    return text_of(str(value))
 
 
 def _texts(column: pd.Series) -> np.ndarray:
@@ -166,10 +258,16 @@ def _texts(column: pd.Series) -> np.ndarray:
 
 
 def _number(text: str) -> float | None:
-    try:
+    """Value of a name that is a number or a truth, None of another."""
+    if _NUMBER.fullmatch(text):
         return float(text)
-    except ValueError:
-        return None
+    return _TRUTH.get(text.lower())
+
+
+def _no_class(text: str, classes: Sequence[str]) -> str:
+    near = difflib.get_close_matches(text, classes, 1, 0.0)
+    listed = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
+    return f"{text!r} is none of the classes {listed}; the nearest is {near[0]!r}"
 
 
 def _identify(frame: pd.DataFrame, name: str | None, needed: bool) -> np.ndarray:
@@ -198,24 +296,33 @@ def _class_names(
     labels: np.ndarray, given: Sequence[str] | None, column: str | None
 ) -> tuple[str, ...]:
     if given is not None:
-        return tuple(given)
+        named = tuple(text_of(name) or "" for name in given)
+        if len(named) < 2 or len(set(named)) < len(named) or "" in named:
+            raise ValueError(f"classes must be two names or more, got {list(given)}")
+        return named
     found = sorted({label for label in labels if label is not None})
     if column is None:
         raise ValueError("label: name the column of what the cases were")
     values = [_number(name) for name in found]
-    if found and all(value is not None and np.isfinite(value) for value in values):
-        # The shortest spelling of each number names it.
+    if all(value is not None for value in values):
         by_value: dict[float, str] = {}
         for name, value in zip(found, values, strict=True):
             assert value is not None
-            by_value[value] = min(by_value.get(value, name), name, key=len)
+            other = by_value.setdefault(value, name)
+            if other != name and any(map(_LEADING_ZERO.match, (other, name))):
+                raise ValueError(
+                    f"label column {column!r} holds both {other!r} and {name!r}; write"
+                    " one class in one way"
+                )
+            # The shortest spelling of each number names it.
+            by_value[value] = min(other, name, key=len)
         found = [by_value[value] for value in sorted(by_value)]
     if len(found) < 2:
         one = f"one class alone, {found[0]!r}" if found else "no label"
         raise ValueError(
             f"label column {column!r} holds {one}; there must be two classes or more"
         )
-    if len(found) > 100:
+    if len(found) > _MOST_CLASSES:
         raise ValueError(
             f"label column {column!r} holds {len(found)} classes, such as"
             f" {found[0]!r}; it is to hold a few, not a number of its own a case"
@@ -233,11 +340,9 @@ def _index(
     """
     index = {name: number for number, name in enumerate(classes)}
     values = [_number(name) for name in classes]
-    by_value = (
-        {value: number for number, value in enumerate(values)}
-        if all(value is not None for value in values)
-        else {}
-    )
+    # Names such as "1" and "01" tell classes apart as texts alone.
+    plain = None not in values and len(set(values)) == len(values)
+    by_value = {value: number for number, value in enumerate(values)} if plain else {}
     found = np.full(len(texts), -1, np.int32)
     for row, text in enumerate(texts):
         if text is None:
@@ -246,12 +351,7 @@ def _index(
         if number is None and by_value:
             number = by_value.get(_number(text))
         if number is None:
-            near = difflib.get_close_matches(text, classes, 1, 0.0)
-            listed = ", ".join(map(repr, classes[:10]))
-            raise ValueError(
-                f"{what}: {text!r} of case {ids[row]!r} is none of the classes"
-                f" {listed}; the nearest is {near[0]!r}"
-            )
+            raise ValueError(f"{what}, case {ids[row]!r}: {_no_class(text, classes)}")
         found[row] = number
     return found
 
@@ -264,6 +364,9 @@ def _wide(
     people: Sequence[str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     names = tuple(experts) if people is None else tuple(people)
+    for name in experts:
+        if name not in names:
+            raise ValueError(_STRANGER.format(name))
     matrix = np.full((len(ids), len(names)), -1, np.int32)
     for number, name in enumerate(names):
         if name in experts:
@@ -290,8 +393,7 @@ def _long(
     people: Sequence[str] | None,
     notes: list[str],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    table = answers.reset_index(drop=True)
-    table.columns = [str(name) for name in table.columns]
+    table = _with_plain_names(answers, "answers")
     key = id if id in table else "case"
     for name in (key, "expert", "answer"):
         if name not in table:
@@ -299,6 +401,8 @@ def _long(
                 f"answers: there is no column {name!r}; there must be {key!r},"
                 " 'expert' and 'answer'"
             )
+    for name in (key, "expert", "answer"):
+        _note_blanks(table[name], notes, " of the answers")
     cases, experts, said = (_texts(table[name]) for name in (key, "expert", "answer"))
     kept = said != None  # noqa: E711
     for column, texts in ((key, cases), ("expert", experts)):
@@ -318,6 +422,11 @@ def _long(
             raise ValueError(f"answers: {told}; are they those of this table?")
         notes.append(f"{told[0].upper()}{told[1:]}; they are left out.")
     found = sorted(set(experts[here]))
+    idle = set(experts[~kept]) - set(experts[kept]) - {None}
+    if people is None and idle:
+        raise ValueError(
+            f"answers: {min(idle)!r} has no answer; leave the rows out, or fill them"
+        )
     names = tuple(found) if people is None else tuple(people)
     places = {name: number for number, name in enumerate(names)}
     codes = _index(said[here], classes, "answers", cases[here])
@@ -328,10 +437,7 @@ def _long(
     )
     for case, expert, code in said_by:
         if expert not in places:
-            raise ValueError(
-                f"answers: {expert!r} is not one of the team's people; fit again with"
-                " their answers, or leave them out"
-            )
+            raise ValueError(_STRANGER.format(expert))
         place = rows[case], places[expert]
         if matrix[place] >= 0:
             if matrix[place] != code:
@@ -348,17 +454,28 @@ def _long(
     return matrix, names
 
 
-def _groups(frame: pd.DataFrame, column: str | None) -> np.ndarray | None:
+def _groups(
+    frame: pd.DataFrame, column: str | None, notes: list[str]
+) -> np.ndarray | None:
     if column is None:
         return None
     texts = _texts(frame[column])
+    blank = sum(text is None for text in texts)
+    if blank:
+        notes.append(f"Column {column!r} is blank in {blank} cases: a group of theirs.")
     return np.array(["(missing)" if t is None else t for t in texts], object)
 
 
-def _units(frame: pd.DataFrame, column: str | None) -> np.ndarray:
+def _units(frame: pd.DataFrame, column: str | None, notes: list[str]) -> np.ndarray:
     if column is None:
         return np.arange(len(frame))
     texts = _texts(frame[column])
+    blank = sum(text is None for text in texts)
+    if blank:
+        notes.append(
+            f"Column {column!r} is blank in {blank} cases: each is taken for one of its"
+            " own, and may be split from others that it belongs to."
+        )
     # Who has no unit is one of their own.
     names = [f"row {row}" if t is None else f"unit {t}" for row, t in enumerate(texts)]
     return np.unique(names, return_inverse=True)[1]
@@ -379,7 +496,10 @@ def _probabilities(
             " one of each class, or one alone for two classes"
         )
     values = pd.DataFrame(
-        {name: pd.to_numeric(frame[name], errors="coerce") for name in columns}
+        {
+            name: pd.to_numeric(pd.Series(_texts(frame[name])), errors="coerce")
+            for name in columns
+        }
     ).to_numpy(float)
     for row, column in np.argwhere(~((values >= 0) & (values <= 1))):
         raise ValueError(

@@ -1,22 +1,27 @@
 """What a table holds, what fitting would do with it, and what is odd about it."""
 
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 from statsmodels.stats.proportion import proportion_confint
 
 from l2d_jax.table import columns
-from l2d_jax.table.cases import Cases, take
+from l2d_jax.table.cases import Cases, take, text_of
 
 _FEW_ANSWERS = 10
 _FEW_CASES = 200
 _GIVES_AWAY = 0.99
 _CIRCULAR = 0.99
+_ENOUGH_CASES = 20
 _MOST_PEOPLE = 20
+_MOST_CASES = 20_000  # In which a column that gives the label away is looked for.
+_PARTS = 3
+_WIDTH = 59
 
 
 class Check(NamedTuple):
@@ -25,8 +30,9 @@ class Check(NamedTuple):
     Attributes:
       columns: ``column, kind, missing, reason``; a row for each.
       classes: ``class, cases, share``.
-      people: ``person, answers, right, low, high``: how often each is right, with
-        Wilson's 95 % interval; NaN without a label.
+      people: ``person, answers, asked, right, low, high``: of the cases with a label,
+        how many each has answered, which share that is, and how often they are right,
+        with Wilson's 95 % interval; NaN where they have answered none.
       facts: name and number of what was counted.
       notes: what should be known before fitting, a sentence each.
     """
@@ -70,10 +76,11 @@ def check(cases: Cases, *, text: tuple[str, ...] = (), num_folds: int = 5) -> Ch
     notes = [
         *cases.notes,
         *_about_size(labelled, counts, num_folds),
-        *_about_columns(plan, labelled, text),
+        *_about_columns(plan, labelled),
+        *_about_scores(labelled),
         *_about_people(people),
         *_about_circles(labelled, votes[cases.labels >= 0]),
-        *_about_duplicates(cases),
+        *_about_duplicates(plan, cases),
     ]
     return Check(
         pd.DataFrame(
@@ -81,7 +88,7 @@ def check(cases: Cases, *, text: tuple[str, ...] = (), num_folds: int = 5) -> Ch
                 "column": [column.name for column in plan.columns],
                 "kind": [column.kind for column in plan.columns],
                 "missing": [
-                    int(cases.features[column.name].isna().sum())
+                    sum(text_of(v) is None for v in cases.features[column.name])
                     for column in plan.columns
                 ],
                 "reason": [column.reason for column in plan.columns],
@@ -105,24 +112,45 @@ def describe(found: Check) -> str:
     lines = [f"{count:>9,} {what}" for what, count in found.facts]
     lines += ["", "Classes"]
     for row in found.classes.itertuples():
-        lines.append(f"{row.cases:>9,} {row[1]} ({100 * row.share:.1f} %)")
+        lines += _wrap(f"{row.cases:>9,} {_plain(row[1])} ({100 * row.share:.1f} %)")
     lines += ["", "Columns, and what fitting would do with them"]
     for row in found.columns.itertuples():
         missing = f", {row.missing:,} missing" if row.missing else ""
-        lines.append(f"  {row.column}: {row.kind} ({row.reason}{missing})")
+        lines += _wrap(f"  {_plain(row.column)}: {row.kind} ({row.reason}{missing})")
     if len(found.people):
         lines += ["", "People: answers, and how often right (95 %)"]
     shown = found.people.sort_values("answers", ascending=False, kind="stable")
     for row in shown.head(_MOST_PEOPLE).itertuples():
-        lines.append(
-            f"{row.answers:>9,} {row.person}: {100 * row.right:.1f} %"
-            f" ({100 * row.low:.1f} to {100 * row.high:.1f})"
+        right = (
+            f"{100 * row.right:.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+            if row.answers
+            else "not known"
+        )
+        lines += _wrap(
+            f"{row.answers:>9,} {_plain(row.person)}: {right}, asked of"
+            f" {100 * row.asked:.0f} %"
         )
     if len(shown) > _MOST_PEOPLE:
         lines.append(f"          and {len(shown) - _MOST_PEOPLE} more")
     lines += ["", "Notes" if found.notes else "Nothing odd was seen."]
-    lines += [f"- {note}" for note in found.notes]
+    for note in found.notes:
+        lines += _wrap(f"- {_plain(note)}", "  ")
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Without what moves a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _wrap(line: str, indent: str = " " * 10) -> list[str]:
+    return textwrap.wrap(
+        line,
+        _WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _people(cases: Cases) -> pd.DataFrame:
@@ -135,8 +163,11 @@ def _people(cases: Cases) -> pd.DataFrame:
         if answers:
             low, high = proportion_confint(right, answers, method="wilson")
         share = right / answers if answers else np.nan
-        rows.append((name, answers, share, low, high))
-    return pd.DataFrame(rows, columns=["person", "answers", "right", "low", "high"])
+        asked = answers / max(len(own), 1)
+        rows.append((name, answers, asked, share, low, high))
+    return pd.DataFrame(
+        rows, columns=["person", "answers", "asked", "right", "low", "high"]
+    )
 
 
 def _about_size(cases: Cases, counts: np.ndarray, num_folds: int) -> list[str]:
@@ -164,9 +195,7 @@ def _about_size(cases: Cases, counts: np.ndarray, num_folds: int) -> list[str]:
     return notes
 
 
-def _about_columns(
-    plan: columns.ColumnPlan, cases: Cases, text: tuple[str, ...]
-) -> list[str]:
+def _about_columns(plan: columns.ColumnPlan, cases: Cases) -> list[str]:
     notes = [
         f"Column {column.name!r} will be left out: {column.reason}."
         for column in plan.columns
@@ -175,8 +204,11 @@ def _about_columns(
     used = [column for column in plan.columns if column.kind != "left out"]
     if not used and cases.class_probs is None:
         notes.append("No column is of use: a model would know nothing of the cases.")
-    if len(cases.ids) < 20:
+    if len(cases.ids) < _ENOUGH_CASES:
         return notes
+    if len(cases.ids) > _MOST_CASES:
+        rng = np.random.default_rng(0)
+        cases = take(cases, rng.choice(len(cases.ids), _MOST_CASES, replace=False))
     for column in used:
         alone = columns.ColumnPlan((column,))
         encoder = columns.fit_encoder(alone, cases.features)
@@ -192,34 +224,65 @@ def _about_columns(
 
 
 def _area(inputs: np.ndarray, labels: np.ndarray) -> float:
-    """Held-out area under the ROC curve of a small tree; the least of the classes'."""
-    counts = np.bincount(labels)
-    if counts[counts > 0].min() < 3 or (counts > 0).sum() < 2:
-        return 0.0
-    tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=2, random_state=0)
-    probs = cross_val_predict(tree, inputs, labels, cv=3, method="predict_proba")
+    """Held-out area under the ROC curve of a small tree; the least of the classes'.
+
+    Of classes that are in every part; 0 where that is one at most.
+    """
+    kept = np.bincount(labels)[labels] >= _PARTS
+    inputs, labels = inputs[kept], labels[kept]
     known = np.unique(labels)
+    if len(known) < 2:
+        return 0.0
+    # As many leaves as there may be categories; what is held out shows overfitting.
+    tree = DecisionTreeClassifier(max_leaf_nodes=64, min_samples_leaf=2, random_state=0)
+    parts = StratifiedKFold(_PARTS, shuffle=True, random_state=0)
+    probs = cross_val_predict(tree, inputs, labels, cv=parts, method="predict_proba")
     return min(
         roc_auc_score(labels == label, probs[:, number])
         for number, label in enumerate(known)
     )
 
 
-def _about_people(people: pd.DataFrame) -> list[str]:
-    few = people[people.answers < _FEW_ANSWERS]
-    if not len(few):
+def _about_scores(cases: Cases) -> list[str]:
+    if cases.class_probs is None or len(cases.ids) < _ENOUGH_CASES:
         return []
-    names = ", ".join(few.person.head(5))
-    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    right = np.mean(cases.class_probs.argmax(axis=1) == cases.labels)
+    if right < _GIVES_AWAY:
+        return []
     return [
-        f"{len(few)} of {len(people)} people have fewer than {_FEW_ANSWERS} answers"
-        f" ({names}{more}): what is said of them is mostly what is known of the others."
+        f"The model that is given is right in {100 * right:.1f} % of the cases. If it"
+        " was trained on them, it looks better than it is: give the probabilities of"
+        " cases that it has not seen."
     ]
+
+
+def _about_people(people: pd.DataFrame) -> list[str]:
+    notes = []
+    few = people[people.answers < _FEW_ANSWERS]
+    if len(few):
+        notes.append(
+            f"{len(few)} of {len(people)} people have fewer than {_FEW_ANSWERS} answers"
+            f" ({_listed(few.person)}): what is said of them is mostly what is known of"
+            " the others."
+        )
+    sure = people[(people.answers >= _ENOUGH_CASES) & (people.right == 1)]
+    if len(sure):
+        notes.append(
+            f"{len(sure)} of {len(people)} people are right in every case that they"
+            f" have answered ({_listed(sure.person)}). If the label is theirs, nobody"
+            " can be better, and everything is deferred to them."
+        )
+    return notes
+
+
+def _listed(names: pd.Series) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names.head(5)) + more
 
 
 def _about_circles(cases: Cases, votes: np.ndarray) -> list[str]:
     several = votes.sum(axis=1) >= 2
-    if several.sum() < 20:
+    if several.sum() < _ENOUGH_CASES:
         return []
     # Ties say nothing of how the label was made.
     most = votes == votes.max(axis=1, keepdims=True)
@@ -234,15 +297,27 @@ def _about_circles(cases: Cases, votes: np.ndarray) -> list[str]:
     ]
 
 
-def _about_duplicates(cases: Cases) -> list[str]:
-    if not len(cases.features.columns):
+def _about_duplicates(plan: columns.ColumnPlan, cases: Cases) -> list[str]:
+    # An identifier would make every case one of its own.
+    used = [column.name for column in plan.columns if column.kind != "left out"]
+    if not used:
         return []
-    rows = cases.features.astype(str).agg("\x1f".join, axis=1)
-    number = pd.factorize(rows)[0]
-    table = pd.DataFrame({"row": number, "unit": cases.units, "label": cases.labels})
+    codes = [
+        pd.factorize(np.array([text_of(v) or "" for v in cases.features[name]], object))
+        for name in used
+    ]
+    rows = pd.DataFrame({n: code for n, (code, _) in enumerate(codes)})
+    table = pd.DataFrame(
+        {
+            "row": rows.groupby(list(rows.columns)).ngroup(),
+            "unit": cases.units,
+            "label": np.where(cases.labels >= 0, cases.labels, np.nan),
+        }
+    )
     groups = table.groupby("row")
     split = groups.unit.nunique().gt(1)
-    if not split.any():
+    # Where columns have few values many cases are alike, and none is another's copy.
+    if not split.any() or len(split) < len(table) / 2:
         return []
     doubt = groups.label.nunique().gt(1) & split
     count = int(groups.size()[split].sum())

@@ -5,7 +5,10 @@ it has the same width; the statistics are those of the rows that are fitted to. 
 it is plain numbers and names, which go to the disk without a pickle.
 """
 
+import difflib
+import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,15 +24,18 @@ KINDS = ("number", "category", "date", "text", "left out")
 _OTHER, _MISSING = "(other)", "(missing)"
 _MOST_CATEGORIES = 50
 _RARE_ROWS, _RARE_SHARE = 5, 0.01
-# Of the cells of a column, those that must be numbers or dates for it to be one.
-_ALL = 1.0
+# Cells that are numbers or dates in this share of a column were all meant to be.
 _MOST = 0.9
 # A standard deviation below this part of the values' size is one of rounding.
-_SMALLEST_SPREAD = 1e-6
+_SMALLEST_SPREAD = 1e-9
 _FARTHEST = 10.0
 _TEXT_DIMENSIONS = 50
 _TEXT_TERMS = 5000
-_DAY = np.timedelta64(1, "D")
+_EPOCH = datetime(1970, 1, 1)
+_MONTH = re.compile(r"\d{4}-\d{2}")
+_CODE = re.compile(r"[+-]?0\d+")
+_OTHER_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}([ T].*)?")
+_STATISTICS = ("center", "scale", "idf", "components")
 
 
 class Column(NamedTuple):
@@ -89,21 +95,26 @@ class Encoder(NamedTuple):
 def plan_columns(features: pd.DataFrame, text: Sequence[str] = ()) -> ColumnPlan:
     """Say what is to be done with each column.
 
-    A column whose cells are all numbers is a number, and one of dates a date; anything
-    else is a category, or left out where nearly each row has a value of its own. A
-    number of two values is still a number.
+    A column whose cells are all numbers is a number, and one of dates, as ISO 8601
+    writes them, the number of its days. Anything else, and codes with leading zeros, is
+    a category: one place for each value that is in 1 % of the rows and in five of them,
+    fifty at most. A column is left out where it has one value, or where nearly each row
+    has a value of its own. A number of two values is still a number.
 
     Args:
       features: cells of any type, or strings as they were read.
       text: columns that are texts.
 
     Raises:
-      ValueError: there is no such column, a number is infinite or too large, or a
-        column holds numbers with a decimal comma.
+      ValueError: there is no such column, a number is infinite or too large, or most
+        cells of a column are numbers or dates, and others are not; numbers have a point
+        and not a comma.
     """
     for name in text:
         if name not in features:
-            raise ValueError(f"text: there is no column {name!r}")
+            near = difflib.get_close_matches(name, map(str, features.columns), 1)
+            advice = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"text: there is no column {name!r} of features{advice}")
     return ColumnPlan(
         tuple(_plan(features[name], str(name), name in text) for name in features)
     )
@@ -121,44 +132,59 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
         return left_out("every cell is missing")
     if is_text:
         return Column(name, "text", "asked for", missing, (), _TEXT_DIMENSIONS)
+    where = _rows(column)[cells != None]  # noqa: E711
     numbers = _numbers(known)
-    share = np.mean(~np.isnan(numbers))
-    if share >= _ALL:
-        _require_finite(numbers, known, name)
-        if np.ptp(numbers) <= _SMALLEST_SPREAD * np.abs(numbers).max() * 1e-3:
-            if not missing:
-                return left_out("every cell is the same")
+    coded = any(map(_CODE.fullmatch, known))
+    if not coded and not np.isnan(numbers).any():
+        _require_finite(numbers, known, where, name)
+        if np.ptp(numbers) <= _SMALLEST_SPREAD * np.abs(numbers).max() and not missing:
+            return left_out("every cell is the same")
         return Column(name, "number", "all numbers", missing, (), 1 + missing)
-    if share >= _MOST:
-        odd = known[np.isnan(numbers)][0]
-        raise ValueError(
-            f"column {name!r} holds numbers, but for cells such as {odd!r}; blank them,"
-            " or exclude the column"
-        )
+    days = _days(known)
+    if not coded and not np.isnan(days).any():
+        if np.ptp(days) == 0 and not missing:
+            return left_out("every cell is the same")
+        return Column(name, "date", "all dates", missing, (), 1 + missing)
+    for what, parsed in (("numbers", numbers), ("dates", days)):
+        odd = np.isnan(parsed)
+        if not coded and odd.mean() <= 1 - _MOST:
+            raise ValueError(
+                f"column {name!r} holds {what}, but for {int(odd.sum())} cells such as"
+                f" {known[odd][0]!r} in row {where[odd][0]}; correct or blank them, or"
+                " exclude the column"
+            )
     commas = _numbers(np.array([cell.replace(",", ".") for cell in known], object))
-    if np.mean(~np.isnan(commas)) >= _MOST:
+    if not coded and np.isnan(commas).mean() <= 1 - _MOST:
         raise ValueError(
             f"column {name!r} holds numbers with a decimal comma, such as"
             f" {known[np.isnan(numbers)][0]!r}; write them with a point"
         )
-    days = _days(known)
-    if np.mean(~np.isnan(days)) >= _ALL:
-        return Column(name, "date", "all dates", missing, (), 1 + missing)
+    odd = np.isnan(days)
+    like_dates = [_OTHER_DATE.fullmatch(cell) is not None for cell in known]
+    if odd.any() and np.mean(like_dates) >= _MOST:
+        raise ValueError(
+            f"column {name!r} holds dates such as {known[odd][0]!r}; write them as"
+            " 2026-12-31, or exclude the column"
+        )
     values, counts = np.unique(known.astype(str), return_counts=True)
     if len(values) == 1 and not missing:
         return left_out("every cell is the same")
     if len(values) > max(_MOST_CATEGORIES, len(known) / 2):
         return left_out("nearly every row has a value of its own; is it a text?")
-    least = min(max(_RARE_ROWS, _RARE_SHARE * len(cells)), len(cells) / 2)
+    least = max(_RARE_ROWS, _RARE_SHARE * len(cells))
+    if counts.max() < least:
+        return left_out(f"no value is in {int(np.ceil(least))} rows")
     common = [str(v) for v, n in zip(values, counts, strict=True) if n >= least]
     if len(common) > _MOST_CATEGORIES:
         order = np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES]
         common = sorted(str(value) for value in values[order])
+    # These two have places of their own.
+    common = [value for value in common if value not in (_OTHER, _MISSING)]
     categories = (*common, _OTHER, *([_MISSING] if missing else []))
     return Column(
         name,
         "category",
-        f"{len(values)} different texts",
+        f"{len(values)} different codes" if coded else f"{len(values)} different texts",
         missing,
         categories,
         len(categories),
@@ -206,7 +232,9 @@ def _fit_text(found: Encoder, column: Column, cells: pd.Series) -> None:
     size = min(_TEXT_DIMENSIONS, min(weights.shape) - 1)
     components = np.zeros((_TEXT_DIMENSIONS, weights.shape[1]))
     if size > 0:
-        svd = TruncatedSVD(size, random_state=0).fit(weights)
+        # Where all texts are one it divides by their variance, for what is not used.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            svd = TruncatedSVD(size, random_state=0).fit(weights)
         components[:size] = svd.components_
     reduced = weights @ components.T
     spread = reduced.std()
@@ -235,7 +263,7 @@ def encode(
 
     A number that is missing is the median, and says so in a place of its own; one far
     from all that was fitted to is cut at ten standard deviations. A category that was
-    not known is ``(other)``. Both are noted.
+    rare, or not there, is ``(other)``. All of it is noted.
 
     Args:
       encoder: from `fit_encoder`.
@@ -281,8 +309,8 @@ def _encode_number(
     if far.any():
         notes.append(
             f"Column {column.name!r} is far from all that the team was fitted to in"
-            f" {int(far.sum())} rows, such as {cells.iloc[int(np.argmax(far))]!r}; it"
-            f" is cut at {_FARTHEST:g} standard deviations."
+            f" {int(far.sum())} rows, such as {text_of(cells.iloc[np.argmax(far)])!r};"
+            f" it is cut at {_FARTHEST:g} standard deviations."
         )
     block = [np.clip(scaled, -_FARTHEST, _FARTHEST)]
     if column.missing:
@@ -296,6 +324,14 @@ def _encode_category(column: Column, cells: pd.Series, notes: list[str]) -> np.n
     other = index[_OTHER]
     blank = index.get(_MISSING, other)
     codes = np.array([blank if c is None else index.get(c, other) for c in found], int)
+    strange = [c for c in found if c is not None and c not in index]
+    if strange:
+        named = ", ".join(map(repr, list(dict.fromkeys(strange))[:3]))
+        notes.append(
+            f"Column {column.name!r} holds values in {len(strange)} rows that were rare"
+            f" or not there where the team was fitted, such as {named}; they count as"
+            " (other)."
+        )
     if not column.missing and (found == None).any():  # noqa: E711
         notes.append(
             f"Column {column.name!r} is blank in {int((found == None).sum())} rows and"  # noqa: E711
@@ -325,7 +361,7 @@ def to_arrays(encoder: Encoder) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     }
     arrays = {}
     for number, column in enumerate(encoder.plan.columns):
-        for part in ("center", "scale", "idf", "components"):
+        for part in _STATISTICS:
             value = getattr(encoder, part).get(column.name)
             if value is not None:
                 arrays[f"{number}.{part}"] = np.asarray(value, np.float64)
@@ -333,7 +369,11 @@ def to_arrays(encoder: Encoder) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def from_arrays(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoder:
-    """The encoder that `to_arrays` took apart."""
+    """The encoder that `to_arrays` took apart.
+
+    Raises:
+      ValueError: an array is none of an encoder's.
+    """
     columns = tuple(
         Column(**{**column, "categories": tuple(column["categories"])})
         for column in known["columns"]
@@ -341,7 +381,9 @@ def from_arrays(known: dict[str, Any], arrays: dict[str, np.ndarray]) -> Encoder
     terms = {name: tuple(value) for name, value in known["terms"].items()}
     found = Encoder(ColumnPlan(columns), {}, {}, terms, {}, {})
     for name, value in arrays.items():
-        number, part = name.split(".")
+        number, _, part = name.partition(".")
+        if part not in _STATISTICS or number not in map(str, range(len(columns))):
+            raise ValueError(f"array {name!r} is none of an encoder's")
         getattr(found, part)[columns[int(number)].name] = value
     return found
 
@@ -378,11 +420,21 @@ def _numbers(cells: np.ndarray) -> np.ndarray:
 
 def _days(cells: np.ndarray) -> np.ndarray:
     """Cells as days since 1970, NaN where they are no dates of ISO 8601."""
-    dates = pd.to_datetime(
-        pd.Series(cells, dtype=object), errors="coerce", format="ISO8601", utc=True
-    )
-    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "D")
-    return days.to_numpy(float)
+    return np.array([np.nan if cell is None else _day(cell) for cell in cells], float)
+
+
+def _day(cell: str) -> float:
+    # Not all versions of pandas reach the year 9999, that some write for "never".
+    if _MONTH.fullmatch(cell):
+        cell += "-01"
+    elif "-" not in cell:
+        return np.nan
+    try:
+        date = datetime.fromisoformat(cell)
+        since = (date.replace(tzinfo=None) - _EPOCH) / timedelta(days=1)
+        return since - (date.utcoffset() or timedelta()) / timedelta(days=1)
+    except ValueError:
+        return np.nan
 
 
 def _values(column: Column, cells: pd.Series) -> np.ndarray:
@@ -394,23 +446,35 @@ def _values(column: Column, cells: pd.Series) -> np.ndarray:
     texts = _cells(cells)
     values = _numbers(texts) if column.kind == "number" else _days(texts)
     odd = np.isnan(values) & (texts != None)  # noqa: E711
+    rows = _rows(cells)
     if odd.any():
+        first = int(np.argmax(odd))
         raise ValueError(
             f"column {column.name!r} is to hold a {column.kind}, as where the team was"
-            f" fitted, and holds {texts[int(np.argmax(odd))]!r}"
+            f" fitted, and holds {texts[first]!r} in row {rows[first]}"
         )
     if column.kind == "number":
-        _require_finite(
-            values[~np.isnan(values)], texts[~np.isnan(values)], column.name
-        )
+        known = ~np.isnan(values)
+        _require_finite(values[known], texts[known], rows[known], column.name)
     return values
 
 
-def _require_finite(values: np.ndarray, cells: np.ndarray, name: str) -> None:
+def _rows(column: pd.Series) -> np.ndarray:
+    """Numbers of the rows in the table that they are of, from 1."""
+    # Rows that were taken from a table keep its index.
+    if pd.api.types.is_integer_dtype(column.index.dtype):
+        return column.index.to_numpy() + 1
+    return np.arange(1, len(column) + 1)
+
+
+def _require_finite(
+    values: np.ndarray, cells: np.ndarray, rows: np.ndarray, name: str
+) -> None:
     # What float32 cannot hold is infinite to the classifier.
     large = ~(np.abs(values) < np.finfo(np.float32).max)
     if large.any():
+        first = int(np.argmax(large))
         raise ValueError(
-            f"column {name!r} holds {cells[int(np.argmax(large))]!r}, too large a"
+            f"column {name!r} holds {cells[first]!r} in row {rows[first]}, too large a"
             " number to compute with; correct or blank it"
         )

@@ -1,28 +1,41 @@
 """Tables on the disk: every cell a string as it stands, or nothing."""
 
+import contextlib
 import csv
-import io
+import itertools
 import os
 import pathlib
+import re
 import secrets
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-_MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
-_SEPARATORS = (",", ";", "\t")
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
+"""What a cell says that is missing, without blanks around it."""
+
+# A name has a comma in it more often than a semicolon, and hardly ever a tab.
+_SEPARATORS = ("\t", ";", ",")
+# Rows that show which separator a file has.
+_SHOWN = 50
 # What a spreadsheet takes for a formula, and the mark that says it is none.
 _FORMULA, _MARK = ("=", "+", "-", "@", "\t", "\r"), "'"
-# Bytes of memory that a byte of a file takes while it is read, about.
-_MEMORY_FACTOR = 8
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_BARE = re.compile(r"\r|^ ")
+# Bytes of memory while a table is read, about: of a cell, and of a byte of the file.
+_CELL_MEMORY, _BYTE_MEMORY = 100, 2
+_SAMPLE = 2**20
+_LONGEST_CELL = 2**31 - 1
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
     """A CSV of UTF-8, whose cells are separated by commas, semicolons or tabs.
 
-    Cells are stripped of blanks around them; an empty one, or ``NA``, ``NaN``,
-    ``NULL`` or ``None``, is missing. An apostrophe that keeps a spreadsheet from
-    running a cell is taken off, as `write_table` puts it on.
+    Cells stay as they are, with leading zeros; an empty one, or ``NA``, ``N/A``,
+    ``NaN``, ``NULL`` or ``None``, is missing. An apostrophe that keeps a spreadsheet
+    from running a cell is taken off, as `write_table` puts it on. Blanks around the
+    names of columns, and blank lines, are left out.
 
     Args:
       path: of the file.
@@ -35,112 +48,206 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
       ValueError: it is not such a table, or too large for this machine's memory.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a CSV file")
     size = path.stat().st_size
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size * _MEMORY_FACTOR > free:
+    if not path.is_file():
+        kind = "folder" if path.is_dir() else "pipe or a device"
+        raise ValueError(f"{path} is a {kind}; name a CSV file")
+    _require_memory(path, size)
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        return _frame(path, _separator(path))
+    except UnicodeDecodeError:
+        line = _first_not_utf8(path)
+        raise ValueError(
+            f"{path}, line {line}, is not UTF-8; save the table as CSV UTF-8"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _require_memory(path: pathlib.Path, size: int) -> None:
+    with open(path, "rb") as file:
+        sample = file.read(_SAMPLE)
+    ends = max(sample.count(mark.encode()) for mark in _SEPARATORS)
+    cells = (ends + sample.count(b"\n")) * size / max(len(sample), 1)
+    needed, free = _CELL_MEMORY * cells + _BYTE_MEMORY * size, _free_memory()
+    if needed > free:
         raise ValueError(
             f"{path} has {size / 2**20:,.0f} MiB and would take about"
-            f" {_MEMORY_FACTOR} times as much memory, of which {free / 2**20:,.0f} MiB"
+            f" {needed / 2**20:,.0f} MiB of memory, of which {free / 2**20:,.0f} MiB"
             " are free; give fewer rows or columns"
         )
+
+
+def _free_memory() -> float:
+    """Bytes that are free, or can be freed; without an end where nobody can say."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 (byte {error.start}); save it as CSV UTF-8"
-        ) from None
-    if "\0" in text:
-        raise ValueError(f"{path} holds a NUL character; it is no CSV file")
-    if not text.strip():
-        raise ValueError(f"{path} is empty")
-    separator = _separator(text)
-    _require_whole_rows(path, text, separator)
-    frame = pd.read_csv(
-        io.StringIO(text),
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        skip_blank_lines=True,
-        skipinitialspace=True,
-    )
-    return frame.map(_clean).astype(object).where(lambda cells: cells.notna(), np.nan)
+        # What the system keeps of files it gives up when asked to.
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024 * int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
 
 
-def _clean(cell: str) -> str | None:
-    cell = cell.strip()
-    if cell in _MISSING:
-        return None
-    # Of several marks one is ours.
-    return (
-        cell[1:]
-        if cell.lstrip(_MARK).startswith(_FORMULA[:4]) and cell.startswith(_MARK)
-        else cell
-    )
-
-
-def _separator(text: str) -> str:
-    """That which splits the header into most cells, quotes considered."""
-
-    def cells(separator: str) -> int:
-        return len(next(csv.reader(io.StringIO(text), delimiter=separator), []))
-
-    return max(_SEPARATORS, key=cells)
-
-
-def _require_whole_rows(path: pathlib.Path, text: str, separator: str) -> None:
-    """See that every row has as many cells as the header, which has names.
+def _rows(path: pathlib.Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, and the line on which each starts, from 1.
 
     Raises:
-      ValueError: one has not; pandas would shift or fill it.
+      ValueError: a row is no text, or so quoted that nobody can tell its cells.
     """
-    # A quoted text may be long.
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        rows = 0
-        for row in reader:
-            if row and len(row) != len(header):
+
+    def lines() -> Iterator[str]:
+        for number, line in enumerate(file, 1):
+            if "\0" in line:
                 raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(row)} cells, and the header"
-                    f" has {len(header)}; mend the line"
+                    f"{path}, line {number}, holds a NUL character; it is no CSV file"
                 )
-            rows += bool(row)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    if not rows:
-        raise ValueError(f"{path} has a header and no rows")
+            yield line
+
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(
+            lines(), delimiter=separator, skipinitialspace=True, strict=True
+        )
+        start = 1
+        try:
+            for row in reader:
+                if len(row) > 1 or any(cell.strip() for cell in row):
+                    yield start, row
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(
+                f"{path}, line {start}: quotes are not closed as they should be"
+                f" ({error})"
+            ) from None
+
+
+def _separator(path: pathlib.Path) -> str:
+    """The rarest in texts of those that split all of the first rows alike.
+
+    Where none does, that which splits the header into most cells.
+    """
+    headers = {}
+    for separator in _SEPARATORS:
+        widths: list[int] = []
+        alike = False
+        # What is wrong with the file is said when it is read as a whole.
+        with contextlib.suppress(ValueError):
+            for _, row in itertools.islice(_rows(path, separator), _SHOWN):
+                widths.append(len(row))
+            alike = len(set(widths)) == 1 and widths[0] > 1
+        if alike:
+            return separator
+        headers[separator] = widths[0] if widths else 0
+    return max(headers, key=lambda separator: headers[separator])
+
+
+def _frame(path: pathlib.Path, separator: str) -> pd.DataFrame:
+    """All rows, each of as many cells as the header has names.
+
+    By Python's reader: that of pandas fills what is missing of a row, and where lines
+    end in a bare carriage return moves the cells after a blank line to the left if the
+    first of them is empty. It says of neither.
+
+    Raises:
+      ValueError: a row has more cells or fewer; a column has no name, or another's.
+    """
+    rows = _rows(path, separator)
+    header = [_read_name(name) for name in next(rows, (0, []))[1]]
+    if not header:
+        raise ValueError(f"{path} is empty")
+    if "" in header:
+        place = header.index("") + 1
+        raise ValueError(f"{path}: column {place} has no name; give it one")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise ValueError(f"{path} has several columns named {twice[0]!r}; rename them")
-    if "" in header:
-        raise ValueError(
-            f"{path}: column {header.index('') + 1} has no name; give it one"
-        )
+    cells: list[list[str | float]] = []
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, line {line}: {len(row)} cells, and the header has"
+                f" {len(header)}; mend the line"
+            )
+        cells.append([_read_cell(cell) for cell in row])
+    if not cells:
+        raise ValueError(f"{path} has a header and no rows")
+    return pd.DataFrame(cells, columns=pd.Index(header, dtype=object), dtype=object)
+
+
+def _first_not_utf8(path: pathlib.Path) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _read_name(text: str) -> str:
+    return _unguarded(text.strip())
+
+
+def _read_cell(text: str) -> str | float:
+    return np.nan if text.strip() in MISSING else _unguarded(text)
+
+
+def _would_run(text: str) -> bool:
+    """Whether a spreadsheet may run a text, or would but for marks before it."""
+    bare = text.lstrip(f"{_MARK} \n")
+    return bare.startswith(_FORMULA) and _NUMBER.fullmatch(bare) is None
+
+
+def _unguarded(text: str) -> str:
+    # Of several marks one is ours.
+    return text[1:] if text.startswith(_MARK) and _would_run(text) else text
+
+
+def _guarded(value: object) -> str:
+    text = str(value)
+    return _MARK + text if _would_run(text) else text
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a CSV of UTF-8, whole or not at all, that a spreadsheet does not run.
 
-    A text that starts as a formula does is written with an apostrophe before it.
+    A text that starts as a formula does, and is no number, is written with an
+    apostrophe before it; `read_table` takes it off again.
 
     Args:
       frame: its index is not written.
       path: of the file; one that is there is replaced.
+
+    Raises:
+      OSError: it cannot be written.
     """
-    texts = frame.select_dtypes(exclude=["number", "bool"])
-    guarded = frame.assign(
-        **{name: texts[name].map(_guard, na_action="ignore") for name in texts}
+    # By position, as two columns may have one name.
+    texts = [
+        number
+        for number, dtype in enumerate(frame.dtypes)
+        if not pd.api.types.is_numeric_dtype(dtype)
+    ]
+    columns = [frame.iloc[:, number] for number in range(frame.shape[1])]
+    for number in texts:
+        columns[number] = (
+            columns[number].astype(object).map(_guarded, na_action="ignore")
+        )
+    names = [_guarded(name) for name in frame.columns]
+    # Python's writer leaves bare what its reader would take for the end of a line, or
+    # for a blank before a cell.
+    bare = any(_BARE.search(name) for name in names) or any(
+        columns[number].astype(str).str.contains(_BARE).any() for number in texts
     )
-    guarded.columns = [_guard(str(name)) for name in frame.columns]
-    write_text(guarded.to_csv(index=False), path)
-
-
-def _guard(text: str) -> str:
-    text = str(text)
-    return _MARK + text if text.lstrip(_MARK).startswith(_FORMULA) else text
+    written = pd.concat(columns, axis=1) if columns else frame.copy()
+    written.columns = pd.Index(names, dtype=object)
+    quoting = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    write_text(written.to_csv(index=False, quoting=quoting, lineterminator="\n"), path)
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:
