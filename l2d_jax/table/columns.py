@@ -96,10 +96,11 @@ def plan_columns(features: pd.DataFrame, text: Sequence[str] = ()) -> ColumnPlan
     """Say what is to be done with each column.
 
     A column whose cells are all numbers is a number, and one of dates, as ISO 8601
-    writes them, the number of its days. Anything else, and codes with leading zeros, is
-    a category: one place for each value that is in 1 % of the rows and in five of them,
-    fifty at most. A column is left out where it has one value, or where nearly each row
-    has a value of its own. A number of two values is still a number.
+    writes them, the number of its days. Anything else is a category, and so are codes
+    of one length with leading zeros: one place for each value that is in 1 % of the
+    rows and in five of them, fifty at most. A column is left out where it has one
+    value, or where nearly each row has a value of its own. A number of two values is
+    still a number.
 
     Args:
       features: cells of any type, or strings as they were read.
@@ -134,7 +135,8 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
         return Column(name, "text", "asked for", missing, (), _TEXT_DIMENSIONS)
     where = _rows(column)[cells != None]  # noqa: E711
     numbers = _numbers(known)
-    coded = any(map(_CODE.fullmatch, known))
+    # One zero too many in a column of numbers does not make codes of them.
+    coded = len(set(map(len, known))) == 1 and any(map(_CODE.fullmatch, known))
     if not coded and not np.isnan(numbers).any():
         _require_finite(numbers, known, where, name)
         if np.ptp(numbers) <= _SMALLEST_SPREAD * np.abs(numbers).max() and not missing:

@@ -399,6 +399,7 @@ def _roster(
     """Whom a roster lists: bool ``[N, M]``, and their capacity."""
     import numpy as np
 
+    from l2d_jax.table.cases import text_of
     from l2d_jax.table.reading import read_table
 
     roster = read_table(path)
@@ -408,7 +409,7 @@ def _roster(
     places: dict[str, int] = {}
     rows = {case: number for number, case in enumerate(cases.ids)}
     for line in roster.to_dict("records"):
-        person = str(line["expert"]).strip()
+        person = text_of(line["expert"])
         if person not in people:
             raise ValueError(
                 f"{path}: {person!r} is not one of the team's people; fit again with"
@@ -416,9 +417,10 @@ def _roster(
             )
         where: Any = slice(None)
         if "case" in roster:
-            if line["case"] not in rows:
-                raise ValueError(f"{path}: there is no case {line['case']!r}")
-            where = rows[line["case"]]
+            case = text_of(line["case"])
+            if case not in rows:
+                raise ValueError(f"{path}: there is no case {case!r}")
+            where = rows[case]
         available[where, people.index(person)] = True
         given = line.get("capacity")
         if isinstance(given, str) and given.strip():

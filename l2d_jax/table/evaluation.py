@@ -33,6 +33,7 @@ FOREMOST = "the foremost who answered"
 
 # A single party must be able to answer most cases to be an alternative to a team.
 _ENOUGH_ANSWERED = 0.5
+_ENOUGH_SPLITS = 8
 _NUM_BINS = 10
 _SHARES = np.linspace(0.0, 1.0, 11)
 _NUM_FEATURES = 15
@@ -253,7 +254,12 @@ def tabulate(
         calibration_error=error,
         groups=_groups(record, everybody, parties, cases),
         features=_features(record, features),
-        notes=(*notes, *_about_limits(parties, max_deferral)),
+        notes=(
+            *notes,
+            *_about_others(record, everybody, parties, cases),
+            *_about_limits(parties, max_deferral),
+            *_about_splits(record),
+        ),
         how=tuple(how),
     )
 
@@ -371,6 +377,39 @@ def _best_single(everybody: dict[str, _Party], max_deferral: float) -> str:
         and (~np.isnan(party.right)).mean() >= _ENOUGH_ANSWERED
     }
     return max(able, key=lambda name: able[name])
+
+
+def _about_others(
+    record: Record,
+    everybody: dict[str, _Party],
+    parties: pd.DataFrame,
+    cases: Cases,
+) -> list[str]:
+    """What the policy gains over the model and the majority, where another is best."""
+    notes = []
+    policy = everybody[POLICY].right
+    for name in (MODEL, MAJORITY):
+        row = parties[parties.party == name]
+        if not len(row) or row.best_single.iloc[0]:
+            continue
+        found = _gain(record, cases.units, policy - everybody[name].right, False)
+        if np.isfinite(found["gain"]):
+            notes.append(
+                f"Over {name} the policy gains {100 * found['gain']:.1f} points"
+                f" ({100 * found['gain_low']:.1f} to {100 * found['gain_high']:.1f}),"
+                " paired."
+            )
+    return notes
+
+
+def _about_splits(record: Record) -> list[str]:
+    number = int(record.splits.max()) + 1
+    if record.test_to_train == 0 or number >= _ENOUGH_SPLITS:
+        return []
+    return [
+        f"Only {number} parts were held out; intervals over so few are rough. Ask for"
+        " more, such as --cv 5x2."
+    ]
 
 
 def _about_limits(parties: pd.DataFrame, max_deferral: float) -> list[str]:

@@ -64,6 +64,7 @@ def mixed(num_rows=60, seed=0):
         (pd.Categorical(["a"] * 6 + ["b"] * 6), "category", "2 different texts"),
         (pd.array(["a"] * 6 + [None], dtype="string"), "category", "1 different"),
         (["007"] * 6 + ["012"] * 6, "category", "2 different codes"),
+        (["7", "07", "45"], "number", "all numbers"),
         (["01"] * 6 + ["3A"], "category", "2 different codes"),
         (["0.5", "00.5"], "left out", "every cell is the same"),
         (["1"] * 6 + ["3A"] * 6, "category", "2 different texts"),

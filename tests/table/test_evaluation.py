@@ -109,6 +109,14 @@ def test_an_interval_of_people_is_wilsons_and_heeds_units():
     assert wide_high - wide_low > 1.5 * (high - low)
 
 
+def test_gains_over_model_and_majority_are_told_where_another_is_best(record, grouped):
+    wise = grouped._replace(answers=np.tile(grouped.labels[:, None], (1, 3)))
+    judged = evaluation.tabulate(record, wise, title="t", chosen="confidence")
+    over = record.right[1] - record.right[0]
+    expected = f"Over the model alone the policy gains {100 * over.mean():.1f} points"
+    assert judged.notes[0].startswith(expected)
+
+
 def test_a_policy_that_never_defers_says_so(record, grouped):
     judged = evaluation.tabulate(record, grouped, title="t", chosen="never")
     assert judged.headline.startswith("Nothing here beats")
@@ -119,13 +127,14 @@ def test_who_may_not_be_asked_everything_is_no_alternative(record, grouped):
     wise = grouped._replace(answers=np.tile(grouped.labels[:, None], (1, 3)))
     free = evaluation.tabulate(record, wise, title="t", chosen="confidence")
     assert free.parties.party[free.parties.best_single].iloc[0] != evaluation.MODEL
-    assert not free.notes
+    assert not any("Asked about every case" in note for note in free.notes)
     limited = evaluation.tabulate(
         record, wise, title="t", chosen="confidence", max_deferral=0.2
     )
     best = limited.parties.party[limited.parties.best_single]
     assert best.tolist() == [evaluation.MODEL]
-    assert "would be right in 100.0 % of them" in limited.notes[0]
+    assert any("would be right in 100.0 % of them" in note for note in limited.notes)
+    assert any("Only 6 parts were held out" in note for note in limited.notes)
 
 
 def test_held_out_cases_are_judged_as_one_batch(team):
