@@ -409,7 +409,7 @@ def _roster(
     places: dict[str, int] = {}
     rows = {case: number for number, case in enumerate(cases.ids)}
     for line in roster.to_dict("records"):
-        person = text_of(line["expert"])
+        person = text_of(line["expert"]) or ""
         if person not in people:
             raise ValueError(
                 f"{path}: {person!r} is not one of the team's people; fit again with"
@@ -417,7 +417,7 @@ def _roster(
             )
         where: Any = slice(None)
         if "case" in roster:
-            case = text_of(line["case"])
+            case = text_of(line["case"]) or ""
             if case not in rows:
                 raise ValueError(f"{path}: there is no case {case!r}")
             where = rows[case]
