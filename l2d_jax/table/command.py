@@ -141,6 +141,14 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         metavar="'error<=0.05'",
         help="what the error among cases that the model keeps must be below",
     )
+    parser.add_argument(
+        "--fair",
+        type=_fair,
+        metavar="'equalized_odds<=0.05'",
+        help="how far groups of the column --group may differ, by a threshold for each:"
+        " equalized_odds, equal_opportunity, demographic_parity, equal_accuracy or"
+        " deferral_rate",
+    )
     parser.add_argument("--confidence", type=float, default=0.95, help="of it")
     parser.add_argument(
         "--balanced", action="store_true", help="classes count alike in training"
@@ -200,6 +208,18 @@ def _guarantee(text: str) -> float:
         ) from None
 
 
+def _fair(text: str) -> tuple[str, float]:
+    found = re.fullmatch(r"\s*(\w+)\s*<=?\s*([0-9.eE-]+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError
+        return found[1], float(found[2])
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not 'CRITERION<=NUMBER', such as 'equalized_odds<=0.05'"
+        ) from None
+
+
 def _check(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.check import check, describe
 
@@ -238,6 +258,8 @@ def _options(arguments: argparse.Namespace) -> "Options":
         ask=arguments.ask,
         max_error=arguments.guarantee,
         confidence=arguments.confidence,
+        fair=arguments.fair,
+        positive=arguments.positive,
         balanced=arguments.balanced,
         seed=arguments.seed,
     )
@@ -284,8 +306,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         labelled,
         title=f"{arguments.label} of {arguments.cases.name}",
         chosen=team.method,
-        max_deferral=options.max_deferral,
-        positive=_positive(arguments.positive, team.classes),
+        options=options,
         features=(
             encode(team, labelled)[0][:, : len(team.encoder.names)],
             team.encoder.names,
@@ -309,10 +330,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(judged.headline)
     print(_table(judged.parties))
     print(f"the policy is {team.method}; wrote {arguments.out}")
-
-
-def _positive(name: str | None, classes: Sequence[str]) -> int:
-    return len(classes) - 1 if name is None else list(classes).index(name)
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -363,7 +380,7 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
         people=team.people,
         **how,
     )
-    return team, cases, positive
+    return team, cases
 
 
 def _apply(arguments: argparse.Namespace) -> None:
@@ -371,7 +388,7 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.reading import write_table
     from l2d_jax.table.team import decide
 
-    team, cases, _ = _load_cases(arguments, arguments.cases, label=False)
+    team, cases = _load_cases(arguments, arguments.cases, label=False)
     options = team.options
     if arguments.max_defer is not None:
         options = options._replace(max_deferral=arguments.max_defer)
@@ -442,7 +459,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.on is None:
         judged = storage.load_evaluation(arguments.policy)
     else:
-        team, cases, positive = _load_cases(arguments, arguments.on, label=True)
+        team, cases = _load_cases(arguments, arguments.on, label=True)
         known = take(cases, (cases.labels >= 0).nonzero()[0])
         if not len(known.ids):
             raise ValueError(f"{arguments.on} holds no label to judge by")
@@ -451,8 +468,7 @@ def _report(arguments: argparse.Namespace) -> None:
             known,
             title=f"held-out cases of {arguments.on.name}",
             chosen=team.method,
-            max_deferral=team.options.max_deferral,
-            positive=_positive(positive, team.classes),
+            options=team.options,
             features=(
                 encode(team, known)[0][:, : len(team.encoder.names)],
                 team.encoder.names,

@@ -217,8 +217,7 @@ def tabulate(
     *,
     title: str,
     chosen: str,
-    max_deferral: float = 1.0,
-    positive: int = -1,
+    options: Options | None = None,
     features: tuple[np.ndarray, tuple[str, ...]] | None = None,
     notes: Sequence[str] = (),
     how: Sequence[tuple[str, str]] = (),
@@ -230,18 +229,19 @@ def tabulate(
       cases: the same.
       title: of the report.
       chosen: method of the policy that was fitted to all cases.
-      max_deferral: share of the cases that people may be asked about. Below 1 they are
-        no alternative to a team; what they would be better at is noted.
-      positive: class that sensitivity is about, of two; -1 is the last.
+      options: of the policy. Where people may not be asked about every case they are no
+        alternative to a team; what they would be better at is noted.
       features: of the cases, float ``[N, D]``, and their names; None tells nothing.
       notes: a sentence each.
       how: pairs of what and its value.
     """
     everybody = _everybody(record, cases)
-    best = _best_single(everybody, max_deferral)
-    parties = _parties_table(
-        record, everybody, best, cases, positive % len(cases.classes)
-    )
+    options = options or Options()
+    best = _best_single(everybody, options.max_deferral)
+    positive = len(cases.classes) - 1
+    if options.positive is not None:
+        positive = cases.classes.index(options.positive)
+    parties = _parties_table(record, everybody, best, cases, positive)
     parties.loc[parties.party == POLICY, "chosen"] = True
     calibration, error = _calibration(record, cases)
     return Evaluation(
@@ -257,7 +257,8 @@ def tabulate(
         notes=(
             *notes,
             *_about_others(record, everybody, parties, cases),
-            *_about_limits(parties, max_deferral),
+            *_about_limits(parties, options.max_deferral),
+            *_about_fairness(record, cases, options, positive),
             *_about_splits(record),
         ),
         how=tuple(how),
@@ -400,6 +401,44 @@ def _about_others(
                 " paired."
             )
     return notes
+
+
+def _about_fairness(
+    record: Record, cases: Cases, options: Options, positive: int
+) -> list[str]:
+    """How far groups differ in what they were to share, on held-out cases."""
+    if options.fair is None or cases.groups is None or len(cases.classes) > 2:
+        return []
+    criterion, tolerance = options.fair
+    gaps = []
+    for name in (POLICY, MODEL):
+        number = record.parties.index(name)
+        right, asked = record.right[number], record.deferral[number]
+        says_last = np.where(cases.labels == 1, right, 1 - right)
+        rates = {
+            "equalized_odds": [(right, cases.labels == k) for k in (0, 1)],
+            "equal_opportunity": [(right, cases.labels == positive)],
+            "demographic_parity": [(says_last, cases.labels >= 0)],
+            "equal_accuracy": [(right, cases.labels >= 0)],
+            "deferral_rate": [(asked, cases.labels >= 0)],
+        }[criterion]
+        gaps.append(max(_gap(values, among, cases.groups) for values, among in rates))
+    return [
+        f"Groups were to differ by {100 * tolerance:g} points at most in"
+        f" {criterion.replace('_', ' ')}. On held-out cases they differ by"
+        f" {100 * gaps[0]:.1f} points with the policy, and by {100 * gaps[1]:.1f} with"
+        " the model alone; chance alone makes groups differ."
+    ]
+
+
+def _gap(values: np.ndarray, among: np.ndarray, names: np.ndarray) -> float:
+    """Greatest difference of two groups' means of ``[R, N]``, over some cases."""
+    means = [
+        values[:, among & (names == name)].mean()
+        for name in np.unique(names)
+        if (among & (names == name)).any()
+    ]
+    return float(max(means) - min(means)) if means else 0.0
 
 
 def _about_splits(record: Record) -> list[str]:

@@ -13,7 +13,14 @@ import threadpoolctl
 from l2d_jax import decisions
 from l2d_jax.engine.chunks import Progress
 from l2d_jax.policies import guarantees
-from l2d_jax.table import calibration, chances, classifiers, columns, networks
+from l2d_jax.table import (
+    calibration,
+    chances,
+    classifiers,
+    columns,
+    groups,
+    networks,
+)
 from l2d_jax.table.cases import Cases, take
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.folds import make_folds
@@ -59,6 +66,8 @@ def fit(
     plan = columns.plan_columns(cases.features, text=text)
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
+    if team.by_group is not None:
+        groups.require_met(team.by_group, options)
     if options.max_error is not None and team.certificate is None:
         raise ValueError(
             f"--guarantee: {options.max_error:.3g} error among kept cases cannot be had"
@@ -77,8 +86,7 @@ class _Base(NamedTuple):
     params: dict[str, PyTree]
     part: networks.Part
     chances: np.ndarray
-    answers: np.ndarray
-    units: np.ndarray
+    cases: Cases
     inputs: np.ndarray
     held_out: np.ndarray
     notes: tuple[str, ...]
@@ -151,7 +159,6 @@ def fit_parts(
         _choose(
             base,
             {name: found[number] for name, found in nets.items()},
-            cases,
             options,
             reasons,
         )
@@ -174,6 +181,7 @@ def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, st
             prices=prices,
             capacity=bool(options.capacity),
             given=cases.class_probs is not None,
+            fair=options.fair is not None,
         )
         if not cases.people and name != "never":
             reasons[name] = "there are no people to ask"
@@ -189,7 +197,6 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
         held_out = thirds == 0
     encoder = columns.fit_encoder(plan, take(cases, np.flatnonzero(~held_out)).features)
     all_inputs, notes = encode_features(encoder, cases)
-    all_answers = cases.answers
     kept = np.flatnonzero(~held_out)
     fitted, inputs = take(cases, kept), all_inputs[kept]
     labels, num_classes = fitted.labels, len(cases.classes)
@@ -237,8 +244,7 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
         params,
         part,
         chance,
-        all_answers,
-        cases.units,
+        cases,
         all_inputs,
         held_out,
         notes,
@@ -283,16 +289,15 @@ def _member_logits(
 def _choose(
     base: _Base,
     nets: dict[str, PyTree],
-    cases: Cases,
     options: Options,
     reasons: dict[str, str],
 ) -> Team:
     """The team of a part: the method that was best on held-out cases, or a simpler."""
+    cases = take(base.cases, np.flatnonzero(~base.held_out))
     sizes = (len(cases.classes), len(cases.people))
     prices = prices_of(options, cases.people)
-    kept = ~base.held_out
-    answers = base.answers[kept]
-    utilities, rows = {}, []
+    answers = cases.answers
+    utilities, wishes, rows = {}, {}, []
     for name, reason in reasons.items():
         row: dict[str, object] = {
             "method": name,
@@ -308,13 +313,13 @@ def _choose(
                 answers >= 0,
             )
             found = _held_out_outputs(name, sizes, options.how, nets.get(name), base)
-            decision = decide_each(name, known, found)
-            decision = within_limits(decision, name, options, cases.people)
+            wishes[name] = decide_each(name, known, found)
+            decision = within_limits(wishes[name], name, options, cases.people)
             gained = outcome(decision, base.part.labels, answers, prices)
             utilities[name] = gained["utility"]
             row |= {key: float(value.mean()) for key, value in gained.items()}
         rows.append(row)
-    chosen = _simplest_of_the_best(utilities, base.units[kept])
+    chosen = _simplest_of_the_best(utilities, cases.units)
     team = Team(
         base.encoder,
         cases.classes,
@@ -324,13 +329,16 @@ def _choose(
         chosen,
         0.0,
         None,
+        None,
         pd.DataFrame(rows),
         options,
         base.notes,
     )
-    if options.max_error is None:
-        return team
-    return _certify(team, base, cases)
+    if options.fair is not None and cases.people:
+        return team._replace(by_group=groups.fit(wishes[chosen], cases, options))
+    if options.max_error is not None and cases.people:
+        return _certify(team, base)
+    return team
 
 
 def _held_out_outputs(
@@ -357,14 +365,15 @@ def _held_out_outputs(
     return found
 
 
-def _certify(team: Team, base: _Base, cases: Cases) -> Team:
+def _certify(team: Team, base: _Base) -> Team:
     """The team with a threshold that keeps the error among kept cases low."""
     options = team.options
-    inputs, answers = base.inputs[base.held_out], base.answers[base.held_out]
+    inputs = base.inputs[base.held_out]
+    held_out = take(base.cases, np.flatnonzero(base.held_out))
+    answers = held_out.answers
     decided = scores(team, inputs, answers >= 0, team.method)
     greatest = np.max(np.asarray(decided.defer_score), axis=1, initial=-np.inf)
-    labels = cases.labels[base.held_out]
-    wrong = np.asarray(decisions.prediction(decided)) != labels
+    wrong = np.asarray(decisions.prediction(decided)) != held_out.labels
     assert options.max_error is not None
     found = guarantees.certify(greatest, wrong, options.max_error, options.confidence)
     # Without a certificate nothing is kept that can be asked about.

@@ -11,7 +11,7 @@ from l2d_jax.policies import capacity
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.methods import METHODS
 from l2d_jax.table.options import Options
-from l2d_jax.types import Decision
+from l2d_jax.types import Array, Decision
 
 
 def within_limits(
@@ -19,9 +19,17 @@ def within_limits(
     name: str,
     options: Options,
     people: Sequence[str],
-    threshold: float = 0.0,
+    threshold: float | np.ndarray = 0.0,
 ) -> Decision:
     """The decision within budget and capacity, for cases that come as one batch.
+
+    Args:
+      decision: by scores, over ``[B]`` and M people.
+      name: of the method.
+      options: of which the limits are kept.
+      people: names, M.
+      threshold: above which a score defers, float ``[]`` or ``[B]``; NaN always does.
+        Of no account where several share an answer.
 
     Raises:
       ValueError: there is no room for cases that cannot be kept; see
@@ -34,22 +42,26 @@ def within_limits(
     given = dict(options.capacity)
     size = decision.defer_score.shape[0]
     places = np.array([given.get(person, size) for person in people])
-    # Nobody is asked for less than the threshold; who cannot be asked stays so.
-    shifted = jnp.asarray(decision.defer_score)
-    if threshold == -np.inf:
-        shifted = jnp.where(shifted == -jnp.inf, shifted, jnp.abs(shifted) + 1.0)
-    elif threshold != 0:
-        above = shifted > threshold
-        shifted = jnp.where(above | jnp.isnan(shifted), shifted - threshold, -jnp.inf)
-        # What is above stays above, however the difference rounds.
-        shifted = jnp.where(above, jnp.maximum(shifted, 1e-30), shifted)
     found = capacity.assign(
         jax.random.key(options.seed),
-        decision._replace(defer_score=shifted),
+        decision._replace(defer_score=_above(decision.defer_score, threshold)),
         places if given else None,
         options.max_deferral,
     )
     return decision._replace(allocation=found.allocation)
+
+
+def _above(defer_score: Array, threshold: float | np.ndarray) -> np.ndarray:
+    """Scores from the threshold up, in their order, and -inf below it."""
+    scores = np.asarray(defer_score, np.float64)
+    cuts = np.broadcast_to(np.asarray(threshold, float), scores.shape[:1])[:, None]
+    # Where all who can be asked are to be, it is from the least of them.
+    finite = scores[np.isfinite(scores)]
+    least = finite.min() - 1.0 if len(finite) else 0.0
+    with np.errstate(invalid="ignore"):
+        shifted = scores - np.where(cuts == -np.inf, least, cuts)
+        above = scores > cuts
+    return np.where(above | np.isnan(scores), shifted, -np.inf)
 
 
 def _few(decision: Decision, options: Options) -> Decision:

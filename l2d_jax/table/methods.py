@@ -165,7 +165,13 @@ AUTO = ("never", "confidence", "two_stage", "softmax", "one_vs_all", "panel")
 
 
 def unmet(
-    method: Method, *, ask: int, prices: np.ndarray, capacity: bool, given: bool
+    method: Method,
+    *,
+    ask: int,
+    prices: np.ndarray,
+    capacity: bool,
+    given: bool,
+    fair: bool,
 ) -> str:
     """Why a method cannot be used; empty where it can.
 
@@ -175,11 +181,14 @@ def unmet(
       prices: of the people, float ``[M]``.
       capacity: whether people have a capacity.
       given: whether the classifier is given.
+      fair: whether thresholds are by group.
     """
     if method.several and ask < 2:
         return "it asks several people about a case; allow that by --ask"
     if method.several and capacity:
         return "people who share an answer have no capacity"
+    if method.several and fair:
+        return "people who share an answer have no thresholds by group"
     if method.own_classifier and given:
         return "it trains a classifier of its own, and yours is given"
     if not method.takes_prices and len(np.unique(prices)) > 1:

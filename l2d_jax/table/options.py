@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from l2d_jax.policies.fair_thresholds import CRITERIA
 from l2d_jax.table import classifiers, networks
 from l2d_jax.table.methods import METHODS
 
@@ -25,6 +26,10 @@ class Options(NamedTuple):
       max_error: what the error among cases that the model keeps must be below, in
         (0, 1); None for no guarantee.
       confidence: of the guarantee, in (0, 1).
+      fair: what groups are to share, a name from
+        `l2d_jax.policies.fair_thresholds.CRITERIA`, and how far they may differ, in
+        [0, 1]; None asks for nothing.
+      positive: the class that equal opportunity is about, of two; None is the last.
       balanced: whether classes count alike in training, however common they are.
       num_folds: parts that are held out in turn inside the table, >= 2.
       seed: of folds, networks and ties.
@@ -39,6 +44,8 @@ class Options(NamedTuple):
     ask: int = 1
     max_error: float | None = None
     confidence: float = 0.95
+    fair: tuple[str, float] | None = None
+    positive: str | None = None
     balanced: bool = False
     num_folds: int = 5
     seed: int = 0
@@ -78,6 +85,15 @@ def check_options(options: Options, people: Sequence[str]) -> None:
         value = getattr(options, option)
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{option} must be in (0, 1), got {value}")
+    if options.fair is not None:
+        criterion, tolerance = options.fair
+        _require_known("fair", criterion, tuple(CRITERIA))
+        if not 0 <= tolerance <= 1:
+            raise ValueError(f"fair: {criterion} must be in [0, 1], got {tolerance}")
+        if options.max_error is not None:
+            raise ValueError(
+                "fair: thresholds by group leave no guarantee; ask for one of the two"
+            )
     if options.seed < 0 or options.seed >= 2**31:
         raise ValueError(f"seed must be in [0, 2^31), got {options.seed}")
 

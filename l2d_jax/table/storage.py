@@ -22,9 +22,11 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
+from l2d_jax.decisions import allocate
 from l2d_jax.policies.guarantees import Certificate
 from l2d_jax.table import columns, networks
-from l2d_jax.table.methods import Known
+from l2d_jax.table.groups import ByGroup
+from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, prices_of
 from l2d_jax.table.results import COLUMNS, Evaluation
 from l2d_jax.table.team import Team, know, outputs, restrict
@@ -107,13 +109,18 @@ def _write(
             "kind": team.kind,
             "method": team.method,
             "threshold": team.threshold,
+            "by_group": _by_group_to_json(team.by_group),
             "certificate": None if certificate is None else certificate._asdict(),
             "candidates": _frame_to_json(team.candidates),
             "options": {**team.options._asdict(), "how": team.options.how._asdict()},
             "notes": team.notes,
             "program": {
                 "file": PROGRAM,
-                "inputs": ["features float32 [b, D]", "available bool [b, M]"],
+                "inputs": [
+                    "features float32 [b, D]",
+                    "available bool [b, M]",
+                    "threshold float32 [b], 0 but with a guarantee or by group",
+                ],
                 "outputs": [
                     "class_probs float32 [b, K]",
                     "right_probs float32 [b, M]",
@@ -169,6 +176,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
             ),
             known["method"],
             known["threshold"],
+            _by_group_from_json(known["by_group"]),
             None if certificate is None else Certificate(**certificate),
             _frame_from_json(known["candidates"]),
             Options(**_as_tuples(options), how=how),
@@ -210,12 +218,16 @@ def export(team: Team) -> bytes:
         batch, and not in it.
 
     Returns:
-      A program for CPU, GPU and TPU of features, float32 ``[b, D]``, and whether each
-      person can be asked, bool ``[b, M]``, for any b. It gives class probabilities,
-      chances of the people's being right, scores, and the allocation, the model last.
+      A program for CPU, GPU and TPU of features, float32 ``[b, D]``, whether each
+      person can be asked, bool ``[b, M]``, and the threshold of each case, float32
+      ``[b]`` (the team's, or that of its group), for any b. It gives class
+      probabilities, chances of the people's being right, scores, and the allocation,
+      the model last. Where several share an answer the threshold is of no account.
     """
 
-    def decide(inputs: jax.Array, available: jax.Array) -> tuple[Array, ...]:
+    def decide(
+        inputs: jax.Array, available: jax.Array, threshold: jax.Array
+    ) -> tuple[Array, ...]:
         class_probs, found = know(team.kind, team.params, inputs)
         sizes = (len(team.classes), len(team.people))
         nets = team.params["networks"].get(team.method)
@@ -224,11 +236,11 @@ def export(team: Team) -> bytes:
         known = Known(class_probs, found.prob, prices, team.options.ask, available)
         decision = restrict(team.method, known, out)
         allocation = decision.allocation
-        if team.threshold != 0:
-            greatest = jnp.max(decision.defer_score, axis=1, keepdims=True)
-            alone = jnp.arange(allocation.shape[1]) == len(team.people)
-            kept = greatest <= team.threshold
-            allocation = jnp.where(kept, alone.astype(allocation.dtype), allocation)
+        if team.people and not METHODS[team.method].several:
+            scores = jnp.where(available, decision.defer_score, -jnp.inf)
+            allocation = jax.vmap(lambda row, cut: allocate(row[None], cut)[0])(
+                scores, threshold
+            )
         return (
             decision.class_probs,
             decision.expert_correct_prob,
@@ -243,6 +255,7 @@ def export(team: Team) -> bytes:
     exported = jax.export.export(jax.jit(decide), platforms=_PLATFORMS)(
         jax.ShapeDtypeStruct((size, width), jnp.float32),
         jax.ShapeDtypeStruct((size, len(team.people)), jnp.bool_),
+        jax.ShapeDtypeStruct((size,), jnp.float32),
     )
     return bytes(exported.serialize())
 
@@ -337,6 +350,20 @@ def _frame_from_json(columns_of_frame: dict[str, list]) -> pd.DataFrame:
         if any(value is None for value in values):
             frame[name] = [np.nan if value is None else value for value in values]
     return frame
+
+
+def _by_group_to_json(found: ByGroup | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    # JSON knows no infinity.
+    return {**found._asdict(), "thresholds": [repr(t) for t in found.thresholds]}
+
+
+def _by_group_from_json(known: dict[str, Any] | None) -> ByGroup | None:
+    if known is None:
+        return None
+    thresholds = tuple(float(text) for text in known["thresholds"])
+    return ByGroup(tuple(known["groups"]), thresholds, known["gap"])
 
 
 def _evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -10,7 +10,14 @@ import pandas as pd
 
 from l2d_jax import decisions
 from l2d_jax.policies import guarantees
-from l2d_jax.table import calibration, chances, classifiers, columns, networks
+from l2d_jax.table import (
+    calibration,
+    chances,
+    classifiers,
+    columns,
+    groups,
+    networks,
+)
 from l2d_jax.table.cases import Cases
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.limits import within_limits
@@ -30,6 +37,7 @@ class Team(NamedTuple):
       params: of classifier, calibration, chances and networks, arrays by name.
       method: by which it decides, a name from `METHODS`.
       threshold: on the score, above which a case is deferred.
+      by_group: thresholds in its place; None where all groups have that one.
       certificate: what is guaranteed; None where nothing is.
       candidates: what was compared to choose the method, a row each.
       options: how it was fitted.
@@ -43,6 +51,7 @@ class Team(NamedTuple):
     params: dict[str, PyTree]
     method: str
     threshold: float
+    by_group: groups.ByGroup | None
     certificate: guarantees.Certificate | None
     candidates: pd.DataFrame
     options: Options
@@ -81,7 +90,7 @@ def decide(
       cases: of the team's classes and people; labels and answers are not read.
       available: whether each person can be asked, bool ``[N, M]``; None: all can.
       method: another than the team's, of those it was fitted with.
-      certified: whether the team's own method keeps to its threshold.
+      certified: whether the team's own method keeps to its thresholds.
       options: whose limits are kept; None: the team's.
 
     Raises:
@@ -106,7 +115,11 @@ def decide(
         raise ValueError("there is no case to decide on")
     class_probs, found = _known(team, inputs)
     wanted = scores(team, inputs, available, name, (class_probs, found))
-    threshold = team.threshold if certified and name == team.method else 0.0
+    threshold: float | np.ndarray = 0.0
+    if certified and name == team.method:
+        threshold = team.threshold
+        if team.by_group is not None:
+            threshold = groups.thresholds_of(team.by_group, cases)
     decision = within_limits(wanted, name, options, team.people, threshold)
     free = options._replace(max_deferral=1.0, capacity=())
     unlimited = within_limits(wanted, name, free, team.people, threshold)

@@ -129,7 +129,11 @@ def test_who_may_not_be_asked_everything_is_no_alternative(record, grouped):
     assert free.parties.party[free.parties.best_single].iloc[0] != evaluation.MODEL
     assert not any("Asked about every case" in note for note in free.notes)
     limited = evaluation.tabulate(
-        record, wise, title="t", chosen="confidence", max_deferral=0.2
+        record,
+        wise,
+        title="t",
+        chosen="confidence",
+        options=Options(max_deferral=0.2),
     )
     best = limited.parties.party[limited.parties.best_single]
     assert best.tolist() == [evaluation.MODEL]

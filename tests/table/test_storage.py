@@ -53,7 +53,8 @@ def test_the_exported_program_decides_the_same(team, cases, name):
     available[::2, 1] = False
     expected = decide(one, cases, available=available)
     for rows in (slice(None), slice(0, 1)):
-        found = program.call(inputs[rows], available[rows])
+        cuts = np.zeros(len(inputs), np.float32)[rows]
+        found = program.call(inputs[rows], available[rows], cuts)
         for mine, theirs in zip(expected.decision, found, strict=True):
             np.testing.assert_allclose(
                 np.asarray(mine)[rows], theirs, rtol=1e-6, atol=1e-6
@@ -70,7 +71,8 @@ import jax, numpy as np
 path = {str(folder / "policy.stablehlo")!r}
 program = jax.export.deserialize(bytearray(open(path, "rb").read()))
 inputs = np.load({str(tmp_path / "cases.npz")!r})["inputs"]
-*_, allocation = program.call(inputs, np.ones((len(inputs), 3), bool))
+cuts = np.zeros(len(inputs), np.float32)
+*_, allocation = program.call(inputs, np.ones((len(inputs), 3), bool), cuts)
 np.save({str(tmp_path / "found.npy")!r}, allocation)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

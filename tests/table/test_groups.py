@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from l2d_jax.table import evaluation, fitting, groups, storage
+from l2d_jax.table.cases import take
+from l2d_jax.table.options import Options
+from l2d_jax.table.team import decide
+from tests.table.conftest import make
+
+OPTIONS = Options(
+    methods=("confidence",),
+    classifiers=("logistic",),
+    num_folds=2,
+    fair=("deferral_rate", 0.05),
+)
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    """People are good where b is high, so cases there are deferred more often."""
+    cases = make(400, seed=4)
+    names = np.where(cases.features.b > 0, "high", "low").astype(object)
+    return cases._replace(groups=names)
+
+
+@pytest.fixture(scope="module")
+def fair(grouped):
+    return fitting.fit(grouped, OPTIONS)
+
+
+def rates(team, cases):
+    asked = np.asarray(decide(team, cases).decision.allocation)[:, :-1].any(axis=1)
+    return {name: asked[cases.groups == name].mean() for name in ("high", "low")}
+
+
+def test_groups_are_deferred_alike(grouped, fair):
+    free = rates(fitting.fit(grouped, OPTIONS._replace(fair=None)), grouped)
+    assert free["high"] - free["low"] > 0.15
+    assert fair.by_group.gap <= 0.05
+    assert fair.by_group.groups == ("high", "low")
+    found = rates(fair, grouped)
+    # Of held-out cases it is within the tolerance; of these it is near.
+    assert abs(found["high"] - found["low"]) < 0.15
+
+
+def test_each_case_has_its_groups_threshold(grouped, fair):
+    cuts = groups.thresholds_of(fair.by_group, grouped)
+    decided = decide(fair, grouped).decision
+    greatest = np.asarray(decided.defer_score).max(axis=1)
+    asked = np.asarray(decided.allocation)[:, :-1].any(axis=1)
+    np.testing.assert_array_equal(asked, greatest > cuts)
+    alone = decide(fair, take(grouped, np.array([5]))).decision.allocation
+    np.testing.assert_array_equal(alone[0], np.asarray(decided.allocation)[5])
+
+
+def test_a_budget_is_kept_beside(grouped, fair):
+    limited = fair.options._replace(max_deferral=0.1)
+    decided = decide(fair, grouped, options=limited).decision
+    assert np.asarray(decided.allocation)[:, :-1].any(axis=1).sum() <= 40
+
+
+def test_what_cannot_be_met_says_what_can(grouped):
+    options = OPTIONS._replace(fair=("equal_accuracy", 0.0))
+    with pytest.raises(ValueError, match=r"equal_accuracy<=0 cannot be met .* is 0\.0"):
+        fitting.fit(grouped, options)
+
+
+def test_equal_opportunity_is_about_the_positive_class(grouped):
+    """Turned around, classes and all, it finds the same thresholds."""
+    options = OPTIONS._replace(fair=("equal_opportunity", 0.1), positive="a")
+    first = fitting.fit(grouped, options)
+    turned = grouped._replace(
+        labels=1 - grouped.labels,
+        answers=np.where(grouped.answers >= 0, 1 - grouped.answers, -1),
+    )
+    second = fitting.fit(turned, options._replace(positive="b"))
+    assert first.by_group.gap == pytest.approx(second.by_group.gap, abs=0.02)
+    other = fitting.fit(grouped, options._replace(positive="b"))
+    assert other.by_group != first.by_group
+
+
+def test_a_folder_keeps_thresholds_even_without_an_end(fair, grouped, tmp_path):
+    ends = fair.by_group._replace(thresholds=(-np.inf, np.inf))
+    storage.save(fair._replace(by_group=ends), tmp_path / "policy")
+    found, _ = storage.load(tmp_path / "policy")
+    assert found.by_group == ends
+    shares = rates(found, grouped)
+    assert shares == {"high": 1.0, "low": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": None}, "give the column of groups"),
+        (
+            {"groups": np.full(400, "new", object)},
+            "'new' of case 'c0' is none of those",
+        ),
+    ],
+)
+def test_cases_of_no_known_group_are_refused(fair, grouped, change, message):
+    with pytest.raises(ValueError, match=message):
+        decide(fair, grouped._replace(**change))
+
+
+@pytest.mark.parametrize(
+    ("options", "cases", "message"),
+    [
+        ({"fair": ("equal_odds", 0.1)}, {}, "'equal_odds' is not known"),
+        ({"fair": ("deferral_rate", 1.5)}, {}, r"must be in \[0, 1\]"),
+        ({"max_error": 0.2}, {}, "ask for one of the two"),
+        ({}, {"groups": None}, "name the column of groups"),
+    ],
+)
+def test_bad_options_are_refused(grouped, options, cases, message):
+    with pytest.raises(ValueError, match=message):
+        fitting.fit(grouped._replace(**cases), OPTIONS._replace(**options))
+
+
+@pytest.mark.parametrize("limit", [{}, {"fair": None, "max_error": 0.2}])
+def test_limits_hold_in_every_split(grouped, limit):
+    """Parts of a table are fitted within limits too, and told of."""
+    options = OPTIONS._replace(**limit)
+    record = evaluation.cross_validate(grouped, options, num_folds=2, num_repeats=1)
+    judged = evaluation.tabulate(
+        record, grouped, title="t", chosen="confidence", options=options
+    )
+    told = [note for note in judged.notes if "Groups were to differ by 5" in note]
+    assert len(told) == (options.fair is not None)
