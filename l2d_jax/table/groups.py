@@ -104,7 +104,7 @@ def thresholds_of(found: ByGroup, cases: Cases) -> np.ndarray:
     for row, name in enumerate(cases.groups):
         if name not in known:
             raise ValueError(
-                f"group: {name!r} of case {str(cases.ids[row])!r} is none of those that the"
-                f" policy has a threshold for: {listed(found.groups)}"
+                f"group: {name!r} of case {str(cases.ids[row])!r} is none of those that"
+                f" the policy has a threshold for: {listed(found.groups)}"
             )
     return np.array([known[name] for name in cases.groups])
