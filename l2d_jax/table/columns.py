@@ -70,7 +70,7 @@ class Encoder(NamedTuple):
     Attributes:
       plan: of the columns.
       center: of numbers, days and dimensions of texts, by column, float ``[W]``.
-      scale: likewise, > 0.
+      scale: likewise, > 0; of a number or date its least and greatest besides.
       terms: of each text column, W terms.
       idf: of each text column, float ``[W]``.
       components: of each text column, float ``[T, W]``.
@@ -215,7 +215,8 @@ def fit_encoder(plan: ColumnPlan, features: pd.DataFrame) -> Encoder:
             spread = spread if spread > _SMALLEST_SPREAD * size else max(size, 1.0)
             median = float(np.median(values)) if len(values) else 0.0
             found.center[column.name] = np.array([center, median])
-            found.scale[column.name] = np.array([spread])
+            ends = [values.min(), values.max()] if len(values) else [0.0, 0.0]
+            found.scale[column.name] = np.array([spread, *ends])
         elif column.kind == "text":
             _fit_text(found, column, _column(features, column.name))
     return found
@@ -303,11 +304,11 @@ def _encode_number(
             " was where the team was fitted; the median stands for it."
         )
     center, median = encoder.center[column.name]
+    spread, least, greatest = encoder.scale[column.name]
     with np.errstate(over="ignore"):
-        scaled = (np.where(missing, median, values) - center) / encoder.scale[
-            column.name
-        ][0]
-    far = np.abs(scaled) > _FARTHEST
+        scaled = (np.where(missing, median, values) - center) / spread
+    # What was there where it was fitted is cut likewise, and nothing new.
+    far = (np.abs(scaled) > _FARTHEST) & ((values < least) | (values > greatest))
     if far.any():
         notes.append(
             f"Column {column.name!r} is far from all that the team was fitted to in"

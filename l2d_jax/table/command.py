@@ -2,10 +2,13 @@
 
 import argparse
 import hashlib
+import io
+import os
 import pathlib
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: arguments; None are those of the process.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to fail after the work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         import l2d_jax.table.cases  # noqa: F401
@@ -37,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = shlex.join(["l2d", *(sys.argv[1:] if argv is None else argv)])
     try:
         arguments.run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has stopped reading, as head does; the rest goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split())
         if isinstance(error, OSError) and error.filename and error.strerror:
@@ -267,7 +278,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
 
 def _whole(pairs: Sequence[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
     for name, value in pairs:
-        if value != int(value):
+        if not value.is_integer():
             raise ValueError(f"--capacity: {name}={value:g} is not a whole number")
     return tuple((name, int(value)) for name, value in pairs)
 
@@ -275,15 +286,30 @@ def _whole(pairs: Sequence[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
 def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.table import evaluation, fitting, storage
     from l2d_jax.table.cases import take
+    from l2d_jax.table.columns import plan_columns
     from l2d_jax.table.options import check_options
     from l2d_jax.table.team import encode
 
+    # All that can be refused is refused before the minutes of fitting.
     storage.require_new(arguments.out)
-    cases, how = _read(arguments)
+    _require_writable(arguments.out)
+    if arguments.workdir is not None and arguments.workdir.exists():
+        _require_writable(arguments.workdir / "checkpoints")
     options = _options(arguments)
+    cases, how = _read(arguments)
     check_options(options, cases.people)
+    _require_class(arguments.positive, cases.classes)
     num_folds, num_repeats = arguments.cv
     labelled = take(cases, (cases.labels >= 0).nonzero()[0])
+    _require_enough(labelled, num_folds)
+    plan = plan_columns(labelled.features, text=arguments.text)
+    if labelled.class_probs is None and not any(
+        column.width for column in plan.columns
+    ):
+        raise ValueError(
+            "no column is of use to a model: each is empty, the same in every row, or"
+            " different in each; give other columns, or --scores of a model"
+        )
     with _Bar() as bar:
         team = fitting.fit(
             cases,
@@ -332,6 +358,60 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(f"the policy is {team.method}; wrote {arguments.out}")
 
 
+def _require_writable(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
+    """See that a file or folder can be made, and is none that is read.
+
+    Raises:
+      ValueError: it is one of the inputs.
+      OSError: the folder that it is to be in cannot be written, or made.
+    """
+    if any(given is not None and path.resolve() == given.resolve() for given in inputs):
+        raise ValueError(f"--out: {path} is read; name another file to write")
+    folder = path.absolute().parent
+    while not folder.exists() and not folder.is_symlink():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written: {folder}: {error.strerror}; name another place"
+        ) from None
+
+
+def _require_file(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
+    """See that a file can be written, as `_require_writable`."""
+    if path.is_dir():
+        raise ValueError(f"--out: {path} is a folder; name a file to write")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--out: there is no folder {path.parent}; make it first")
+    _require_writable(path, *inputs)
+
+
+def _require_class(name: str | None, classes: Sequence[str]) -> None:
+    if name is not None and name not in classes:
+        raise ValueError(
+            f"--positive: {name!r} is no class; there are"
+            f" {', '.join(map(repr, classes[:12]))}"
+        )
+
+
+def _require_enough(cases: "Cases", num_folds: int) -> None:
+    """See that every class has a unit for each part that is held out.
+
+    Raises:
+      ValueError: one has fewer.
+    """
+    for number, name in enumerate(cases.classes):
+        count = len(set(cases.units[cases.labels == number].tolist()))
+        if count < num_folds:
+            raise ValueError(
+                f"class {name!r} is that of {count} units (rows, or what --split-by"
+                f" keeps together) and --cv holds out {num_folds} parts; merge rare"
+                " classes, leave them out, or ask for fewer parts"
+            )
+
+
 def _digest(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -365,6 +445,11 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
     from l2d_jax.table.reading import read_table
 
     team, made = storage.load(arguments.policy)
+    if "table" not in made:
+        raise ValueError(
+            f"{arguments.policy} does not say how to read a table, as it was not made"
+            " by l2d fit; use it from Python"
+        )
     how: dict[str, Any] = dict(made["table"])
     text, positive = how.pop("text"), how.pop("positive")
     del text
@@ -388,6 +473,9 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.reading import write_table
     from l2d_jax.table.team import decide
 
+    _require_file(
+        arguments.out, arguments.cases, arguments.answers, arguments.available
+    )
     team, cases = _load_cases(arguments, arguments.cases, label=False)
     options = team.options
     if arguments.max_defer is not None:
@@ -456,6 +544,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.report import render
     from l2d_jax.table.team import encode
 
+    _require_file(arguments.out, arguments.on, arguments.answers)
     if arguments.on is None:
         judged = storage.load_evaluation(arguments.policy)
     else:

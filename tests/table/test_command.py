@@ -1,0 +1,279 @@
+"""Bad input of the command: one line of advice, status 2, and nothing written."""
+
+import io
+import os
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from l2d_jax.table import command, fitting, storage
+
+EXPERTS = "--experts=r0,r1"
+
+
+def table(num_rows=40, **changes):
+    rng = np.random.default_rng(0)
+    label = np.array(["no", "yes"])[np.arange(num_rows) % 2]
+    frame = pd.DataFrame(
+        {
+            "case": [f"c{row}" for row in range(num_rows)],
+            "age": rng.normal(size=num_rows).round(3),
+            "label": label,
+            "r0": label,
+            "r1": np.where(np.arange(num_rows) % 3, label, ""),
+        }
+    )
+    return frame.assign(**changes)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the command runs, with a table in it."""
+    monkeypatch.chdir(tmp_path)
+    table().to_csv("cases.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """What is refused is refused before anything is fitted."""
+
+    def fit(*_, **__):
+        pytest.fail("it was fitted")
+
+    monkeypatch.setattr(fitting, "fit", fit)
+
+
+@pytest.fixture
+def policy(folder, cases, team):
+    """A policy as fit leaves it, and new cases that it can decide on."""
+    how = {"id": "case", "label": "label", "experts": list(team.people)}
+    how |= {"group": None, "split_by": None, "scores": [], "exclude": []}
+    made = {"table": {**how, "text": [], "positive": None}}
+    storage.save(team, folder / "policy", made=made)
+    new = cases.features.head(5).copy()
+    new.insert(0, "case", cases.ids[:5])
+    new.to_csv(folder / "new.csv", index=False)
+    return new
+
+
+def there(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def refused(capsys, folder, argv):
+    """The one line that a command is refused with."""
+    before = there(folder)
+    capsys.readouterr()
+    assert command.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert there(folder) == before
+    assert not out
+    assert err.startswith("l2d: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert "Traceback" not in err
+    return err
+
+
+def fit_argv(*options, table="cases.csv", id="case", label="label", out="out"):
+    return ["fit", table, f"--id={id}", f"--label={label}", f"--out={out}", *options]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({}, {"table": "none.csv"}, "none.csv: No such file"),
+        ({}, {"table": "."}, "folder"),
+        ({}, {"label": "lable"}, "did you mean 'label'"),
+        ({}, {"id": "cas"}, "did you mean 'case'"),
+        ({"case": "c1"}, {}, "more than once"),
+        ({"case": ""}, {}, "blank"),
+        ({"r0": "maybe"}, {}, "case 'c0': 'maybe'"),
+        ({"label": "yes"}, {}, "one class alone"),
+        ({"age": 3}, {}, "no column is of use"),
+        ({"label": ["yes"] * 37 + ["no"] * 3}, {}, "class 'no' is that of 3 units"),
+        ({}, {"out": "cases.csv"}, "exists"),
+        ({}, {"out": "cases.csv/out"}, "cannot be written"),
+        ({}, {"out": "/proc/l2d/out"}, "/proc/l2d/out cannot be written"),
+    ],
+)
+def test_fit_refuses_tables(folder, capsys, no_fit, changes, options, says):
+    table(**changes).to_csv("cases.csv", index=False)
+    assert says in refused(capsys, folder, fit_argv(EXPERTS, **options))
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--price=r9=0.1", "price: 'r9' is not known"),
+        ("--price=r0=-1", "price of r0"),
+        ("--price=r0=nan", "price of r0"),
+        ("--capacity=r9=3", "capacity: 'r9' is not known"),
+        ("--capacity=r0=2.5", "r0=2.5 is not a whole number"),
+        ("--capacity=r0=inf", "r0=inf is not a whole number"),
+        ("--capacity=r0=nan", "r0=nan is not a whole number"),
+        ("--capacity=r0=-2", "capacity of r0"),
+        ("--max-defer=2", "max_defer must be in [0, 1]"),
+        ("--max-defer=nan", "max_defer must be in [0, 1]"),
+        ("--guarantee=error<=5", "in (0, 1)"),
+        ("--confidence=1", "confidence must be in (0, 1)"),
+        ("--ask=0", "ask must be >= 1"),
+        ("--seed=-1", "seed"),
+        ("--methods=sofmax", "did you mean softmax"),
+        ("--positive=maybe", "'maybe'"),
+        ("--cv=30x1", "class 'no' is that of 20 units"),
+        ("--text=note", "no column 'note'"),
+        ("--exclude=agee", "did you mean 'age'"),
+        ("--workdir=cases.csv", "cannot be written"),
+    ],
+)
+def test_fit_refuses_options(folder, capsys, no_fit, option, says):
+    assert says in refused(capsys, folder, fit_argv(EXPERTS, option))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--cv=1x1",
+        "--cv=five",
+        "--price=r0",
+        "--price=r0=cheap",
+        "--capacity==3",
+        "--guarantee=accuracy>0.9",
+        "--guarantee=error<=e",
+        "--max-defer=half",
+        "--config=my.csv",
+    ],
+)
+def test_arguments_that_cannot_be_read(folder, capsys, no_fit, option):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(fit_argv(EXPERTS, option))
+    assert stopped.value.code == 2
+    assert option.split("=")[0] in capsys.readouterr().err
+    assert there(folder) == ["cases.csv"]
+
+
+def apply_argv(*options, policy="policy", table="new.csv", out="out.csv"):
+    return ["apply", policy, table, f"--out={out}", *options]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"policy": "nothing"}, "nothing"),
+        ({"policy": "new.csv"}, "new.csv"),
+        ({"table": "none.csv"}, "none.csv: No such file"),
+        ({"out": "policy"}, "is a folder"),
+        ({"out": "nowhere/out.csv"}, "there is no folder nowhere"),
+        ({"out": "./new.csv"}, "is read"),
+    ],
+)
+def test_apply_refuses_paths(policy, folder, capsys, changes, says):
+    assert says in refused(capsys, folder, apply_argv(**changes))
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--max-defer=2", "max_defer"),
+        ("--capacity=r9=1", "capacity: 'r9'"),
+        ("--capacity=r0=inf", "whole number"),
+    ],
+)
+def test_apply_refuses_options(policy, folder, capsys, option, says):
+    assert says in refused(capsys, folder, apply_argv(option))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda new: new.drop(columns="b"), "no column 'b'"),
+        (lambda new: new.assign(b="much"), "'much'"),
+        (lambda new: new.assign(r0="z"), "none of the classes"),
+        (lambda new: new.assign(case="c"), "more than once"),
+    ],
+)
+def test_apply_refuses_tables(policy, folder, capsys, change, says):
+    change(policy).to_csv("new.csv", index=False)
+    assert says in refused(capsys, folder, apply_argv())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("expert\nr9\n", "'r9' is not one of the team's people"),
+        ("person\nr0\n", "no column expert"),
+        ("expert,case\nr0,c99\n", "no case 'c99'"),
+        ("expert,capacity\nr0,many\n", "whole number"),
+    ],
+)
+def test_apply_refuses_rosters(policy, folder, capsys, text, says):
+    (folder / "roster.csv").write_text(text)
+    assert says in refused(capsys, folder, apply_argv("--available=roster.csv"))
+
+
+@pytest.mark.parametrize("file", [storage.POLICY, storage.WEIGHTS])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe"])
+def test_a_damaged_policy_is_refused(policy, folder, capsys, file, content):
+    path = folder / "policy" / file
+    path.unlink() if content is None else path.write_bytes(content)
+    refused(capsys, folder, apply_argv())
+
+
+def test_a_policy_of_the_library_is_refused(folder, capsys, team):
+    storage.save(team, folder / "policy")
+    says = refused(capsys, folder, apply_argv(table="cases.csv"))
+    assert "does not say how to read a table" in says
+
+
+def test_apply_writes_decisions(policy, folder, capsys):
+    assert command.main(apply_argv()) == 0
+    assert pd.read_csv("out.csv").case.tolist() == policy.case.tolist()
+    assert "wrote out.csv" in capsys.readouterr().out
+
+
+def test_report_refuses_paths(policy, folder, capsys):
+    report = ["report", "policy", "--on=new.csv"]
+    assert "is read" in refused(capsys, folder, [*report, "--out=new.csv"])
+    assert "is a folder" in refused(capsys, folder, [*report, "--out=policy"])
+
+
+def test_example_refuses_a_folder_that_is_there(folder, capsys):
+    assert "cases.csv" in refused(capsys, folder, ["example", "cases.csv"])
+
+
+CHECK = ["check", "cases.csv", "--id=case", "--label=label", EXPERTS]
+
+
+def test_a_terminal_of_ascii_shows_what_it_can(folder, monkeypatch):
+    label = np.where(np.arange(40) % 2, "ja", "größer")
+    table(label=label, r0=label, r1=label).to_csv("cases.csv", index=False)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert command.main(CHECK) == 0
+    assert rb"gr\xf6\xdfer" in shown.getvalue()
+
+
+def test_without_standard_output(folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert command.main(CHECK) == 0
+
+
+def test_who_reads_may_stop(folder, monkeypatch, capsys):
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert command.main(CHECK) == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_stop_writes_nothing(folder, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "fit", stop)
+    assert command.main(fit_argv(EXPERTS)) == 130
+    assert capsys.readouterr().err == "l2d: stopped; nothing was written\n"
+    assert there(folder) == ["cases.csv"]
