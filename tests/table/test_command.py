@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from l2d_jax.table import command, fitting, storage
+from l2d_jax.table.options import Options
 
 EXPERTS = "--experts=r0,r1"
 
@@ -44,6 +45,13 @@ def no_fit(monkeypatch):
         pytest.fail("it was fitted")
 
     monkeypatch.setattr(fitting, "fit", fit)
+
+
+@pytest.fixture(scope="module")
+def team(cases):
+    """Of the fewest parts, as the command is what is looked at."""
+    options = Options(methods=("confidence",), classifiers=("logistic",), num_folds=2)
+    return fitting.fit(cases, options)
 
 
 @pytest.fixture
@@ -89,7 +97,7 @@ def fit_argv(*options, table="cases.csv", id="case", label="label", out="out"):
         ({}, {"id": "cas"}, "did you mean 'case'"),
         ({"case": "c1"}, {}, "more than once"),
         ({"case": ""}, {}, "blank"),
-        ({"r0": "maybe"}, {}, "'maybe' of case 'c0'"),
+        ({"r0": "maybe"}, {}, "is none of the classes"),
         ({"label": "yes"}, {}, "one class alone"),
         ({"age": 3}, {}, "no column is of use"),
         ({"label": ["yes"] * 37 + ["no"] * 3}, {}, "class 'no' is that of 3 units"),
