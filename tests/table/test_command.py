@@ -285,3 +285,16 @@ def test_a_stop_writes_nothing(folder, monkeypatch, capsys):
     assert command.main(fit_argv(EXPERTS)) == 130
     assert capsys.readouterr().err == "l2d: stopped; nothing was written\n"
     assert there(folder) == ["cases.csv"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_nobody_is_named_as_the_model_is(folder, capsys, no_fit, long):
+    frame = table().rename(columns={"r0": "model"})
+    frame.to_csv("cases.csv", index=False)
+    how = ["--experts=model,r1"]
+    if long:
+        said = frame[["case"]].assign(expert="model", answer=frame.label)
+        said.to_csv("answers.csv", index=False)
+        how = ["--answers=answers.csv", "--exclude=model"]
+    line = refused(capsys, folder, fit_argv(*how))
+    assert "nobody can be named 'model'" in line
