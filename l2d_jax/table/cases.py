@@ -166,6 +166,8 @@ def make_cases(
     features = frame.drop(columns=list({*others, *wide} - set(also_features)))
     if not len(features.columns) and not scores:
         raise ValueError("there is no column left to be a feature; exclude fewer")
+    if "model" in persons:
+        raise ValueError("nobody can be named 'model': decisions call the model so")
     return Cases(
         ids=ids,
         features=features,

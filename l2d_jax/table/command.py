@@ -283,6 +283,60 @@ def _whole(pairs: Sequence[tuple[str, float]]) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(value)) for name, value in pairs)
 
 
+def _require_writable(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
+    """See that a file or folder can be made, and is none that is read.
+
+    Raises:
+      ValueError: it is one of the inputs.
+      OSError: the folder that it is to be in cannot be written, or made.
+    """
+    if any(given is not None and path.resolve() == given.resolve() for given in inputs):
+        raise ValueError(f"--out: {path} is read; name another file to write")
+    folder = path.absolute().parent
+    while not folder.exists() and not folder.is_symlink():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written: {folder}: {error.strerror}; name another place"
+        ) from None
+
+
+def _require_file(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
+    """See that a file can be written, as `_require_writable`."""
+    if path.is_dir():
+        raise ValueError(f"--out: {path} is a folder; name a file to write")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--out: there is no folder {path.parent}; make it first")
+    _require_writable(path, *inputs)
+
+
+def _require_class(name: str | None, classes: Sequence[str]) -> None:
+    if name is not None and name not in classes:
+        raise ValueError(
+            f"--positive: {name!r} is no class; there are"
+            f" {', '.join(map(repr, classes[:12]))}"
+        )
+
+
+def _require_enough(cases: "Cases", num_folds: int) -> None:
+    """See that every class has a unit for each part that is held out.
+
+    Raises:
+      ValueError: one has fewer.
+    """
+    for number, name in enumerate(cases.classes):
+        count = len(set(cases.units[cases.labels == number].tolist()))
+        if count < num_folds:
+            raise ValueError(
+                f"class {name!r} is that of {count} units (rows, or what --split-by"
+                f" keeps together) and --cv holds out {num_folds} parts; merge rare"
+                " classes, leave them out, or ask for fewer parts"
+            )
+
+
 def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.table import evaluation, fitting, storage
     from l2d_jax.table.cases import take
@@ -356,60 +410,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(judged.headline)
     print(_table(judged.parties))
     print(f"the policy is {team.method}; wrote {arguments.out}")
-
-
-def _require_writable(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
-    """See that a file or folder can be made, and is none that is read.
-
-    Raises:
-      ValueError: it is one of the inputs.
-      OSError: the folder that it is to be in cannot be written, or made.
-    """
-    if any(given is not None and path.resolve() == given.resolve() for given in inputs):
-        raise ValueError(f"--out: {path} is read; name another file to write")
-    folder = path.absolute().parent
-    while not folder.exists() and not folder.is_symlink():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"{path} cannot be written: {folder}: {error.strerror}; name another place"
-        ) from None
-
-
-def _require_file(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
-    """See that a file can be written, as `_require_writable`."""
-    if path.is_dir():
-        raise ValueError(f"--out: {path} is a folder; name a file to write")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"--out: there is no folder {path.parent}; make it first")
-    _require_writable(path, *inputs)
-
-
-def _require_class(name: str | None, classes: Sequence[str]) -> None:
-    if name is not None and name not in classes:
-        raise ValueError(
-            f"--positive: {name!r} is no class; there are"
-            f" {', '.join(map(repr, classes[:12]))}"
-        )
-
-
-def _require_enough(cases: "Cases", num_folds: int) -> None:
-    """See that every class has a unit for each part that is held out.
-
-    Raises:
-      ValueError: one has fewer.
-    """
-    for number, name in enumerate(cases.classes):
-        count = len(set(cases.units[cases.labels == number].tolist()))
-        if count < num_folds:
-            raise ValueError(
-                f"class {name!r} is that of {count} units (rows, or what --split-by"
-                f" keeps together) and --cv holds out {num_folds} parts; merge rare"
-                " classes, leave them out, or ask for fewer parts"
-            )
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -489,6 +489,9 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.options import check_options
 
     check_options(options, team.people)
+    _require_file(
+        arguments.out, arguments.cases, arguments.answers, arguments.available
+    )
     decided = decide(team, cases, available=available, options=options)
     table = output.tabulate(team, cases, decided)
     write_table(table, arguments.out)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from l2d_jax.table import command, fitting, storage
+from l2d_jax.table.options import Options
 
 EXPERTS = "--experts=r0,r1"
 
@@ -46,13 +48,28 @@ def no_fit(monkeypatch):
     monkeypatch.setattr(fitting, "fit", fit)
 
 
-@pytest.fixture
-def policy(folder, cases, team):
-    """A policy as fit leaves it, and new cases that it can decide on."""
+@pytest.fixture(scope="module")
+def team(cases):
+    """Of the fewest parts, as the command is what is looked at."""
+    options = Options(methods=("confidence",), classifiers=("logistic",), num_folds=2)
+    return fitting.fit(cases, options)
+
+
+@pytest.fixture(scope="module")
+def made_policy(tmp_path_factory, cases, team):
+    """A policy as fit leaves it."""
     how = {"id": "case", "label": "label", "experts": list(team.people)}
     how |= {"group": None, "split_by": None, "scores": [], "exclude": []}
     made = {"table": {**how, "text": [], "positive": None}}
-    storage.save(team, folder / "policy", made=made)
+    path = tmp_path_factory.mktemp("made") / "policy"
+    storage.save(team, path, made=made)
+    return path
+
+
+@pytest.fixture
+def policy(folder, cases, made_policy):
+    """Its copy, and new cases that it can decide on."""
+    shutil.copytree(made_policy, folder / "policy")
     new = cases.features.head(5).copy()
     new.insert(0, "case", cases.ids[:5])
     new.to_csv(folder / "new.csv", index=False)
@@ -277,3 +294,16 @@ def test_a_stop_writes_nothing(folder, monkeypatch, capsys):
     assert command.main(fit_argv(EXPERTS)) == 130
     assert capsys.readouterr().err == "l2d: stopped; nothing was written\n"
     assert there(folder) == ["cases.csv"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_nobody_is_named_as_the_model_is(folder, capsys, no_fit, long):
+    frame = table().rename(columns={"r0": "model"})
+    frame.to_csv("cases.csv", index=False)
+    how = ["--experts=model,r1"]
+    if long:
+        said = frame[["case"]].assign(expert="model", answer=frame.label)
+        said.to_csv("answers.csv", index=False)
+        how = ["--answers=answers.csv", "--exclude=model"]
+    line = refused(capsys, folder, fit_argv(*how))
+    assert "nobody can be named 'model'" in line
