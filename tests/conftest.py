@@ -34,11 +34,32 @@ def _compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiles_of_the_fast_suite(request):
+    """Without the slow tests every program runs for a moment: it compiles cheaply."""
+    fast = "not slow" in request.config.option.markexpr
+    jax.config.update("jax_disable_most_optimizations", fast)
+
+
 @pytest.fixture(scope="module")
 def cheap_compiles():
     """For programs that run for a moment: compiling them is all of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
+    yield from _compile(cheaply=True)
+
+
+@pytest.fixture(scope="module")
+def full_compiles():
+    """For tests of what rounding decides: programs are those that users run."""
+    yield from _compile(cheaply=False)
+
+
+def _compile(*, cheaply):
+    before = jax.config.read("jax_disable_most_optimizations")
+    if before == cheaply:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", cheaply)
     jax.clear_caches()
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()

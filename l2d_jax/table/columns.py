@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from l2d_jax.table.cases import text_of
+from l2d_jax.table.cases import Cases, text_of
 
 KINDS = ("number", "category", "date", "text", "left out")
 """What can be done with a column."""
@@ -191,6 +191,19 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
         categories,
         len(categories),
     )
+
+
+def require_useful(plan: ColumnPlan, cases: Cases) -> None:
+    """See that a model has something to go by: a column, or a model that is given.
+
+    Raises:
+      ValueError: it has not.
+    """
+    if cases.class_probs is None and not any(c.width for c in plan.columns):
+        raise ValueError(
+            "no column is of use to a model: each is empty, the same in every row, or"
+            " different in each; give other columns, or scores of a model"
+        )
 
 
 def fit_encoder(plan: ColumnPlan, features: pd.DataFrame) -> Encoder:

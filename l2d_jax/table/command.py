@@ -340,7 +340,7 @@ def _require_enough(cases: "Cases", num_folds: int) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.table import evaluation, fitting, storage
     from l2d_jax.table.cases import take
-    from l2d_jax.table.columns import plan_columns
+    from l2d_jax.table.columns import plan_columns, require_useful
     from l2d_jax.table.options import check_options
     from l2d_jax.table.team import encode
 
@@ -357,13 +357,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     labelled = take(cases, (cases.labels >= 0).nonzero()[0])
     _require_enough(labelled, num_folds)
     plan = plan_columns(labelled.features, text=arguments.text)
-    if labelled.class_probs is None and not any(
-        column.width for column in plan.columns
-    ):
-        raise ValueError(
-            "no column is of use to a model: each is empty, the same in every row, or"
-            " different in each; give other columns, or --scores of a model"
-        )
+    require_useful(plan, labelled)
     with _Bar() as bar:
         team = fitting.fit(
             cases,

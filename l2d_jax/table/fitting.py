@@ -64,6 +64,7 @@ def fit(
     check_options(options, cases.people)
     cases = take(cases, np.flatnonzero(cases.labels >= 0))
     plan = columns.plan_columns(cases.features, text=text)
+    columns.require_useful(plan, cases)
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
     if team.by_group is not None:

@@ -36,11 +36,6 @@ def make(num_cases=240, num_people=3, seed=0, asked=0.7, num_classes=2, **change
     return cases._replace(**changes)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap(cheap_compiles):
-    """Everything here runs for a moment."""
-
-
 @pytest.fixture(scope="session")
 def cases():
     return make()

@@ -123,6 +123,13 @@ def test_a_model_that_is_given_keeps_its_answers():
         decide(found, cases)
 
 
+def test_nothing_to_go_by_is_refused():
+    cases = make()
+    empty = cases._replace(features=cases.features.assign(**dict.fromkeys("abcd", 1.0)))
+    with pytest.raises(ValueError, match="no column is of use to a model"):
+        fitting.fit(empty, Options(("never",), ("logistic",), num_folds=2))
+
+
 def test_a_guarantee_is_kept_or_refused():
     cases = make(600)
     options = Options(("confidence",), ("logistic",), num_folds=2, max_error=0.25)
