@@ -11,7 +11,7 @@ case and seed.
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -24,6 +24,9 @@ from experiments.runtime.errors import ConfigError
 from experiments.texts import annotate_with_one
 from l2d_jax.engine import orders
 from l2d_jax.types import Dataset
+
+if TYPE_CHECKING:
+    from l2d_jax.table.cases import Cases
 
 ONE, SEVERAL = ("id", "label", "group", "split_by"), ("experts", "text", "exclude")
 """Fields of the config that name a column of the table, and those that name some."""
@@ -81,16 +84,12 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
     Raises:
       ConfigError: a file, a column, a cell or a size is not what it should be.
     """
-    # They ask for scikit-learn, which other problems start without.
-    from l2d_jax.table import check, columns
+    # Imported here, as they ask for scikit-learn, which other problems start without.
+    from l2d_jax.table import columns
     from l2d_jax.table.cases import take
 
     cases = _read(config)
-    try:
-        notes = check.check(cases, text=config.text, num_folds=config.num_folds).notes
-    except ValueError as error:
-        raise ConfigError(f"cases: {error}") from error
-    for note in notes:
+    for note in cases.notes:
         progress.say(f"note: {note}")
     answered = (cases.answers >= 0).any(axis=1)
     known = cases.labels >= 0
@@ -106,8 +105,8 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
             f"experts: {cases.people[people[0]]!r} alone has answered, and problem"
             f" {config.problem} takes several; take the config's scale :one"
         )
+    splits = make_splits(config, cases)
     try:
-        splits = make_splits(config, cases.labels, cases.units)
         plan = columns.plan_columns(cases.features, text=config.text)
         inputs = [
             columns.encode(
@@ -117,7 +116,7 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
             for split in splits
         ]
     except ValueError as error:
-        raise ConfigError(f"cases: {_named(str(error), cases.classes)}") from error
+        raise ConfigError(f"cases: {error}") from error
     if not inputs[0].shape[1]:
         raise ConfigError("cases: no column is of use as a feature; exclude fewer")
     groups, names = np.zeros(len(cases.labels), np.int32), ()
@@ -136,7 +135,7 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
     )
 
 
-def _read(config: ml_collections.ConfigDict):
+def _read(config: ml_collections.ConfigDict) -> "Cases":
     """The cases that the config names.
 
     Raises:
@@ -165,7 +164,9 @@ def _read(config: ml_collections.ConfigDict):
             schema.one_of(frame.columns)(name, roles[name])
     for name in SEVERAL:
         for column in roles[name]:
-            schema.one_of(frame.columns)(name, column)
+            # A star stands for several, which are looked for with the others.
+            if "*" not in column:
+                schema.one_of(frame.columns)(name, column)
     if not roles["label"]:
         raise ConfigError("label is empty; name the column of what the cases were")
     if not roles["experts"] and answers is None:
@@ -178,7 +179,10 @@ def _read(config: ml_collections.ConfigDict):
             answers=answers,
             experts=roles["experts"],
             exclude=roles["exclude"],
-            **{name: roles[name] or None for name in ONE},
+            id=roles["id"] or None,
+            label=roles["label"],
+            group=roles["group"] or None,
+            split_by=roles["split_by"] or None,
         )
     except ValueError as error:
         raise ConfigError(f"cases: {error}") from error
@@ -197,15 +201,7 @@ def _read_file(config: ml_collections.ConfigDict, field: str) -> pd.DataFrame:
         raise ConfigError(f"{field}: {error}") from error
 
 
-def _named(message: str, classes: tuple[str, ...]) -> str:
-    for number, name in enumerate(classes):
-        message = message.replace(f"class number {number} ", f"class {name!r} ")
-    return message
-
-
-def make_splits(
-    config: ml_collections.ConfigDict, labels: np.ndarray, units: np.ndarray
-) -> tuple[Split, ...]:
+def make_splits(config: ml_collections.ConfigDict, cases: "Cases") -> tuple[Split, ...]:
     """Parts of repeated cross-validation, in each of which no unit is split.
 
     Seeds train together and so have as many minibatches and validation cases each. As
@@ -213,12 +209,11 @@ def make_splits(
 
     Args:
       config: has ``num_seeds``, ``num_folds``, ``valid_fraction``, ``batch_size``.
-      labels: int ``[N]``, >= 0.
-      units: what stays together, int ``[N]``.
+      cases: all with a label.
 
     Raises:
-      ConfigError: a part would be empty, or a batch is larger than a training part.
-      ValueError: the table is too small for so many folds.
+      ConfigError: the table is too small for so many folds, a part would be empty, or a
+        batch is larger than a training part.
     """
     from l2d_jax.table.folds import make_folds
 
@@ -227,11 +222,20 @@ def make_splits(
         repeat, fold = divmod(number, config.num_folds)
         if not fold:
             drawn = np.random.SeedSequence((config.seed, repeat)).generate_state(1)[0]
-            folds = make_folds(labels, units, config.num_folds, int(drawn))
+            try:
+                folds = make_folds(
+                    cases.labels, cases.units, config.num_folds, int(drawn)
+                )
+            except ValueError as error:
+                # It knows the classes by their numbers, from 0.
+                names = ", ".join(map(str, cases.classes))
+                raise ConfigError(
+                    f"num_folds {config.num_folds}: {error} (classes: {names})"
+                ) from error
         rest, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         images.check_split(config, len(rest))
         generator = np.random.default_rng((config.seed, number))
-        part = _split_units(generator, units[rest], config.valid_fraction)
+        part = _split_units(generator, cases.units[rest], config.valid_fraction)
         train, valid = rest[part.train], rest[part.valid]
         found.append(Split(orders.Fold(train, valid), test.astype(np.int32)))
     num_train = min(len(split.fold.train) for split in found)
@@ -270,8 +274,8 @@ def _split_units(
     place = generator.permutation(len(names))
     sizes = np.bincount(place[members])
     most = round(valid_fraction * len(units))
-    num_units = np.searchsorted(np.cumsum(sizes), most, side="right")
-    num_units = min(max(int(num_units), 1), len(names) - 1)
+    num_units = int(np.searchsorted(np.cumsum(sizes), most, side="right"))
+    num_units = min(max(num_units, 1), len(names) - 1)
     # In the order of their units, so that what sits out is of few of them.
     order = np.argsort(place[members], kind="stable")
     num_valid = int(sizes[:num_units].sum())
