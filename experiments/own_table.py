@@ -119,10 +119,10 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
         raise ConfigError(f"cases: {error}") from error
     if not inputs[0].shape[1]:
         raise ConfigError("cases: no column is of use as a feature; exclude fewer")
-    groups, names = np.zeros(len(cases.labels), np.int32), ()
-    if cases.groups is not None:
-        found, groups = np.unique(cases.groups.astype(str), return_inverse=True)
-        names = tuple(map(str, found))
+    names, groups = np.unique(
+        np.zeros(len(cases.ids)) if cases.groups is None else cases.groups.astype(str),
+        return_inverse=True,
+    )
     return Table(
         np.stack(inputs, axis=1).astype(np.float32),
         cases.labels.astype(np.int32),
@@ -130,7 +130,7 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
         cases.answers[:, people].astype(np.int32),
         tuple(cases.people[number] for number in people),
         groups.astype(np.int32),
-        names,
+        () if cases.groups is None else tuple(map(str, names)),
         splits,
     )
 
