@@ -94,10 +94,23 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
     answered = (cases.answers >= 0).any(axis=1)
     known = cases.labels >= 0
     silent = int((known & ~answered).sum())
-    if one and silent:
-        progress.say(f"note: {silent} cases that nobody answered are left out.")
+    if silent:
+        progress.say(
+            f"note: nobody has answered {silent} of {known.sum()} cases with a label;"
+            + (
+                " they are left out."
+                if one
+                else " what people alone say is measured on the others."
+            )
+        )
     cases = take(cases, np.flatnonzero(known & answered if one else known))
     people = np.flatnonzero((cases.answers >= 0).any(axis=0))
+    idle = [name for n, name in enumerate(cases.people) if n not in people]
+    if idle:
+        progress.say(
+            f"note: {len(idle)} people, such as {idle[0]!r}, have answered no case with"
+            " a label; they are left out."
+        )
     if not len(people):
         raise ConfigError("experts: nobody has answered a case that has a label")
     if len(people) == 1 and not one:

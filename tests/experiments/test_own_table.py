@@ -184,6 +184,17 @@ def test_one_of_those_who_answered_is_the_expert(make_config):
     assert (answers == np.asarray(drawn)).any(axis=1).all()
 
 
+def test_who_has_answered_no_case_with_a_label_is_left_out(make_config, capsys):
+    frame = make_frame()
+    frame["cyd"] = np.where(frame.diagnosis == "", "benign", "")
+    found = own_table.load(make_config(frame, experts=("cyd", "ann", "bob")))
+    assert found.people == ("ann", "bob")
+    np.testing.assert_array_equal(found.answers, own_table.load(make_config()).answers)
+    said = capsys.readouterr().out
+    assert "note: 1 people, such as 'cyd', have answered no case with a label;" in said
+    assert "note: nobody has answered 5 of 54 cases with a label; what people" in said
+
+
 def test_what_a_table_lacks_leaves_methods_out(make_config):
     frame = make_frame().assign(site="north")
     # Nobody is left unasked, and all are of one group.
