@@ -8,7 +8,7 @@ Default: 10 splits (two times five folds), every method that can be had, two lea
 rates. Without ``cases`` it is the example: 500 tumours, four simulated readers, about a
 minute on 2 CPU cores. ``:one`` takes one expert, which more methods can: the one whom
 ``experts`` names, or one of those who answered, drawn for each case and split, as "a
-reader". ``:smoke`` is seconds.
+reader". ``:smoke`` is a minute too, most of it compiling, unless ``methods`` are few.
 
 Inputs of all splits are held at once: cases times splits times columns, 4 bytes each.
 """
@@ -17,7 +17,7 @@ import ml_collections
 
 
 def get_config(scale: str = "default") -> ml_collections.ConfigDict:
-    """Settings at a scale: ``smoke`` (seconds), default, ``one`` (expert)."""
+    """Settings at a scale: ``smoke``, default, ``one`` (expert)."""
     if scale not in ("smoke", "default", "one"):
         raise ValueError(f"scale must be smoke or one or left out, got {scale!r}")
     config = ml_collections.ConfigDict()
