@@ -117,8 +117,9 @@ def choose_fitting(
     for name, why in reasons.items():
         if name in config.methods:
             raise ConfigError(
-                f"methods: {name} is not applicable to the {num_train} training"
-                f" examples of {problem.name}: it {why}; leave it out, or take fewer"
+                f"methods: {name} is not applicable to {problem.name} as it is, of"
+                f" {num_train} training examples: it {why}; leave it out, or give all,"
+                " which leaves it out with the reason"
             )
     return [name for name in methods if name not in reasons], reasons
 

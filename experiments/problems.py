@@ -11,6 +11,7 @@ from experiments import (
     halfspaces,
     hatespeech,
     images,
+    own_table,
     persons,
     texts,
 )
@@ -61,6 +62,8 @@ _DIGITS = _IMAGES._replace(few=True)
 _TABLE = Traits(num_classes=2, num_groups=2, hidden=True)
 _TEXTS = Traits(num_classes=2, few=True)
 _PEOPLE = Traits(num_classes=10, people=True)
+# What a table may have; what it has is known when it is read.
+_OWN_TABLE = Traits(num_classes=2, num_groups=2, few=True)
 PROBLEMS = {
     "digits": Row(_DIGITS, images.load, images.specialist, ("images", "num_perfect")),
     "digits_panel": Row(
@@ -126,6 +129,15 @@ PROBLEMS = {
         persons.prepare,
         persons.make,
         _OF_PEOPLE,
+    ),
+    "table": Row(
+        _OWN_TABLE._replace(num_experts=2),
+        own_table.load,
+        own_table.make,
+        own_table.FIELDS,
+    ),
+    "table_one": Row(
+        _OWN_TABLE, own_table.load_one, own_table.make_one, own_table.FIELDS
     ),
     "trips": Row(Traits(num_classes=0, costs=True, people=True), _of_its_own, _nothing),
 }

@@ -293,6 +293,16 @@ FIELDS: dict[str, Field] = {
     "num_folds": Field(whole(2), "Of repeated cross-validation."),
     "test_fraction": Field(_FRACTION, "Of all tweets, to report on."),
     "panel_size": Field(whole(2, 10), "Experts, the first of hatespeech.PANEL."),
+    # A table of one's own.
+    "cases": Field(text, "CSV file, a row for each case; empty: the example."),
+    "answers_file": Field(text, "CSV file of case, expert, answer; empty: experts."),
+    "id": Field(text, "Column that names the case; empty: none, rows are counted."),
+    "label": Field(text, "Column of what the case was."),
+    "experts": Field(many(text, least=0), "Columns of people's answers."),
+    "group": Field(text, "Column of the group that a case is of; empty: none."),
+    "split_by": Field(text, "Column of what is never split; empty: each is its own."),
+    "text": Field(many(text, least=0), "Columns that are texts."),
+    "exclude": Field(many(text, least=0), "Columns that are no features."),
     # Particular persons.
     "imputers": Field(many(text), "Names of experiments.imputers."),
     "tune": Field(

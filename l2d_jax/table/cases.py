@@ -166,6 +166,8 @@ def make_cases(
     features = frame.drop(columns=list({*others, *wide} - set(also_features)))
     if not len(features.columns) and not scores:
         raise ValueError("there is no column left to be a feature; exclude fewer")
+    if classes is None:
+        _note_answers(features, names, notes)
     if "model" in persons:
         raise ValueError("nobody can be named 'model': decisions call the model so")
     return Cases(
@@ -221,6 +223,23 @@ def _expand(
             raise ValueError(f"experts: there is no column {name!r}")
         found += own
     return tuple(found)
+
+
+def _note_answers(
+    features: pd.DataFrame, classes: tuple[str, ...], notes: list[str]
+) -> None:
+    """Note features that say nothing but classes: people who were not named?"""
+    if all(_number(name) is not None for name in classes):
+        # Any column of zeros and ones would.
+        return
+    for name in features:
+        said = {text_of(value) for value in features[name].unique().tolist()} - {None}
+        if len(said) > 1 and said <= {*classes}:
+            notes.append(
+                f"Column {name!r} holds names of classes and is taken for a feature; if"
+                " it is what somebody said of the cases, name it among the experts or"
+                " exclude it."
+            )
 
 
 def _note_blanks(column: pd.Series, notes: list[str], where: str = "") -> None:

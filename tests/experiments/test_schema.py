@@ -21,6 +21,7 @@ CONFIGS = {
     "halfspaces": ("smoke", "default", "realizable"),
     "health": ("smoke", "default", "paper"),
     "synthetic": ("smoke", "default", "paper"),
+    "table": ("smoke", "default", "one"),
     "texts": ("smoke", "default", "one"),
     "unseen": ("smoke", "default", "texts"),
 }

@@ -452,3 +452,20 @@ def test_take_keeps_rows_together():
 )
 def test_a_cell_as_text(value, text):
     assert text_of(value) == text
+
+
+def test_features_that_may_be_answers_are_noted():
+    frame = pd.DataFrame(
+        {
+            "age": ["1", "2", "3", "4"],
+            "label": ["yes", "no", "yes", "no"],
+            "bob": ["yes", None, "no", "no"],
+        }
+    )
+    notes = make_cases(frame, label="label").notes
+    assert len(notes) == 1
+    assert "Column 'bob' holds names of classes" in notes[0]
+    assert not make_cases(frame, label="label", experts=("bob",)).notes
+    assert not make_cases(frame, label="label", exclude=("bob",)).notes
+    numbers = frame.replace({"yes": "1", "no": "0"})
+    assert not make_cases(numbers, label="label").notes
