@@ -108,6 +108,31 @@ def predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Cha
     return Chances(*map(calibrate, _predict(params, inputs, log_probs)))
 
 
+def welcome(params: Params, number: int) -> Params:
+    """Parameters with some people more, of whom nothing is known but what people are.
+
+    Args:
+      params: from `fit`, of M people.
+      number: of them, >= 0; they stand behind the others.
+    """
+    num_scales, width = np.shape(params["mean"])[1:]
+    num_classes = width - 1
+    scales = population.scale_grid(_OVERALL, _BY_CLASS, num_classes)
+    # The posterior of no answers is the prior, and has no evidence for or against.
+    prior = {
+        "mean": np.zeros((num_scales, width)),
+        "covariance": np.stack([np.diag(scale**2) for scale in scales]),
+        "log_evidence": np.zeros(num_scales),
+    }
+    more = {
+        name: np.concatenate(
+            [params[name], np.repeat(value[None].astype(np.float32), number, axis=0)]
+        )
+        for name, value in prior.items()
+    }
+    return {**params, **more}
+
+
 def _predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Chances:
     log_probs = jnp.asarray(log_probs)
     psi = population.describe(jnp.exp(log_probs))

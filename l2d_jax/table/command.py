@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         type=pathlib.Path,
         help="CSV of who can be asked: expert, and perhaps case and capacity",
     )
+    apply.add_argument(
+        "--new", type=_names, default=(), help="people the policy has not met, a,b"
+    )
     apply.add_argument("--max-defer", type=float, help="share of the cases, in [0, 1]")
     _add_pairs(apply, "capacity", "cases that a person can answer, NAME=30; repeat")
     apply.add_argument("--out", type=pathlib.Path, required=True, help="CSV to write")
@@ -463,14 +466,21 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
 
 
 def _apply(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
     from l2d_jax.table import output
     from l2d_jax.table.reading import write_table
-    from l2d_jax.table.team import decide
+    from l2d_jax.table.team import decide, welcome
 
     _require_file(
         arguments.out, arguments.cases, arguments.answers, arguments.available
     )
     team, cases = _load_cases(arguments, arguments.cases, label=False)
+    if arguments.new:
+        team = welcome(team, arguments.new)
+        more = ((0, 0), (0, len(arguments.new)))
+        answers = np.pad(cases.answers, more, constant_values=-1)
+        cases = cases._replace(people=team.people, answers=answers)
     options = team.options
     if arguments.max_defer is not None:
         options = options._replace(max_deferral=arguments.max_defer)
@@ -483,9 +493,6 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.options import check_options
 
     check_options(options, team.people)
-    _require_file(
-        arguments.out, arguments.cases, arguments.answers, arguments.available
-    )
     decided = decide(team, cases, available=available, options=options)
     table = output.tabulate(team, cases, decided)
     write_table(table, arguments.out)
@@ -514,8 +521,8 @@ def _roster(
         person = text_of(line["expert"]) or ""
         if person not in people:
             raise ValueError(
-                f"{path}: {person!r} is not one of the team's people; fit again with"
-                " their answers, or leave them out"
+                f"{path}: {person!r} is not one of the team's people; name them with"
+                " --new, fit again with their answers, or leave them out"
             )
         where: Any = slice(None)
         if "case" in roster:

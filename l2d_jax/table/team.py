@@ -1,6 +1,7 @@
 """A classifier and its people as a team that decides on cases."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -125,6 +126,36 @@ def decide(
     unlimited = within_limits(wanted, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
     return Decided(decision, found, would, notes)
+
+
+def welcome(team: Team, names: Sequence[str]) -> Team:
+    """The team with people who are new to it, until their answers are fitted.
+
+    Each is taken for one of the others: as likely to be right as people are on a case,
+    and as unsure as they differ.
+
+    Args:
+      team: whose method goes by how likely people are to be right.
+      names: of the new people, distinct, none of them the team's.
+
+    Raises:
+      ValueError: a name is known, or the team's method cannot ask somebody new.
+    """
+    twice = [name for name in names if name in team.people or names.count(name) > 1]
+    if twice:
+        raise ValueError(f"new: {twice[0]!r} is in the team already; leave them out")
+    if "model" in names:
+        raise ValueError("nobody can be named 'model': decisions call the model so")
+    if METHODS[team.method].batch_loss is not None:
+        raise ValueError(
+            f"new: the policy decides by {team.method}, a network of its own people;"
+            " fit it again with --methods never,confidence to ask somebody new"
+        )
+    if not team.people:
+        raise ValueError("new: the team has no people to take somebody for one of")
+    params = dict(team.params)
+    params["chances"] = chances.welcome(params["chances"], len(names))
+    return team._replace(people=(*team.people, *names), params=params)
 
 
 def scores(

@@ -250,6 +250,17 @@ def test_apply_writes_decisions(policy, folder, capsys):
     assert "wrote out.csv" in capsys.readouterr().out
 
 
+def test_somebody_new_is_asked_once_they_are_named(policy, folder, capsys):
+    (folder / "roster.csv").write_text("expert\nann\n")
+    argv = [*apply_argv(), "--available=roster.csv"]
+    assert command.main(argv) == 2
+    assert "name them with --new" in capsys.readouterr().err
+    assert command.main([*argv, "--new=ann"]) == 0
+    found = pd.read_csv("out.csv")
+    assert set(found.who) <= {"model", "ann"}
+    assert found.p_right_ann.between(0, 1).all()
+
+
 def test_report_refuses_paths(policy, folder, capsys):
     report = ["report", "policy", "--on=new.csv"]
     assert "is read" in refused(capsys, folder, [*report, "--out=new.csv"])

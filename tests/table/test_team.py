@@ -9,7 +9,7 @@ from l2d_jax.table.cases import take
 from l2d_jax.table.limits import outcome, within_limits
 from l2d_jax.table.methods import METHODS
 from l2d_jax.table.options import Options
-from l2d_jax.table.team import decide
+from l2d_jax.table.team import decide, welcome
 from l2d_jax.types import Decision
 from tests.table.conftest import SHORT, make
 
@@ -46,6 +46,42 @@ def test_who_is_not_to_be_had_is_not_asked(team, cases):
         assert not asked(decided)[:, 0].any()
     nobody = decide(team, cases, available=~np.ones_like(available))
     assert not asked(nobody).any()
+
+
+def test_somebody_new_is_taken_for_one_of_the_others(team, cases):
+    simple = team._replace(method="confidence")
+    more = welcome(simple, ("ann", "bob"))
+    assert more.people == ("r0", "r1", "r2", "ann", "bob")
+    answers = np.pad(cases.answers, ((0, 0), (0, 2)), constant_values=-1)
+    wider = cases._replace(people=more.people, answers=answers)
+    before, after = decide(simple, cases), decide(more, wider)
+    # Those who were there are as they were, to the bit.
+    for old, new in zip(before.chances, after.chances, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new)[:, :3])
+    prob = np.asarray(after.chances.prob)
+    np.testing.assert_array_equal(prob[:, 3], prob[:, 4])
+    assert abs(prob[:, 3].mean() - prob[:, :3].mean()) < 0.1
+    width = np.asarray(after.chances.high) - np.asarray(after.chances.low)
+    assert (width[:, 3] > width[:, :3].max(axis=1)).mean() > 0.9
+    available = np.zeros(answers.shape, bool)
+    available[:, 4] = True
+    alone = decide(more, wider, available=available)
+    assert asked(alone)[:, 4].any()
+    assert not asked(alone)[:, :4].any()
+
+
+@pytest.mark.parametrize(
+    ("method", "names", "message"),
+    [
+        ("confidence", ("r1",), "'r1' is in the team already"),
+        ("confidence", ("ann", "ann"), "'ann' is in the team already"),
+        ("confidence", ("model",), "nobody can be named 'model'"),
+        ("softmax", ("ann",), "decides by softmax, a network of its own people"),
+    ],
+)
+def test_who_cannot_be_new_is_named(team, method, names, message):
+    with pytest.raises(ValueError, match=message):
+        welcome(team._replace(method=method), names)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.21])
