@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from l2d_jax.table.cases import Cases
     from l2d_jax.table.options import Options
+    from l2d_jax.table.team import Team
 
 _INTERVALS = (
     "Policies and model: 95 % corrected t intervals over the held-out parts (Nadeau and"
@@ -169,7 +170,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--workdir", type=pathlib.Path, help="folder to go on from after a stop"
+        "--workdir",
+        type=pathlib.Path,
+        help="folder for the networks' checkpoints, to go on from after a stop",
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="new folder")
 
@@ -392,6 +395,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         how=(
             ("Command", arguments.command),
             ("Cases", f"{arguments.cases.name}, sha256 {digest}"),
+            ("Policy", _named(team)),
             ("Evaluation", f"{num_repeats} times {num_folds} parts held out in turn"),
             ("Intervals", _INTERVALS),
             ("Seed", str(options.seed)),
@@ -406,7 +410,17 @@ def _fit(arguments: argparse.Namespace) -> None:
     )
     print(judged.headline)
     print(_table(judged.parties))
+    for note in judged.notes:
+        print(f"note: {note}")
     print(f"the policy is {team.method}; wrote {arguments.out}")
+
+
+def _named(team: "Team") -> str:
+    """What a team decides by, in words."""
+    from l2d_jax.table.methods import METHODS
+
+    label = METHODS[team.method].label
+    return f"{team.method}: {label}; the model: {team.kind}"
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -570,6 +584,7 @@ def _report(arguments: argparse.Namespace) -> None:
             how=(
                 ("Command", arguments.command),
                 ("Cases", f"{arguments.on.name}, sha256 {_digest(arguments.on)}"),
+                ("Policy", _named(team)),
                 ("Evaluation", "cases that the policy was not fitted to, as one batch"),
                 ("Intervals", "95 % over cases."),
                 *storage.versions().items(),
