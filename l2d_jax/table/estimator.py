@@ -163,6 +163,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
                 skip_check_array=True,
             )
             frame = X.reset_index(drop=True)
+            frame.columns = [str(name) for name in frame.columns]
             if y is not None:
                 y = np.asarray(checked[1])
             return frame, y
