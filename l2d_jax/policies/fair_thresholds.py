@@ -188,6 +188,51 @@ def fit(
     return found
 
 
+def gap(
+    answers: Array,
+    asked: Array,
+    labels: Array,
+    groups: Array,
+    criterion: str,
+    num_classes: int,
+) -> float:
+    """How far groups differ in what a criterion says they should share.
+
+    Args:
+      answers: of the team, int ``[B]``, in [0, K); -1 where there is none.
+      asked: whether somebody was asked, bool ``[B]``.
+      labels: class of each case, int ``[B]``, in [0, K).
+      groups: of each case, int ``[B]``, in [0, G).
+      criterion: a name in `CRITERIA`.
+      num_classes: K.
+
+    Returns:
+      The greatest difference of two groups in one rate, in [0, 1]; a group without a
+      case that tells a rate has no part in it. NaN where fewer than two have one.
+
+    Raises:
+      ValueError: the criterion is not known, or is of two classes and K is not.
+    """
+    if criterion not in CRITERIA:
+        names = ", ".join(CRITERIA)
+        raise ValueError(f"criterion must be one of {names}, got {criterion!r}")
+    said, groups = np.asarray(answers), np.asarray(groups)
+    known = said >= 0
+    # What the team said stands for both who might have.
+    outcomes = _Outcomes(np.asarray(labels), said, said, known, num_classes)
+    found = []
+    for rate in CRITERIA[criterion](outcomes):
+        values = np.where(asked, rate.deferred, rate.kept)
+        means = [
+            values[rate.among & (groups == group)].mean()
+            for group in np.unique(groups)
+            if (rate.among & (groups == group)).any()
+        ]
+        if len(means) > 1:
+            found.append(max(means) - min(means))
+    return float(max(found)) if found else float("nan")
+
+
 def trade_off(
     decision: Decision,
     labels: Array,

@@ -170,15 +170,19 @@ def _people(cases: Cases) -> pd.DataFrame:
     )
 
 
+def few_cases(count: int) -> tuple[str, ...]:
+    """A sentence of how little so few labelled cases can tell; none where they do."""
+    if not 0 < count < _FEW_CASES:
+        return ()
+    half = 100 * 1.96 * 0.5 / np.sqrt(count)
+    return (
+        f"There are {count} labelled cases: an accuracy is known to within about"
+        f" {half:.0f} points either way, so most differences cannot be seen.",
+    )
+
+
 def _about_size(cases: Cases, counts: np.ndarray, num_folds: int) -> list[str]:
-    notes = []
-    size = len(cases.ids)
-    if 0 < size < _FEW_CASES:
-        half = 100 * 1.96 * 0.5 / np.sqrt(size)
-        notes.append(
-            f"There are {size} labelled cases: an accuracy is known to within about"
-            f" {half:.0f} points either way, so most differences cannot be seen."
-        )
+    notes = [*few_cases(len(cases.ids))]
     units = [len(np.unique(cases.units[cases.labels == k])) for k in range(len(counts))]
     for name, count in zip(cases.classes, units, strict=True):
         if count < num_folds:

@@ -50,6 +50,11 @@ def _both_sides(logits: Array) -> jax.Array:
     return jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
 
 
+def _stops_early(labels: np.ndarray) -> bool:
+    """Whether there are enough of every class to hold some back."""
+    return len(labels) >= _ENOUGH_TO_STOP and np.bincount(labels).min() > 9
+
+
 def _fit_logistic(
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -82,7 +87,7 @@ def _fit_mlp(
         alpha=1e-3,
         learning_rate_init=3e-3,
         max_iter=200,
-        early_stopping=len(labels) >= _ENOUGH_TO_STOP and np.bincount(labels).min() > 9,
+        early_stopping=_stops_early(labels),
         random_state=seed,
     )
     with warnings.catch_warnings():
@@ -115,7 +120,7 @@ def _fit_trees(
         max_depth=_DEPTH,
         max_leaf_nodes=_LEAVES,
         min_samples_leaf=max(2, min(20, len(labels) // 20)),
-        early_stopping=len(labels) >= _ENOUGH_TO_STOP and np.bincount(labels).min() > 9,
+        early_stopping=_stops_early(labels),
         random_state=seed,
     )
     # Rounded already, so that a row falls on the same side of every threshold here.

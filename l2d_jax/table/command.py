@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from l2d_jax.table.cases import Cases
+    from l2d_jax.table.evaluation import Record
     from l2d_jax.table.options import Options
+    from l2d_jax.table.results import Evaluation
     from l2d_jax.table.team import Team
 
 _INTERVALS = (
@@ -348,7 +350,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.cases import take
     from l2d_jax.table.columns import plan_columns, require_useful
     from l2d_jax.table.options import check_options
-    from l2d_jax.table.team import encode
 
     # All that can be refused is refused before the minutes of fitting.
     storage.require_new(arguments.out)
@@ -380,33 +381,26 @@ def _fit(arguments: argparse.Namespace) -> None:
             report=bar.part("judging", 0.2, 0.8),
             checkpoint_dir=arguments.workdir,
         )
-    digest = _digest(arguments.cases)
-    judged = evaluation.tabulate(
-        record,
+    judged = _judge(
+        arguments,
+        arguments.cases,
+        team,
         labelled,
-        title=f"{arguments.label} of {arguments.cases.name}",
-        chosen=team.method,
-        options=options,
-        features=(
-            encode(team, labelled)[0][:, : len(team.encoder.names)],
-            team.encoder.names,
-        ),
-        notes=(*cases.notes, *team.notes),
-        how=(
-            ("Command", arguments.command),
-            ("Cases", f"{arguments.cases.name}, sha256 {digest}"),
-            ("Policy", _named(team)),
-            ("Evaluation", f"{num_repeats} times {num_folds} parts held out in turn"),
-            ("Intervals", _INTERVALS),
-            ("Seed", str(options.seed)),
-            *storage.versions().items(),
-        ),
+        record,
+        (*cases.notes, *team.notes),
+        f"{arguments.label} of {arguments.cases.name}",
+        f"{num_repeats} times {num_folds} parts held out in turn",
+        _INTERVALS,
     )
     storage.save(
         team,
         arguments.out,
         evaluation=judged,
-        made={"command": arguments.command, "sha256": digest, "table": how},
+        made={
+            "command": arguments.command,
+            "sha256": _digest(arguments.cases),
+            "table": how,
+        },
     )
     print(judged.headline)
     print(_table(judged.parties))
@@ -415,12 +409,43 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(f"the policy is {team.method}; wrote {arguments.out}")
 
 
-def _named(team: "Team") -> str:
-    """What a team decides by, in words."""
+def _judge(
+    arguments: argparse.Namespace,
+    path: pathlib.Path,
+    team: "Team",
+    cases: "Cases",
+    record: "Record",
+    notes: Sequence[str],
+    title: str,
+    how: str,
+    intervals: str,
+) -> "Evaluation":
+    """The tables of a report, with how they were made."""
+    from l2d_jax.table import evaluation, storage
     from l2d_jax.table.methods import METHODS
+    from l2d_jax.table.team import encode
 
+    names = team.encoder.names
     label = METHODS[team.method].label
-    return f"{team.method}: {label}; the model: {team.kind}"
+    return evaluation.tabulate(
+        record,
+        cases,
+        title=title,
+        chosen=team.method,
+        options=team.options,
+        # Behind the features are the probabilities of a model that is given.
+        features=(encode(team, cases)[0][:, : len(names)], names),
+        notes=notes,
+        how=(
+            ("Command", arguments.command),
+            ("Cases", f"{path.name}, sha256 {_digest(path)}"),
+            ("Policy", f"{team.method}: {label}; the model: {team.kind}"),
+            ("Evaluation", how),
+            ("Intervals", intervals),
+            ("Seed", str(team.options.seed)),
+            *storage.versions().items(),
+        ),
+    )
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -462,8 +487,8 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
             " by l2d fit; use it from Python"
         )
     how: dict[str, Any] = dict(made["table"])
-    text, positive = how.pop("text"), how.pop("positive")
-    del text
+    # The encoder knows which columns are texts.
+    del how["text"]
     frame = read_table(path)
     if not label:
         how["label"] = None
@@ -471,7 +496,6 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
     cases = make_cases(
         frame,
         answers=answers,
-        positive=positive,
         classes=team.classes,
         people=team.people,
         **how,
@@ -560,7 +584,6 @@ def _report(arguments: argparse.Namespace) -> None:
     from l2d_jax.table import evaluation, storage
     from l2d_jax.table.cases import take
     from l2d_jax.table.report import render
-    from l2d_jax.table.team import encode
 
     _require_file(arguments.out, arguments.on, arguments.answers)
     if arguments.on is None:
@@ -570,25 +593,16 @@ def _report(arguments: argparse.Namespace) -> None:
         known = take(cases, (cases.labels >= 0).nonzero()[0])
         if not len(known.ids):
             raise ValueError(f"{arguments.on} holds no label to judge by")
-        judged = evaluation.tabulate(
-            evaluation.record_of(team, known),
+        judged = _judge(
+            arguments,
+            arguments.on,
+            team,
             known,
-            title=f"held-out cases of {arguments.on.name}",
-            chosen=team.method,
-            options=team.options,
-            features=(
-                encode(team, known)[0][:, : len(team.encoder.names)],
-                team.encoder.names,
-            ),
-            notes=(*cases.notes, *team.notes),
-            how=(
-                ("Command", arguments.command),
-                ("Cases", f"{arguments.on.name}, sha256 {_digest(arguments.on)}"),
-                ("Policy", _named(team)),
-                ("Evaluation", "cases that the policy was not fitted to, as one batch"),
-                ("Intervals", "95 % over cases."),
-                *storage.versions().items(),
-            ),
+            evaluation.record_of(team, known),
+            (*cases.notes, *team.notes),
+            f"held-out cases of {arguments.on.name}",
+            "cases that the policy was not fitted to, as one batch",
+            "95 % over cases.",
         )
     from l2d_jax.table.reading import write_text
 

@@ -17,8 +17,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from l2d_jax import intervals
 from l2d_jax.decisions import prediction
+from l2d_jax.policies import fair_thresholds
 from l2d_jax.table import columns
 from l2d_jax.table.cases import Cases, take
+from l2d_jax.table.check import few_cases
 from l2d_jax.table.fitting import fit_parts
 from l2d_jax.table.folds import make_folds
 from l2d_jax.table.limits import outcome
@@ -33,7 +35,7 @@ FOREMOST = "the foremost who answered"
 
 # A single party must be able to answer most cases to be an alternative to a team.
 _ENOUGH_ANSWERED = 0.5
-_ENOUGH_SPLITS = 8
+_ENOUGH_SPLITS, _ENOUGH_UNITS = 8, 10
 _NUM_BINS = 10
 _SHARES = np.linspace(0.0, 1.0, 11)
 _NUM_FEATURES = 15
@@ -45,6 +47,7 @@ class Record(NamedTuple):
     Attributes:
       parties: names of what decides, with the classifier among them.
       right: whether the answer of each was right, float ``[P, R, N]``.
+      said: that answer, int ``[P, R, N]``.
       deferral: whether a person had a part in it, float ``[P, R, N]``.
       asked: people who were asked, float ``[P, R, N]``.
       allocation: of the chosen policy, float ``[R, N, M + 1]``.
@@ -62,6 +65,7 @@ class Record(NamedTuple):
 
     parties: tuple[str, ...]
     right: np.ndarray
+    said: np.ndarray
     deferral: np.ndarray
     asked: np.ndarray
     allocation: np.ndarray
@@ -145,6 +149,7 @@ def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:
     return Record(
         parties,
         np.full(of_parties, np.nan),
+        np.full(of_parties, -1),
         np.zeros(of_parties),
         np.zeros(of_parties),
         np.zeros((*shape, len(cases.people) + 1)),
@@ -170,7 +175,7 @@ def _note(
             team, cases, available=available, method=method, certified=party == POLICY
         )
         found = outcome(decided.decision, cases.labels, cases.answers, prices)
-        for name in ("right", "deferral", "asked"):
+        for name in ("right", "said", "deferral", "asked"):
             getattr(record, name)[number, repeat, rows] = found[name]
         score, right = _first_person(decided, cases)
         record.scores[number, repeat, rows] = score
@@ -258,8 +263,8 @@ def tabulate(
             *notes,
             *_about_others(record, everybody, parties, cases),
             *_about_limits(parties, options.max_deferral),
-            *_about_fairness(record, cases, options, positive),
-            *_about_splits(record),
+            *_about_fairness(record, cases, options),
+            *_about_size(record, cases),
         ),
         how=tuple(how),
     )
@@ -403,52 +408,46 @@ def _about_others(
     return notes
 
 
-def _about_fairness(
-    record: Record, cases: Cases, options: Options, positive: int
-) -> list[str]:
+def _about_fairness(record: Record, cases: Cases, options: Options) -> list[str]:
     """How far groups differ in what they were to share, on held-out cases."""
-    if options.fair is None or cases.groups is None or len(cases.classes) > 2:
+    if options.fair is None or cases.groups is None:
         return []
     criterion, tolerance = options.fair
-    gaps = []
-    for name in (POLICY, MODEL):
-        number = record.parties.index(name)
-        right, asked = record.right[number], record.deferral[number]
-        says_last = np.where(cases.labels == 1, right, 1 - right)
-        rates = {
-            "equalized_odds": [(right, cases.labels == k) for k in (0, 1)],
-            "equal_opportunity": [(right, cases.labels == positive)],
-            "demographic_parity": [(says_last, cases.labels >= 0)],
-            "equal_accuracy": [(right, cases.labels >= 0)],
-            "deferral_rate": [(asked, cases.labels >= 0)],
-        }[criterion]
-        gaps.append(max(_gap(values, among, cases.groups) for values, among in rates))
+    num_classes, repeats = len(cases.classes), len(record.splits)
+    labels, said = np.tile(cases.labels, repeats), record.said
+    if options.positive == cases.classes[0] and num_classes == 2:
+        # The criteria are about the last class.
+        labels, said = 1 - labels, 1 - said
+    gaps = [
+        100
+        * fair_thresholds.gap(
+            said[number].ravel(),
+            record.deferral[number].ravel() > 0,
+            labels,
+            np.tile(cases.groups, repeats),
+            criterion,
+            num_classes,
+        )
+        for number in map(record.parties.index, (POLICY, MODEL))
+    ]
     return [
         f"Groups were to differ by {100 * tolerance:g} points at most in"
         f" {criterion.replace('_', ' ')}. On held-out cases they differ by"
-        f" {100 * gaps[0]:.1f} points with the policy, and by {100 * gaps[1]:.1f} with"
-        " the model alone; chance alone makes groups differ."
+        f" {gaps[0]:.1f} points with the policy, and by {gaps[1]:.1f} with the model"
+        " alone; chance alone makes groups differ."
     ]
 
 
-def _gap(values: np.ndarray, among: np.ndarray, names: np.ndarray) -> float:
-    """Greatest difference of two groups' means of ``[R, N]``, over some cases."""
-    means = [
-        values[:, among & (names == name)].mean()
-        for name in np.unique(names)
-        if (among & (names == name)).any()
-    ]
-    return float(max(means) - min(means)) if means else 0.0
-
-
-def _about_splits(record: Record) -> list[str]:
+def _about_size(record: Record, cases: Cases) -> list[str]:
+    """That cases, or parts that were held out, are few."""
+    notes = [*few_cases(len(cases.ids))]
     number = int(record.splits.max()) + 1
-    if record.test_to_train == 0 or number >= _ENOUGH_SPLITS:
-        return []
-    return [
-        f"Only {number} parts were held out; intervals over so few are rough. Ask for"
-        " more, such as --cv 5x2."
-    ]
+    if record.test_to_train > 0 and number < _ENOUGH_SPLITS:
+        notes.append(
+            f"Only {number} parts were held out; intervals over so few are rough. Ask"
+            " for more, such as --cv 5x2."
+        )
+    return notes
 
 
 def _about_limits(parties: pd.DataFrame, max_deferral: float) -> list[str]:
@@ -472,12 +471,17 @@ def _about_limits(parties: pd.DataFrame, max_deferral: float) -> list[str]:
 def _gain(
     record: Record, units: np.ndarray, difference: np.ndarray, is_best: bool
 ) -> dict[str, float]:
-    """Difference to the best single party, paired, on the cases that both have."""
-    if is_best or np.isnan(difference).all():
-        nothing = 0.0 if is_best else np.nan
-        return {"gain": nothing, "gain_low": nothing, "gain_high": nothing} | {
-            "gain_p": np.nan
-        }
+    """Difference to the best single party, paired, on the cases that both have.
+
+    Of too few of them it has no interval: they may all be alike.
+    """
+    names = ("gain", "gain_low", "gain_high", "gain_p")
+    known = ~np.isnan(difference)
+    if is_best:
+        return dict(zip(names, (0.0, 0.0, 0.0, np.nan), strict=True))
+    if len(np.unique(units[known.any(axis=0)])) < _ENOUGH_UNITS:
+        mean = float(difference[known].mean()) if known.any() else np.nan
+        return dict(zip(names, (mean, np.nan, np.nan, np.nan), strict=True))
     if record.test_to_train > 0:
         found = intervals.split_interval(
             _by_split(record, difference), record.test_to_train
@@ -489,7 +493,6 @@ def _gain(
         ratio = abs(mean) / error if error > 0 else np.inf if mean else 0.0
         p_value = 2 * special.stdtr(max(count - 1, 1), -ratio)
         values = [np.asarray(v) for v in (mean, mean - half, mean + half, p_value)]
-    names = ("gain", "gain_low", "gain_high", "gain_p")
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -318,7 +318,8 @@ def _choose(
             decision = within_limits(wishes[name], name, options, cases.people)
             gained = outcome(decision, base.part.labels, answers, prices)
             utilities[name] = gained["utility"]
-            row |= {key: float(value.mean()) for key, value in gained.items()}
+            means = ("right", "deferral", "asked", "utility")
+            row |= {key: float(gained[key].mean()) for key in means}
         rows.append(row)
     chosen = _simplest_of_the_best(utilities, cases.units)
     team = Team(

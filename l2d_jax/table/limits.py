@@ -81,8 +81,9 @@ def outcome(
 ) -> dict[str, np.ndarray]:
     """What comes of a decision, by name, each float ``[B]``.
 
-    ``right``: whether the team is; ``deferral``: whether a person has a part in the
-    answer; ``asked``: people who are asked; ``utility``: right less what asking costs.
+    ``said``: the team's answer, int; ``right``: whether that is the label;
+    ``deferral``: whether a person has a part in it; ``asked``: people who are asked;
+    ``utility``: right less what asking costs.
 
     Args:
       decision: over ``[B]`` and M people, who all have answered what they are asked.
@@ -98,6 +99,7 @@ def outcome(
         said = np.argmax(np.asarray(decision.class_probs), axis=1)
     right = (said == labels).astype(float)
     return {
+        "said": said,
         "right": right,
         "deferral": asked.any(axis=1).astype(float),
         "asked": asked.sum(axis=1).astype(float),

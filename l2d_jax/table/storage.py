@@ -155,7 +155,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
     """
     folder = pathlib.Path(folder)
     known = _read_policy(folder)
-    _require_sound(folder, known, WEIGHTS)
+    _require_sound(folder, known)
     try:
         weights = safetensors.numpy.load_file(folder / WEIGHTS)
         arrays = {
@@ -197,9 +197,9 @@ def load_evaluation(folder: str | os.PathLike) -> Evaluation:
     """
     folder = pathlib.Path(folder)
     known = _read_policy(folder)
-    if EVALUATION not in known["sha256"]:
+    if EVALUATION not in known.get("sha256", {}):
         raise ValueError(f"{folder} holds no evaluation; judge it on cases of its own")
-    _require_sound(folder, known, EVALUATION)
+    _require_sound(folder, known)
     found = json.loads((folder / EVALUATION).read_text("utf-8"))
     for name in COLUMNS:
         found[name] = _frame_from_json(found[name])
@@ -284,15 +284,23 @@ def _read_policy(folder: pathlib.Path) -> dict[str, Any]:
     return known
 
 
-def _require_sound(folder: pathlib.Path, known: dict[str, Any], name: str) -> None:
-    path = folder / name
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; copy the whole folder, or fit again")
-    if _digest(path) != known.get("sha256", {}).get(name):
-        raise ValueError(
-            f"{path} is not the file that {POLICY} tells of: its checksum is another;"
-            " copy the folder again, or fit again"
-        )
+def _require_sound(folder: pathlib.Path, known: dict[str, Any]) -> None:
+    """See that every file of the folder is the one that was written.
+
+    Raises:
+      ValueError: one is missing or another.
+    """
+    digests = known.get("sha256", {})
+    # Those that each policy has, and those that this one is said to have.
+    for name in dict.fromkeys((WEIGHTS, PROGRAM, *digests)):
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; copy the whole folder, or fit again")
+        if _digest(path) != digests.get(name):
+            raise ValueError(
+                f"{path} is not the file that {POLICY} tells of: its checksum is"
+                " another; copy the folder again, or fit again"
+            )
 
 
 def _digest(path: pathlib.Path) -> str:

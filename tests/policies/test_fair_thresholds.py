@@ -359,3 +359,26 @@ def test_a_group_that_is_new_is_named():
     found = fair_thresholds.fit(*given, "deferral_rate", 0.1)
     with pytest.raises(ValueError, match=r"one of the 2 groups .* got 2 in row 3"):
         fair_thresholds.apply(KEY, given[0], found, np.where(np.arange(30) == 3, 2, 0))
+
+
+def test_gaps_are_those_of_what_the_team_said():
+    """By hand: two groups of four cases, labels 0, 0, 1, 1."""
+    labels = np.array([0, 0, 1, 1] * 2)
+    said = np.array([0, 1, 1, 1, 0, 0, 0, 1])
+    asked = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
+    groups = np.repeat([0, 1], 4)
+    expected = {
+        "equalized_odds": 0.5,  # 1 of label 0: .5 and 0; of label 1: 1 and .5.
+        "equal_opportunity": 0.5,
+        "demographic_parity": 0.5,
+        "equal_accuracy": 0.0,
+        "deferral_rate": 0.5,
+    }
+    for criterion, value in expected.items():
+        found = fair_thresholds.gap(said, asked, labels, groups, criterion, 2)
+        assert found == pytest.approx(value), criterion
+    silent = np.where(groups == 1, -1, said)
+    alone = fair_thresholds.gap(silent, asked, labels, groups, "equal_accuracy", 2)
+    assert np.isnan(alone)
+    with pytest.raises(ValueError, match="criterion must be one of"):
+        fair_thresholds.gap(said, asked, labels, groups, "odds", 2)

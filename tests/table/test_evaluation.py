@@ -86,6 +86,26 @@ def test_figures_are_those_of_the_cases(judged, record, grouped):
     )
 
 
+def test_a_gain_on_few_cases_has_no_interval(record, grouped):
+    """One answer that was right is no proof of anything, nor sure of being none."""
+    few = grouped.answers.copy()
+    few[:, 2] = -1
+    few[:3, 2] = grouped.labels[:3]
+    cases = grouped._replace(answers=few)
+    judged = evaluation.tabulate(record, cases, title="t", chosen="confidence")
+    row = judged.parties.set_index("party").loc["r2"]
+    assert row.cases == 3
+    assert not np.isnan(row.gain)
+    assert np.isnan([row.gain_low, row.gain_high]).all()
+
+
+def test_few_cases_are_told(team):
+    new = make(40, seed=9)
+    record = evaluation.record_of(team, new)
+    judged = evaluation.tabulate(record, new, title="t", chosen=team.method)
+    assert judged.notes[-1].startswith("There are 40 labelled cases: an accuracy is")
+
+
 def test_the_majority_counts_ties_as_drawn():
     cases = make(4, 2)._replace(
         labels=np.array([0, 0, 1, 1], np.int32),

@@ -80,11 +80,11 @@ np.save({str(tmp_path / "found.npy")!r}, allocation)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-6)
 
 
-def test_a_changed_file_is_refused(copy):
-    weights = copy / "weights.safetensors"
-    content = bytearray(weights.read_bytes())
+@pytest.mark.parametrize("name", ["weights.safetensors", "policy.stablehlo"])
+def test_a_changed_file_is_refused(copy, name):
+    content = bytearray((copy / name).read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
+    (copy / name).write_bytes(content)
     with pytest.raises(ValueError, match="its checksum is another"):
         storage.load(copy)
 
@@ -96,6 +96,7 @@ def test_a_changed_file_is_refused(copy):
         (lambda p: (p / "policy.json").write_text("[]"), "is damaged"),
         (lambda p: (p / "policy.json").unlink(), "holds no policy.json"),
         (lambda p: (p / "weights.safetensors").unlink(), "is missing"),
+        (lambda p: (p / "policy.stablehlo").unlink(), "is missing"),
         (lambda p: _change(p, format=2), "is of format 2"),
         (lambda p: _change(p, encoder={}), "is not as it was written"),
         (lambda p: _change(p, options={}), "is not as it was written"),
