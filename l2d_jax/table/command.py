@@ -458,20 +458,23 @@ def _table(parties: Any) -> str:
     lines = [f"{'':48} accuracy  (95 %)         gain on the best alone"]
     for row in parties.itertuples():
         interval = f"({100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f})"
-        gain = (
-            ""
-            if row.best_single or row.gain != row.gain
-            else (
-                f"{100 * row.gain:+.1f} ({100 * row.gain_low:+.1f} to"
-                f" {100 * row.gain_high:+.1f})"
-            )
-        )
         mark = " *" if row.best_single else ""
         lines.append(
             f"{row.party[:46] + mark:48} {100 * row.accuracy:5.1f} %  {interval:15}"
-            f"  {gain}".rstrip()
+            f"  {_gain(row)}".rstrip()
         )
     return "\n".join([*lines[:40], "* the best single party"])
+
+
+def _gain(row: Any) -> str:
+    """Of a row that is not the best single party's, with its interval if it has one."""
+    # NaN alone is not equal to itself.
+    if row.best_single or row.gain != row.gain:
+        return ""
+    if row.gain_low != row.gain_low:
+        return f"{100 * row.gain:+.1f} (too few cases)"
+    ends = f"{100 * row.gain_low:+.1f} to {100 * row.gain_high:+.1f}"
+    return f"{100 * row.gain:+.1f} ({ends})"
 
 
 def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) -> Any:

@@ -318,3 +318,19 @@ def test_nobody_is_named_as_the_model_is(folder, capsys, no_fit, long):
         how = ["--answers=answers.csv", "--exclude=model"]
     line = refused(capsys, folder, fit_argv(*how))
     assert "nobody can be named 'model'" in line
+
+
+def test_gains_are_shown_as_far_as_they_are_known():
+    names = ["party", "accuracy", "accuracy_low", "accuracy_high", "best_single"]
+    names += ["gain", "gain_low", "gain_high"]
+    rows = [
+        ("the model", 0.8, 0.7, 0.9, True, 0.0, 0.0, 0.0),
+        ("a team", 0.9, 0.8, 0.95, False, 0.1, 0.02, 0.18),
+        ("ann", 1.0, 0.2, 1.0, False, 0.0, np.nan, np.nan),
+        ("bob", 0.5, 0.2, 0.8, False, np.nan, np.nan, np.nan),
+    ]
+    lines = command._table(pd.DataFrame(rows, columns=names)).splitlines()[1:5]
+    assert lines[0].endswith("(70.0 to 90.0)")
+    assert lines[1].endswith("+10.0 (+2.0 to +18.0)")
+    assert lines[2].endswith("+0.0 (too few cases)")
+    assert lines[3].endswith("(20.0 to 80.0)")
