@@ -29,6 +29,16 @@ def _wide_resnet(
     )
 
 
+def _convnet(config: ml_collections.ConfigDict, outputs: tuple[int, int]) -> ModelFns:
+    return models.convnet(
+        sum(outputs) or None,
+        channels=tuple(config.channels),
+        window=config.window,
+        hidden=tuple(config.hidden),
+        dtype=jnp.dtype(config.dtype),
+    )
+
+
 def _gated_pair(
     config: ml_collections.ConfigDict, outputs: tuple[int, int]
 ) -> ModelFns:
@@ -54,11 +64,15 @@ def _gated_pair(
 
 MODELS: dict[str, Callable[[ml_collections.ConfigDict, tuple[int, int]], ModelFns]] = {
     "mlp": _mlp,
+    "convnet": _convnet,
     "wide_resnet": _wide_resnet,
     "gated_pair": _gated_pair,
 }
 """Networks by name; each is made of its sizes and of the numbers of outputs: those of
 the classes, and others. No outputs at all give the features."""
+
+CONVOLUTIONAL = ("convnet", "wide_resnet")
+"""Those of which a few keep a device busy."""
 
 
 def make_model(config: ml_collections.ConfigDict, outputs: tuple[int, int]) -> ModelFns:
@@ -110,7 +124,7 @@ def make_placement(
       config: of the experiment.
       model: what is trained; None for what is as light as a small net.
     """
-    convolutional = model is not None and model.name == "wide_resnet"
+    convolutional = model is not None and model.name in CONVOLUTIONAL
     default = placement.default_placement(convolutional)
     kind = default.kind if config.placement == "auto" else config.placement
     return placement.Placement(kind, config.runs_per_device or default.runs_per_device)

@@ -495,12 +495,35 @@ STREAM = {
 }
 """Fields of one scenario or data set of `ALLOCATION`."""
 
-NETWORKS = {
-    "mlp": ("hidden",),
-    "wide_resnet": ("depth", "width", "stem_stride", "dtype"),
-    "gated_pair": ("hidden",),
+
+def _depth(field: str, value: Any) -> None:
+    whole(10)(field, value)
+    if value % 6 != 4:
+        raise ConfigError(f"{field} must be 6n + 4, got {value}")
+
+
+_LAYERS = many(whole(1), least=0, distinct=False)
+_DTYPE = one_of(("float32", "bfloat16"))
+NETWORKS: dict[str, dict[str, Callable[[str, Any], None]]] = {
+    "mlp": {"hidden": _LAYERS},
+    "convnet": {
+        "channels": many(whole(1), distinct=False),
+        "window": whole(1),
+        "hidden": _LAYERS,
+        "dtype": _DTYPE,
+    },
+    "wide_resnet": {
+        "depth": _depth,
+        "width": whole(1),
+        "stem_stride": whole(1),
+        "dtype": _DTYPE,
+    },
+    "gated_pair": {"hidden": whole(1)},
 }
-"""Sizes that each network needs."""
+"""Sizes that each network needs, and what each must be."""
+_NETWORK_OPTIONS = {
+    "mlp": {"activation": one_of(("relu", "sigmoid", "tanh"))},
+}
 _NETWORK_FIELDS = (
     "model",
     "base.model",
@@ -519,27 +542,16 @@ def check_network(field: str, config: Any) -> None:
     """
     group("name")(field, config)
     one_of(NETWORKS)(f"{field}.name", config.name)
-    for part in NETWORKS[config.name]:
+    for part, check_part in NETWORKS[config.name].items():
         if part not in config:
             raise ConfigError(
                 f"{field}.{part} is missing, which {config.name} needs; add it to the"
                 " config file"
             )
-    if config.name == "wide_resnet":
-        whole(10)(f"{field}.depth", config.depth)
-        if config.depth % 6 != 4:
-            raise ConfigError(f"{field}.depth must be 6n + 4, got {config.depth}")
-        whole(1)(f"{field}.width", config.width)
-        whole(1)(f"{field}.stem_stride", config.stem_stride)
-        one_of(("float32", "bfloat16"))(f"{field}.dtype", config.dtype)
-    elif config.name == "gated_pair":
-        whole(1)(f"{field}.hidden", config.hidden)
-    else:
-        many(whole(1), least=0, distinct=False)(f"{field}.hidden", config.hidden)
-        if "activation" in config:
-            one_of(("relu", "sigmoid", "tanh"))(
-                f"{field}.activation", config.activation
-            )
+        check_part(f"{field}.{part}", config[part])
+    for part, check_part in _NETWORK_OPTIONS.get(config.name, {}).items():
+        if part in config:
+            check_part(f"{field}.{part}", config[part])
 
 
 def check(

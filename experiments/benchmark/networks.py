@@ -1,16 +1,17 @@
 """Networks of images: that of the digits, and WideResNets."""
 
 import functools
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from experiments.benchmark.timing import (
+    PRECISIONS,
     SEQUENTIAL_JAX,
     SEQUENTIAL_TORCH,
     STACKED_TORCH,
@@ -108,6 +109,16 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
     yield variant(name=SWEEP, width=seeds, time=lambda: sweep_of(seeds, default))
 
 
+def make_images(size: int) -> Dataset:
+    """Made-up images of 32 x 32 pixels, labels of ten classes and an expert's."""
+    generator = np.random.default_rng(0)
+    return Dataset(
+        generator.normal(size=(size, 32, 32, 3)).astype(np.float32),
+        generator.integers(0, 10, size).astype(np.int32),
+        generator.integers(0, 10, (size, 1)).astype(np.int32),
+    )
+
+
 def time_steps(
     model: ModelFns,
     batch: Dataset,
@@ -149,19 +160,42 @@ def time_steps(
     return Timing(work, steady + compiled - start, steady)
 
 
-def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
-    """A training step of a WideResNet, over a few seeds."""
+def time_wide_resnet_peer(
+    batch: Dataset,
+    depth: int,
+    width: int,
+    num_seeds: int,
+    num_steps: int,
+    work_per_step: float,
+    precision: str = "default",
+) -> Timing:
+    """Time training steps in PyTorch, one seed after another."""
     import torch
 
     from experiments.benchmark import torch_peers as peers
 
+    dtype = getattr(torch, PRECISIONS[precision][0])
+    inputs = torch.tensor(np.asarray(batch.inputs))
+    targets = torch.tensor(peers.deferral_targets(batch, 10, 1.0))
+    made = [peers.make_wide_resnet(seed, depth, width, 11) for seed in range(num_seeds)]
+
+    def run(steps: int) -> None:
+        for net in made:
+            for _ in range(steps):
+                loss = peers.wide_resnet_step(*net, inputs, targets, dtype)
+        loss.item()  # A GPU is done then.
+
+    run(1)
+    work = num_seeds * num_steps * work_per_step
+    return time_peer(functools.partial(run, num_steps), work)
+
+
+def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
+    """A training step of a WideResNet, over a few seeds."""
+    import torch
+
     sizes = config.wide_resnet
-    generator = np.random.default_rng(0)
-    batch = Dataset(
-        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
-        generator.integers(0, 10, sizes.batch).astype(np.int32),
-        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
-    )
+    batch = make_images(sizes.batch)
     workload = f"WideResNet-{sizes.depth}-{sizes.width} step, batch {sizes.batch}"
     model = models.wide_resnet(sizes.depth, sizes.width, 11)
     flops = wide_resnet_flops(sizes.depth, sizes.width) * sizes.batch
@@ -172,21 +206,9 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
 
     def peer(threads: int) -> Timing:
         torch.set_num_threads(threads)
-        targets = peers.deferral_targets(batch, 10, 1.0)
-        made = [
-            peers.make_wide_resnet(seed, sizes.depth, sizes.width, 11)
-            for seed in range(sizes.seeds)
-        ]
-        inputs = np.asarray(batch.inputs)
-        for net in made:
-            peers.wide_resnet_step(*net, inputs, targets)
-
-        def run() -> None:
-            for net in made:
-                for _ in range(sizes.steps):
-                    peers.wide_resnet_step(*net, inputs, targets)
-
-        return time_peer(run, float(sizes.seeds * sizes.steps))
+        return time_wide_resnet_peer(
+            batch, sizes.depth, sizes.width, sizes.seeds, sizes.steps, 1
+        )
 
     variant = functools.partial(Variant, workload=workload, unit=unit, flops=flops)
     for threads in thread_counts():
@@ -208,41 +230,6 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
     )
 
 
-def large_wide_resnet_variants(
-    config: ml_collections.ConfigDict,
-) -> Iterator[Variant]:
-    """Images a second of a large WideResNet, for one seed and for several together."""
-    sizes = config.large_wide_resnet
-    generator = np.random.default_rng(0)
-    batch = Dataset(
-        generator.normal(size=(sizes.batch, 32, 32, 3)).astype(np.float32),
-        generator.integers(0, 10, sizes.batch).astype(np.int32),
-        generator.integers(0, 10, (sizes.batch, 1)).astype(np.int32),
-    )
-    model = models.wide_resnet(
-        sizes.depth, sizes.width, 11, dtype=jnp.dtype(sizes.dtype)
-    )
-    for seeds in sizes.seeds:
-        for kind in ("vmap", "loop"):
-            yield Variant(
-                f"WideResNet-{sizes.depth}-{sizes.width}, {sizes.dtype}",
-                f"{SWEEP}, {kind}",
-                seeds,
-                "images",
-                wide_resnet_flops(sizes.depth, sizes.width),
-                functools.partial(
-                    time_steps,
-                    model,
-                    batch,
-                    placement.Placement(kind, seeds),
-                    seeds,
-                    sizes.steps,
-                    sizes.batch,
-                ),
-                sizes.dtype,
-            )
-
-
 def wide_resnet_flops(depth: int, width: int) -> float:
     """Operations of a training step on one 32 x 32 image, convolutions only.
 
@@ -258,4 +245,21 @@ def wide_resnet_flops(depth: int, width: int) -> float:
             if block == 0:
                 total += size * size * channels * out
             channels = out
+    return 3.0 * 2.0 * total
+
+
+def convnet_flops(
+    channels: Sequence[int], window: int, hidden: Sequence[int], num_outputs: int
+) -> float:
+    """Operations of a training step of `models.convnet` on one 32 x 32 image.
+
+    A multiply and an add count as two; the backward pass is twice the forward one.
+    """
+    total, side, planes = 0, 32, 3
+    for outputs in channels:
+        side -= window - 1
+        total += side**2 * window**2 * planes * outputs
+        side, planes = side // 2, outputs
+    dense = (side**2 * planes, *hidden, num_outputs)
+    total += sum(rows * columns for rows, columns in itertools.pairwise(dense))
     return 3.0 * 2.0 * total

@@ -9,11 +9,8 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark.networks import (
-    digits_variants,
-    large_wide_resnet_variants,
-    wide_resnet_variants,
-)
+from experiments.benchmark.layouts import layout_variants
+from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
 from experiments.benchmark.scaling import scaling_variants
 from experiments.benchmark.streams import stream_variants
@@ -39,7 +36,8 @@ import matplotlib.pyplot as plt
 
 def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
     """Time the variants in turn, ``repeats`` times over; one row each."""
-    peaks = {dtype: measure_peak(dtype) for dtype in {v.dtype for v in variants}}
+    precisions = dict.fromkeys(variant.precision for variant in variants)
+    peaks = {precision: measure_peak(precision) for precision in precisions}
     timings: list[list[Timing]] = [[] for _ in variants]
     memory = [float("nan")] * len(variants)
     for repeat in range(repeats):
@@ -69,8 +67,8 @@ def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
                 "compile_seconds": statistics.median(
                     t.seconds - t.steady_seconds for t in timed
                 ),
-                "share_of_peak": steady * variant.flops / peaks[variant.dtype],
-                "peak_gflops": peaks[variant.dtype] / 1e9,
+                "share_of_peak": steady * variant.flops / peaks[variant.precision],
+                "peak_gflops": peaks[variant.precision] / 1e9,
                 "peak_memory_mib": most,
                 "repeats": repeats,
             }
@@ -141,16 +139,13 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         ],
         "scaling": lambda: list(scaling_variants(config)),
         "wide_resnet": lambda: list(wide_resnet_variants(config)),
-        "large_wide_resnet": lambda: list(large_wide_resnet_variants(config)),
+        "layouts": lambda: list(layout_variants(config)),
     }
     for name in config.workloads:
         if name not in made:
             known = ", ".join(made)
             raise ConfigError(f"workloads must be among {known}, got {name!r}")
-    names = list(config.workloads)
-    if jax.default_backend() == "gpu":
-        names.append("large_wide_resnet")
-    variants = [variant for name in names for variant in made[name]()]
+    variants = [variant for name in config.workloads for variant in made[name]()]
     table = run_all(variants, config.repeats)
     tables.write_csv(table, workdir / "benchmark.csv")
     draw(table, workdir / "benchmark.png")

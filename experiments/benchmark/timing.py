@@ -1,6 +1,7 @@
 """What is timed, and how: one way of doing a workload, and one measurement of it."""
 
 import dataclasses
+import functools
 import itertools
 import resource
 import statistics
@@ -21,6 +22,15 @@ STACKED_TORCH = "PyTorch, runs stacked by hand"
 SEQUENTIAL_NUMPY = "NumPy, one stream after another"
 SWEEP = "l2d_jax sweep"
 ONE_CORE = "1 process, 1 device, 1 core"
+
+PRECISIONS: dict[str, tuple[str, str | None]] = {
+    "default": ("float32", None),
+    "float32": ("float32", "highest"),
+    "tf32": ("float32", "tensorfloat32"),
+    "bfloat16": ("bfloat16", None),
+}
+"""Of what is computed, the dtype, and JAX's precision of products; None is JAX's own
+choice, which on a GPU rounds the operands of float32 products to tf32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Variant:
       width: runs at a time.
       unit: unit of work.
       flops: floating-point operations in a unit of work.
-      dtype: of the matrix product whose rate is the peak.
+      precision: one of `PRECISIONS`: of it, and of the product whose rate is the peak.
       time: does it, and says how long it took.
     """
 
@@ -60,18 +70,22 @@ class Variant:
     unit: str
     flops: float
     time: Callable[[], Timing]
-    dtype: str = "float32"
+    precision: str = "default"
 
 
-def measure_peak(dtype: str = "float32") -> float:
+def measure_peak(precision: str = "default") -> float:
     """Floating-point operations a second of a large matrix product.
 
     The best of ten products each with XLA and, on a CPU, with NumPy's BLAS.
+
+    Args:
+      precision: one of `PRECISIONS`.
     """
+    dtype, of_products = PRECISIONS[precision]
     size = 2048 if jax.default_backend() == "cpu" else 8192
     a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
     on_device = jnp.asarray(a, dtype)
-    compiled = jax.jit(jnp.matmul)
+    compiled = jax.jit(functools.partial(jnp.matmul, precision=of_products))
     products = [lambda: compiled(on_device, on_device).block_until_ready()]
     if jax.default_backend() == "cpu" and dtype == "float32":
         products.append(lambda: a @ a)

@@ -316,7 +316,7 @@ def train_small_sequential(
                         best.copy_(tensor)
         final_losses.append(loss)
         best_losses.append(best_loss)
-        best_nets.append([tensor.numpy() for tensor in best_net])
+        best_nets.append([tensor.numpy(force=True) for tensor in best_net])
     stacked = [np.stack(arrays) for arrays in zip(*best_nets, strict=True)]
     return SmallResult(
         np.array(final_losses),
@@ -353,7 +353,9 @@ def _stack_small(params: SmallParams) -> list[Tensor]:
 
 
 def _unstack_small(net: Sequence[Tensor]) -> SmallParams:
-    c_kernel, c_bias, c_out, c_out_bias, *rejector = [t.numpy() for t in net]
+    c_kernel, c_bias, c_out, c_out_bias, *rejector = [
+        tensor.numpy(force=True) for tensor in net
+    ]
     r_kernel, r_column, r_bias, r_out, r_out_bias = rejector
     return SmallParams(
         MLPParams(
@@ -495,8 +497,8 @@ def train_small_stacked(
                 mask = improved.view(-1, *[1] * (tensor.ndim - 1))
                 torch.where(mask, tensor, best, out=best)
     return SmallResult(
-        losses.double().numpy(),
-        best_losses.double().numpy(),
+        losses.double().numpy(force=True),
+        best_losses.double().numpy(force=True),
         _unstack_small(best_net),
     )
 
@@ -644,7 +646,7 @@ def train_digits_stacked(
         final_losses = losses(
             features.expand(num_runs, -1, -1), weights.expand(num_runs, -1, -1)
         )
-    return final_losses.double().numpy()
+    return final_losses.double().numpy(force=True)
 
 
 class _WideBlock(nn.Module):
@@ -739,24 +741,29 @@ def make_wide_resnet(
 def wide_resnet_step(
     model: WideResNet,
     optimizer: torch.optim.Optimizer,
-    images: np.ndarray,
-    targets: np.ndarray,
-) -> float:
+    images: Tensor,
+    targets: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Does one training step on the surrogate.
 
     Args:
       model: network, changed in place.
       optimizer: its optimizer, changed in place.
-      images: float32 ``[B, S, S, 3]``, channels last, shared and not copied.
+      images: float32 ``[B, S, S, 3]``, channels last.
       targets: what `deferral_targets` gives, float32 ``[B, K + 1]``.
+      dtype: of the computation; other than float32 it is PyTorch's autocast.
 
     Returns:
-      Mean surrogate loss of the batch before the step, nats.
+      Mean surrogate loss of the batch before the step, nats, ``[]``; a GPU is not
+      waited for.
     """
     optimizer.zero_grad(set_to_none=True)
-    # A permuted view of channels-last memory is PyTorch's channels-last format.
-    outputs = model(torch.from_numpy(images).permute(0, 3, 1, 2))
-    loss = F.cross_entropy(outputs, torch.from_numpy(targets))
+    mixed = dtype != torch.float32
+    with torch.autocast(images.device.type, dtype, enabled=mixed):
+        # A permuted view of channels-last memory is PyTorch's channels-last format.
+        outputs = model(images.permute(0, 3, 1, 2))
+        loss = F.cross_entropy(outputs, targets)
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss.detach()

@@ -83,10 +83,45 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.scaling.runs_per_device = 128
     # A WideResNet-10-2 training step on 32 x 32 images.
     config.wide_resnet = {"depth": 10, "width": 2, "batch": 32, "seeds": 4, "steps": 10}
-    # Images a second of a network of the paper's size; added where there is a GPU.
-    config.large_wide_resnet = {"depth": 28, "width": 4, "batch": 128, "steps": 10}
-    config.large_wide_resnet.seeds = (1, 8)
-    config.large_wide_resnet.dtype = "bfloat16"
+    # Images a second of the papers' networks in several layouts, for a GPU: network,
+    # precision, kind of placement, and runs that the device holds.
+    config.layouts = {"batch": 128, "steps": 10, "peer_steps": 60}
+    config.layouts.networks = {
+        "WideResNet-28-4": {
+            "name": "wide_resnet",
+            "depth": 28,
+            "width": 4,
+            "stem_stride": 1,
+        },
+        "small CNN": {
+            "name": "convnet",
+            "channels": (100, 100),
+            "window": 5,
+            "hidden": (1000, 500),
+        },
+    }
+    config.layouts.peers = (
+        ("WideResNet-28-4", "tf32"),
+        ("WideResNet-28-4", "bfloat16"),
+    )
+    large, small = config.layouts.networks
+    config.layouts.trials = (
+        (large, "bfloat16", "vmap", 1),
+        (large, "bfloat16", "vmap", 4),
+        (large, "bfloat16", "loop", 4),
+        (large, "bfloat16", "unroll", 2),
+        (large, "tf32", "vmap", 1),
+        (large, "float32", "vmap", 1),
+        (small, "bfloat16", "vmap", 1),
+        (small, "bfloat16", "vmap", 8),
+        (small, "bfloat16", "loop", 8),
+        (small, "bfloat16", "unroll", 8),
+        (small, "tf32", "vmap", 1),
+        (small, "tf32", "vmap", 8),
+        (large, "bfloat16", "vmap", 8),
+        (small, "bfloat16", "vmap", 64),
+        (large, "tf32", "loop", 4),
+    )
     if scale == "smoke":
         config.repeats = 1
         config.hidden = (5,)
@@ -118,9 +153,20 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
             "seeds": 2,
             "steps": 1,
         }
-        config.large_wide_resnet = {"depth": 10, "width": 1, "batch": 4, "steps": 1}
-        config.large_wide_resnet.seeds = (1, 2)
-        config.large_wide_resnet.dtype = "bfloat16"
+        config.layouts.update({"batch": 4, "steps": 1, "peer_steps": 1})
+        networks = config.layouts.networks
+        networks[large].update({"depth": 10, "width": 1})
+        networks[small].update({"channels": (2,), "hidden": (3,)})
+        config.layouts.networks = {
+            "WideResNet-10-1": networks[large],
+            "tiny CNN": networks[small],
+        }
+        config.layouts.peers = (("WideResNet-10-1", "tf32"),)
+        config.layouts.trials = tuple(
+            (name, "bfloat16", kind, 2)
+            for name in config.layouts.networks
+            for kind in ("vmap", "loop")
+        )
     if scale == "paper":
         config.widths = (8, 64, 256, 1024, 5000)
     return config

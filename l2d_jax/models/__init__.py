@@ -2,6 +2,7 @@
 
 from l2d_jax.models.context import Context, Query, context_rejector
 from l2d_jax.models.networks import (
+    convnet,
     gated_pair,
     linear,
     mlp,
@@ -13,6 +14,7 @@ __all__ = [
     "Context",
     "Query",
     "context_rejector",
+    "convnet",
     "gated_pair",
     "linear",
     "mlp",

@@ -11,6 +11,9 @@ from jax.custom_batching import sequential_vmap
 IMPLEMENTATIONS = ("auto", "xla", "explicit")
 """Names that `convolve` takes for its ``implementation``."""
 
+PADDINGS = ("SAME", "VALID")
+"""Names that `convolve` takes for its ``padding``."""
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -19,14 +22,16 @@ def convolve(
     kernel: jax.Array,
     stride: int = 1,
     *,
+    padding: str = "SAME",
     implementation: str = "auto",
 ) -> jax.Array:
-    r"""Convolution of images, zero outside, with the padding `jax.lax` calls SAME.
+    r"""Convolution of images with the padding that `jax.lax` calls SAME, or VALID.
 
     .. math:: y_{i} = \sum_{t} x_{s i + t - p}\, w_{t}
 
-    in both directions, s the stride, p half the zeros needed, rounded down: an even
-    size at stride 2 is padded at its end only.
+    in both directions, s the stride. With SAME the image is zero outside and p half the
+    zeros needed, rounded down: an even size at stride 2 is padded at its end only. With
+    VALID p is 0, and a window lies in the image whole.
 
     ``"xla"`` is `jax.lax.conv_general_dilated` with the gradients of its own. These
     are convolutions with reversed windows and permuted dimensions, for which XLA has
@@ -41,19 +46,23 @@ def convolve(
       inputs: images, float ``[B, H, W, C]``.
       kernel: weights, float ``[k, l, C, O]``, of the same dtype.
       stride: step in both directions, >= 1.
+      padding: ``"SAME"`` or ``"VALID"``.
       implementation: ``"auto"``, ``"xla"`` or ``"explicit"``.
 
     Returns:
       Features, float ``[B, ceil(H / stride), ceil(W / stride), O]``, of that dtype.
+      With VALID H - k + 1 stands for H, and W - l + 1 for W.
 
     Raises:
-      ValueError: for an unknown implementation, a stride below 1, or shapes or dtypes
-        that do not fit together.
+      ValueError: for an unknown implementation or padding, a stride below 1, or shapes
+        or dtypes that do not fit together.
     """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is {implementation!r}; choose one of {IMPLEMENTATIONS}"
         )
+    if padding not in PADDINGS:
+        raise ValueError(f"padding is {padding!r}; choose one of {PADDINGS}")
     if stride < 1:
         raise ValueError(f"stride is {stride}; give a whole number of at least 1")
     if inputs.ndim != 4:
@@ -66,39 +75,52 @@ def convolve(
         raise ValueError(
             f"kernel is {kernel.dtype} and inputs are {inputs.dtype}; cast one of them"
         )
+    if padding == "VALID" and any(
+        pixels < window
+        for pixels, window in zip(inputs.shape[1:3], kernel.shape[:2], strict=True)
+    ):
+        raise ValueError(
+            f"kernel has shape {kernel.shape}; with padding VALID its window must lie"
+            f" in the inputs, of shape {inputs.shape}"
+        )
     if implementation == "auto":
         implementation = "explicit" if jax.default_backend() == "cpu" else "xla"
     if implementation == "xla":
-        return _forward(inputs, kernel, stride)
+        return _forward(inputs, kernel, stride, padding)
     if kernel.shape[:2] == (1, 1):
         # A product of matrices, whose gradients are products too.
         return inputs[:, ::stride, ::stride] @ kernel[0, 0]
-    return _explicit(inputs, kernel, stride)
+    return _explicit(inputs, kernel, stride, padding)
 
 
-def _forward(inputs, kernel, stride):
+def _forward(inputs, kernel, stride, padding):
     return lax.conv_general_dilated(
-        inputs, kernel, (stride, stride), "SAME", dimension_numbers=_DIMENSIONS
+        inputs, kernel, (stride, stride), padding, dimension_numbers=_DIMENSIONS
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _explicit(inputs, kernel, stride):
-    forward = functools.partial(_forward, stride=stride)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _explicit(inputs, kernel, stride, padding):
+    forward = functools.partial(_forward, stride=stride, padding=padding)
     return sequential_vmap(forward)(inputs, kernel)
 
 
-def _explicit_fwd(inputs, kernel, stride):
-    return _explicit(inputs, kernel, stride), (inputs, kernel)
+def _explicit_fwd(inputs, kernel, stride, padding):
+    return _explicit(inputs, kernel, stride, padding), (inputs, kernel)
 
 
-def _explicit_bwd(stride, residuals, cotangents):
+def _explicit_bwd(stride, padding, residuals, cotangents):
     inputs, kernel = residuals
+    size, window = inputs.shape[1:3], kernel.shape[:2]
+    before = [
+        _zeros_before(*sizes, stride, padding)
+        for sizes in zip(size, window, strict=True)
+    ]
     of_inputs = functools.partial(
-        _input_gradient, size=inputs.shape[1:3], stride=stride
+        _input_gradient, size=size, before=before, stride=stride
     )
     of_kernel = functools.partial(
-        _kernel_gradient, window=kernel.shape[:2], stride=stride
+        _kernel_gradient, window=window, before=before, stride=stride
     )
     return (
         sequential_vmap(of_inputs)(kernel, cotangents),
@@ -109,13 +131,15 @@ def _explicit_bwd(stride, residuals, cotangents):
 _explicit.defvjp(_explicit_fwd, _explicit_bwd)
 
 
-def _zeros_before(size, window, stride):
-    """Zeros that SAME padding puts before the first pixel."""
+def _zeros_before(size, window, stride, padding):
+    """Zeros that a padding puts before the first pixel."""
+    if padding == "VALID":
+        return 0
     outputs = -(-size // stride)
     return max((outputs - 1) * stride + window - size, 0) // 2
 
 
-def _input_gradient(kernel, cotangents, size, stride):
+def _input_gradient(kernel, cotangents, size, before, stride):
     r"""Gradient of the inputs, phase by phase of their position modulo the stride.
 
     Pixel :math:`s m + a` has the gradient :math:`\sum_u w_{s u + r}\, g_{m + d - u}`
@@ -128,8 +152,7 @@ def _input_gradient(kernel, cotangents, size, stride):
     for phase in itertools.product(range(stride), repeat=2):
         weights, padding = kernel, []
         for axis in range(2):
-            zeros = _zeros_before(size[axis], kernel.shape[axis], stride)
-            shift, first = divmod(phase[axis] + zeros, stride)
+            shift, first = divmod(phase[axis] + before[axis], stride)
             first = min(first, kernel.shape[axis])
             weights = lax.slice_in_dim(weights, first, None, stride, axis)
             reach = weights.shape[axis] - 1
@@ -155,13 +178,12 @@ def _input_gradient(kernel, cotangents, size, stride):
     return pixels[:, : size[0], : size[1]]
 
 
-def _kernel_gradient(inputs, cotangents, window, stride):
+def _kernel_gradient(inputs, cotangents, window, before, stride):
     """Gradient of the weights: a convolution in which examples stand for channels."""
     padding = []
-    for size, outputs, weights in zip(
-        inputs.shape[1:3], cotangents.shape[1:3], window, strict=True
+    for size, outputs, weights, zeros in zip(
+        inputs.shape[1:3], cotangents.shape[1:3], window, before, strict=True
     ):
-        zeros = _zeros_before(size, weights, stride)
         padding.append((zeros, (outputs - 1) * stride + weights - size - zeros))
     # Transposed by hand, not by dimension numbers: only NHWC is fast in a loop. Behind
     # the barrier the copies are not fused with what precedes them (5 % of a step).

@@ -7,12 +7,12 @@ from jax import lax
 from l2d_jax.models.convolutions import convolve
 
 
-def _reference(inputs, kernel, stride):
+def _reference(inputs, kernel, stride, padding="SAME"):
     return lax.conv_general_dilated(
         inputs,
         kernel,
         (stride, stride),
-        "SAME",
+        padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -54,13 +54,19 @@ def test_input_gradient_by_hand():
         ((1, 2), (3, 3), 2),
     ],
 )
-def test_equals_xla_in_value_and_gradients(size, window, stride):
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_equals_xla_in_value_and_gradients(size, window, stride, padding):
+    size = tuple(map(max, size, window)) if padding == "VALID" else size
     inputs = _draw(0, 2, *size, 3)
     kernel = _draw(1, *window, 3, 4)
-    expected, expected_vjp = jax.vjp(lambda *a: _reference(*a, stride), inputs, kernel)
+    expected, expected_vjp = jax.vjp(
+        lambda *a: _reference(*a, stride, padding), inputs, kernel
+    )
     cotangents = _draw(2, *expected.shape)
     outputs, vjp = jax.vjp(
-        jax.jit(lambda *a: convolve(*a, stride, implementation="explicit")),
+        jax.jit(
+            lambda *a: convolve(*a, stride, padding=padding, implementation="explicit")
+        ),
         inputs,
         kernel,
     )
@@ -202,6 +208,11 @@ def test_auto_is_explicit_on_a_cpu_and_xla_elsewhere(monkeypatch):
     [
         (dict(implementation="fast"), "implementation is 'fast'"),
         (dict(stride=0), "stride is 0"),
+        (dict(padding="FULL"), "padding is 'FULL'"),
+        (
+            dict(kernel=np.zeros((5, 3, 1, 1), np.float32), padding="VALID"),
+            "must lie in the inputs",
+        ),
         (
             dict(inputs=np.zeros((4, 4, 1), np.float32)),
             r"inputs have shape \(4, 4, 1\)",

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax.models import gated_pair, linear, mlp, separate_mlps, wide_resnet
+from l2d_jax.models import convnet, gated_pair, linear, mlp, separate_mlps, wide_resnet
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
 
@@ -246,6 +246,54 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(digits):
     assert 0.0 < float(jnp.abs(outputs - exact).max()) < 0.1 * scale
 
 
+def test_convnet_is_its_layers_written_out():
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(2, 13, 12, 3)).astype(np.float32)
+    sizes = dict(channels=(4, 5), window=3, hidden=(6,))
+    network = convnet(7, **sizes)
+    params, model_state = network.init(jax.random.key(0), images)
+    assert model_state == {}
+    # Biases that are not 0 are seen in the result.
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    want = images.astype(np.float64)
+    for layer in range(2):
+        kernel = np.asarray(params[f"kernel_{layer}"], np.float64)
+        rows, columns = want.shape[1] - 2, want.shape[2] - 2
+        found = np.zeros((2, rows, columns, kernel.shape[3]))
+        for i in range(3):
+            for j in range(3):
+                found += want[:, i : i + rows, j : j + columns] @ kernel[i, j]
+        found = np.maximum(found + np.asarray(params[f"bias_{layer}"]), 0)
+        rows, columns = rows // 2, columns // 2
+        want = np.max(
+            [
+                found[:, i : 2 * rows : 2, j : 2 * columns : 2]
+                for i in range(2)
+                for j in range(2)
+            ],
+            axis=0,
+        )
+    want = want.reshape(2, -1)
+    dense, head = params["Dense_0"], params["head"]
+    below = np.maximum(want @ np.asarray(dense["kernel"]) + dense["bias"], 0)
+    outputs, _ = network.apply(params, {}, images, True)
+    np.testing.assert_allclose(
+        outputs, below @ np.asarray(head["kernel"]) + head["bias"], rtol=1e-4, atol=1e-4
+    )
+    features, _ = convnet(None, **sizes).apply(params, {}, images, False)
+    np.testing.assert_allclose(features, below, rtol=1e-4, atol=1e-4)
+
+
+def test_convnet_has_the_sizes_of_the_benchmark_of_the_field():
+    shapes, _ = jax.eval_shape(
+        convnet(11).init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)
+    )
+    shapes = jax.tree.map(lambda leaf: leaf.shape, shapes)
+    assert shapes["kernel_1"] == (5, 5, 100, 100)
+    assert shapes["Dense_0"]["kernel"] == (2500, 1000)
+    assert shapes["head"]["kernel"] == (500, 11)
+
+
 @pytest.mark.parametrize("depth", [4, 9, 11, 27])
 def test_depth_must_fit_the_blocks(depth):
     with pytest.raises(ValueError, match=f"depth is {depth}; give 6 n"):
@@ -259,6 +307,10 @@ def test_depth_must_fit_the_blocks(depth):
         (lambda: wide_resnet(10, 1, 0), "num_outputs is 0"),
         (lambda: wide_resnet(10, 1, 10, stem_stride=0), "stem_stride is 0"),
         (lambda: wide_resnet(10, 1, 10, convolution="fast"), "convolution is 'fast'"),
+        (lambda: convnet(0), "num_outputs is 0"),
+        (lambda: convnet(3, channels=()), "at least one convolution"),
+        (lambda: convnet(3, hidden=(4, 0)), "at least one unit"),
+        (lambda: convnet(3, convolution="fast"), "convolution is 'fast'"),
         (lambda: mlp([4, 0], 2), r"hidden is \(4, 0\)"),
         (lambda: mlp([4], 2, "gelu"), "activation is 'gelu'"),
     ],

@@ -62,7 +62,7 @@ def test_fair(tmp_path):
 
 @pytest.mark.slow
 def test_wide_resnets(tmp_path):
-    table = run(tmp_path, ("wide_resnet", "large_wide_resnet"))
+    table = run(tmp_path, ("wide_resnet", "layouts"))
     check(table)
     assert (table.share_of_peak > 0).all()
 
@@ -96,6 +96,14 @@ def test_operations_of_a_wide_resnet():
     third = 8 * 8 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
     expected = 6.0 * (stem + first + second + third)
     assert networks.wide_resnet_flops(10, 1) == expected
+
+
+def test_operations_of_a_small_convolutional_network():
+    first = 28 * 28 * 25 * 3 * 4
+    second = 10 * 10 * 25 * 4 * 6
+    dense = 5 * 5 * 6 * 7 + 7 * 11
+    expected = 6.0 * (first + second + dense)
+    assert networks.convnet_flops((4, 6), 5, (7,), 11) == expected
 
 
 def test_steady_time_leaves_out_the_first_dispatch(monkeypatch):

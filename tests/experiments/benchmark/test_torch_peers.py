@@ -568,7 +568,8 @@ def test_wide_resnet_step(image_batch):
     with torch.no_grad():
         logits = model(torch.from_numpy(images).permute(0, 3, 1, 2)).double().numpy()
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    losses = [bt.wide_resnet_step(model, optimizer, images, targets) for _ in range(6)]
+    given = torch.from_numpy(images), torch.from_numpy(targets)
+    losses = [float(bt.wide_resnet_step(model, optimizer, *given)) for _ in range(6)]
     np.testing.assert_allclose(
         losses[0], -(targets * log_probs).sum(1).mean(), rtol=1e-5, atol=1e-5
     )
@@ -581,6 +582,8 @@ def test_wide_resnet_seed(image_batch):
         model, optimizer = bt.make_wide_resnet(seed, 10, 1, 4)
         # The caller's own random stream is left as it was.
         assert torch.equal(state, torch.random.get_rng_state())
-        return bt.wide_resnet_step(model, optimizer, *image_batch)
+        return bt.wide_resnet_step(
+            model, optimizer, *map(torch.from_numpy, image_batch)
+        )
 
     assert first_loss(3) == first_loss(3) != first_loss(4)
