@@ -71,8 +71,7 @@ MODELS: dict[str, Callable[[ml_collections.ConfigDict, tuple[int, int]], ModelFn
 """Networks by name; each is made of its sizes and of the numbers of outputs: those of
 the classes, and others. No outputs at all give the features."""
 
-CONVOLUTIONAL = ("convnet", "wide_resnet")
-"""Those of which a few keep a device busy."""
+_CONVOLUTIONAL = {"convnet": "small_convolutional", "wide_resnet": "convolutional"}
 
 
 def make_model(config: ml_collections.ConfigDict, outputs: tuple[int, int]) -> ModelFns:
@@ -124,7 +123,7 @@ def make_placement(
       config: of the experiment.
       model: what is trained; None for what is as light as a small net.
     """
-    convolutional = model is not None and model.name in CONVOLUTIONAL
-    default = placement.default_placement(convolutional)
+    network = "dense" if model is None else _CONVOLUTIONAL.get(model.name, "dense")
+    default = placement.default_placement(network)
     kind = default.kind if config.placement == "auto" else config.placement
     return placement.Placement(kind, config.runs_per_device or default.runs_per_device)

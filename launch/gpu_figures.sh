@@ -86,7 +86,7 @@ tables_of() { cp "$scratch/$1"/*.csv "$scratch/$1/config.json" "$out/$1/"; }
 cnn() {
   cifar10_is_there || return
   part cnn python3 -m experiments.zoo --workdir="$scratch/cnn" \
-    --config="experiments/configs/zoo_cifar.py:cnn${smoke:+_smoke}" "${CNN_FLAGS[@]}"
+    --config="experiments/configs/zoo_cifar_cnn.py${smoke:+:smoke}" ${CNN_FLAGS:-}
   tables_of cnn
 }
 
@@ -103,7 +103,6 @@ cifar() {
   tables_of cifar
 }
 
-CNN_FLAGS=(${CNN_FLAGS:-})
 for name in "$@"; do
   case $name in
     tests | layouts | sweeps | cnn | cifar) "$name" ;;

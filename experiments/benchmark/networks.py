@@ -105,7 +105,7 @@ def digits_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
         width=1,
         time=lambda: sweep_of(1, placement.Placement("vmap", 1)),
     )
-    default = placement.default_placement(convolutional=False)
+    default = placement.default_placement("dense")
     yield variant(name=SWEEP, width=seeds, time=lambda: sweep_of(seeds, default))
 
 
@@ -222,7 +222,7 @@ def wide_resnet_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]
         width=1,
         time=lambda: sweep_of(placement.Placement("vmap", 1)),
     )
-    where = placement.default_placement(convolutional=True)
+    where = placement.default_placement("convolutional")
     yield variant(
         name=SWEEP,
         width=where.num_devices * where.runs_per_device,

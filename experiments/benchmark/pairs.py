@@ -212,7 +212,7 @@ def pair_variants(
         width=1,
         time=lambda: sweep_of(single, placement.Placement("vmap", 1)),
     )
-    default = placement.default_placement(convolutional=False)
+    default = placement.default_placement("dense")
     for runs in swept:
         yield variant(
             name=SWEEP,

@@ -241,7 +241,7 @@ def stream_variants(
         flops,
         lambda: sweep_of(sizes.peer_streams, placement.Placement("vmap", 1)),
     )
-    where = placement.default_placement(convolutional=False)
+    where = placement.default_placement("dense")
     yield Variant(
         workload,
         SWEEP,

@@ -67,19 +67,38 @@ def block_width(where: Placement, num_runs: int) -> int:
     return min(where.runs_per_device, -(-num_runs // least))
 
 
-def default_placement(convolutional: bool) -> Placement:
-    """A sensible placement for this backend and model.
+_RUNS_PER_DEVICE = {
+    "dense": (128, 1024),
+    "small_convolutional": (1, 32),
+    "convolutional": (1, 1),
+}
+"""Runs that one device holds, of a CPU and of an accelerator, by kind of network."""
 
-    Small dense nets are bound by overhead, and about 128 of them a device is where the
-    gain levels off on a CPU. A convolutional net keeps a CPU core busy by itself: one a
-    device. On an accelerator a handful share the device to fill it.
+
+def default_placement(network: str) -> Placement:
+    """A sensible placement for this backend and kind of network.
+
+    Small dense nets are bound by overhead: about 128 of them a device is where the gain
+    levels off on a CPU core, and 1,024 keep most of a GPU busy. A convolutional net
+    keeps a CPU core busy by itself: one a device. On a GPU a small one leaves room for
+    others, and several are some twice as fast; WideResNet-28-4 fills an H200 by itself,
+    and four in one batched program, whose convolutions are grouped, are slower than
+    four in turn (`experiments.benchmark`, ``layouts``).
 
     Args:
-      convolutional: whether the model is a convolutional network.
+      network: ``"dense"``, ``"small_convolutional"`` (a few layers) or
+        ``"convolutional"`` (a residual network).
+
+    Raises:
+      ValueError: it is another.
     """
-    if jax.default_backend() == "cpu":
-        return Placement("shard", 1 if convolutional else 128)
-    return Placement("shard", 4 if convolutional else 1024)
+    if network not in _RUNS_PER_DEVICE:
+        raise ValueError(
+            f"network must be one of {', '.join(_RUNS_PER_DEVICE)}, got {network!r}"
+        )
+    on_cpu, on_accelerator = _RUNS_PER_DEVICE[network]
+    on_this = on_cpu if jax.default_backend() == "cpu" else on_accelerator
+    return Placement("shard", on_this)
 
 
 class Tiles(NamedTuple):

@@ -125,7 +125,7 @@ def train(
         root_seed=seed,
         split=lambda run: folds[run],
         batch_size=min(how.batch_size, max(16, smallest // 20), smallest),
-        where=placement.default_placement(convolutional=False),
+        where=placement.default_placement("dense"),
         epochs_per_dispatch=10,
         checkpoint_dir=checkpoint_dir,
         report=report,

@@ -97,7 +97,19 @@ def test_unknown_kind():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the default of a CPU")
 def test_default_on_a_cpu():
     """One convolutional net keeps a core busy; small dense ones go many to a core."""
-    assert default_placement(convolutional=True) == Placement("shard", 1)
-    small = default_placement(convolutional=False)
+    assert default_placement("convolutional") == Placement("shard", 1)
+    small = default_placement("dense")
     assert small.kind == "shard"
     assert small.runs_per_device > 50
+
+
+def test_default_on_an_accelerator(monkeypatch):
+    """A residual network fills one; several of a few layers are batched."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = [
+        default_placement(network).runs_per_device
+        for network in ("convolutional", "small_convolutional", "dense")
+    ]
+    assert found[0] == 1 < found[1] < found[2]
+    with pytest.raises(ValueError, match="must be one of dense, small_convolutional"):
+        default_placement("deep")

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import tables, zoo
 from experiments.configs import zoo as zoo_config
-from experiments.configs import zoo_cifar, zoo_tables
+from experiments.configs import zoo_cifar, zoo_cifar_cnn, zoo_tables
 from experiments.figures import zoo as figures
 from experiments.methods import METHODS
 from experiments.runtime.errors import ConfigError
@@ -129,6 +129,17 @@ def test_scales(module):
         assert {len(part.grid.mix) for part in config.parts.values()} == {2}
     with pytest.raises(ValueError, match="scale must be smoke"):
         module.get_config("huge")
+
+
+@pytest.mark.parametrize("scale", ["smoke", "default"])
+def test_methods_of_the_small_network_are_those_of_the_benchmark(scale):
+    config = zoo_cifar_cnn.get_config(scale)
+    zoo.check(config)
+    part = config.parts.cifar10
+    assert {"deferral", "realizable", "one_vs_all", "confidence"} < set(part.methods)
+    assert part.model == part.expert_model
+    with pytest.raises(ValueError, match="scale must be smoke"):
+        zoo_cifar_cnn.get_config("huge")
 
 
 def test_who_is_far_below_is_a_number_at_the_edge():
