@@ -3,10 +3,11 @@ r"""The comparison that the field's benchmark makes on CIFAR-10, with its small 
   python -m experiments.zoo --config=experiments/configs/zoo_cifar_cnn.py \
       --workdir=runs/zoo_cifar_cnn
 
-Default, for an accelerator: two convolutions and two dense layers, Adam at 0.001, batches
-of 512, 50 epochs, images as they are; specialists on k = 1, 3, 5, 7 and 9 classes; the
-methods that are compared there, 5 seeds: 105 trainings. ``:smoke`` is one epoch of a
-network of a few channels, two minutes on 2 CPU cores.
+Default, for an accelerator: two convolutions and two dense layers, Adam at 0.001,
+batches of 512, 50 epochs, images as they are; specialists on k = 1, 3, 5, 7 and 9
+classes; the methods that are compared there, 5 seeds: 105 trainings, about 17 minutes
+on an H200 by the speed of a part of them. ``:smoke`` is one epoch of a network of a few
+channels, two minutes on 2 CPU cores.
 
 What is left open there, and these fields decide: parameters are those of the epoch with
 the best system accuracy in validation, and every method also has a threshold that
