@@ -35,15 +35,27 @@ class Placement(NamedTuple):
     Attributes:
       kind: one of `KINDS`.
       runs_per_device: runs that one device holds at a time, > 0.
+      devices: what ``shard`` takes; None takes those of all processes. Devices that are
+        described and not there can be compiled for, by `Placed.lower`.
     """
 
     kind: str
     runs_per_device: int
+    devices: tuple[jax.Device, ...] | None = None
 
     @property
     def num_devices(self) -> int:
-        """Devices in use; one but for ``shard``, which takes those of all processes."""
-        return len(jax.devices()) if self.kind == "shard" else 1
+        """Devices in use; one but for ``shard``."""
+        if self.kind != "shard":
+            return 1
+        return len(jax.devices() if self.devices is None else self.devices)
+
+    @property
+    def platform(self) -> str:
+        """That of the devices, such as ``cpu`` or ``tpu``."""
+        if self.devices is None:
+            return jax.default_backend()
+        return self.devices[0].platform
 
 
 def least_blocks(num_devices: int, num_runs: int, num_groups: int = 1) -> int:
@@ -67,8 +79,10 @@ def block_width(where: Placement, num_runs: int) -> int:
     return min(where.runs_per_device, -(-num_runs // least))
 
 
-def default_placement(convolutional: bool) -> Placement:
-    """A sensible placement for this backend and model.
+def default_placement(
+    convolutional: bool, devices: tuple[jax.Device, ...] | None = None
+) -> Placement:
+    """A sensible placement for these devices and this model.
 
     Small dense nets are bound by overhead, and about 128 of them a device is where the
     gain levels off on a CPU. A convolutional net keeps a CPU core busy by itself: one a
@@ -76,10 +90,12 @@ def default_placement(convolutional: bool) -> Placement:
 
     Args:
       convolutional: whether the model is a convolutional network.
+      devices: as in `Placement`.
     """
-    if jax.default_backend() == "cpu":
-        return Placement("shard", 1 if convolutional else 128)
-    return Placement("shard", 4 if convolutional else 1024)
+    where = Placement("shard", 1, devices)
+    if where.platform == "cpu":
+        return where._replace(runs_per_device=1 if convolutional else 128)
+    return where._replace(runs_per_device=4 if convolutional else 1024)
 
 
 class Tiles(NamedTuple):
@@ -107,12 +123,15 @@ class Placed(NamedTuple):
     Attributes:
       run: the compiled function.
       shapes: of its result, for arguments or their `jax.ShapeDtypeStruct`.
+      lower: the program of the same, before it is compiled: where the devices are not
+        there, what they would run.
       put_runs: puts arrays with a leading run (or block) axis on their devices.
       put_shared: puts what all runs share on every device.
     """
 
     run: Callable[..., PyTree]
     shapes: Callable[..., PyTree]
+    lower: Callable[..., jax.stages.Lowered]
     put_runs: Callable[[PyTree], PyTree]
     put_shared: Callable[[PyTree], PyTree]
 
@@ -139,11 +158,17 @@ def place(
         CPU's code is then optimized less.
 
     Raises:
-      ValueError: ``placement.kind`` is unknown.
+      ValueError: ``placement.kind`` is unknown, or not ``shard`` where devices are
+        given.
     """
     if placement.kind not in KINDS:
         raise ValueError(
             f"placement must be one of {', '.join(KINDS)}, got {placement.kind!r}"
+        )
+    if placement.devices is not None and placement.kind != "shard":
+        raise ValueError(
+            f"devices are of shard, and the placement is {placement.kind!r}; leave them"
+            " out"
         )
     in_axes = tuple(0 if axis == "r" else None for axis in axes)
 
@@ -164,12 +189,13 @@ def place(
     # Drawing a network's parameters compiles for seconds otherwise. At level 0 the
     # compiler rounds some of them differently.
     less = {"xla_backend_optimization_level": 1}
-    options = less if brief and jax.default_backend() == "cpu" else None
+    options = less if brief and placement.platform == "cpu" else None
     if placement.kind != "shard":
         compiled = jax.jit(block, donate_argnums=donate, compiler_options=options)
         shapes = functools.partial(jax.eval_shape, compiled)
-        return Placed(compiled, shapes, jax.device_put, jax.device_put)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("runs",))
+        return Placed(compiled, shapes, compiled.lower, jax.device_put, jax.device_put)
+    devices = jax.devices() if placement.devices is None else placement.devices
+    mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
     specs = tuple(PartitionSpec() if a == "s" else PartitionSpec("runs") for a in axes)
     sharded = jax.jit(
         jax.shard_map(
@@ -182,9 +208,26 @@ def place(
         donate_argnums=donate,
         compiler_options=options,
     )
+
+    def lower(*args: Any) -> jax.stages.Lowered:
+        laid_out = (
+            jax.tree.map(
+                lambda leaf, spec=spec: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
+                ),
+                arg,
+            )
+            # Shapes, and types as JAX has them: what is put on a device is so too.
+            for arg, spec in zip(
+                jax.eval_shape(lambda *args: args, *args), specs, strict=True
+            )
+        )
+        return sharded.lower(*laid_out)
+
     return Placed(
         sharded,
         functools.partial(jax.eval_shape, sharded),
+        lower,
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec("runs"))),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec())),
     )
