@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
+from l2d_jax.models.convolutions import IMPLEMENTATIONS
 
 Check = Callable[[str, Any], None]
 """``(field, value)``; raises `ConfigError`."""
@@ -532,6 +533,8 @@ def check_network(field: str, config: Any) -> None:
         whole(1)(f"{field}.width", config.width)
         whole(1)(f"{field}.stem_stride", config.stem_stride)
         one_of(("float32", "bfloat16"))(f"{field}.dtype", config.dtype)
+        if "convolution" in config:
+            one_of(IMPLEMENTATIONS)(f"{field}.convolution", config.convolution)
     elif config.name == "gated_pair":
         whole(1)(f"{field}.hidden", config.hidden)
     else:

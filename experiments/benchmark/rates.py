@@ -9,6 +9,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
+from experiments.benchmark import topology
 from experiments.benchmark.networks import (
     digits_variants,
     large_wide_resnet_variants,
@@ -123,6 +124,9 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Measure; the table goes to ``benchmark.csv`` in ``workdir``."""
+    if tuple(config.workloads) == ("topology",):
+        # Compiled and not run: neither timed in turn with others nor beside PyTorch.
+        return topology.run(config, workdir)
     try:
         import torch
     except ImportError as error:
