@@ -150,7 +150,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     for name in config.workloads:
         if name not in made:
             known = ", ".join(made)
-            raise ConfigError(f"workloads must be among {known}, got {name!r}")
+            raise ConfigError(
+                f"workloads must be among {known}, or topology alone, got {name!r}"
+            )
     names = list(config.workloads)
     if jax.default_backend() == "gpu":
         names.append("large_wide_resnet")
