@@ -194,6 +194,7 @@ def test_checks(check, good, bad):
     ("changes", "message"),
     [
         ({"depth": 12}, "model.depth must be 6n + 4, got 12"),
+        ({"convolution": "fast"}, "model.convolution must be one of auto, xla, explic"),
         ({"dtype": "float16"}, "model.dtype must be one of float32, bfloat16"),
         ({"width": 0}, "model.width must be a whole number >= 1, got 0"),
     ],

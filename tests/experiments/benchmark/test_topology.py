@@ -12,6 +12,7 @@ from experiments.benchmark import rates, topology
 from experiments.configs import benchmark as benchmark_config
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
+from l2d_jax.models import networks as model_networks
 
 SIZE = 64
 
@@ -98,6 +99,25 @@ def test_runs_fill_the_devices():
     np.testing.assert_array_equal(runs.seeds, seeds)
     np.testing.assert_allclose(runs.hparams["alpha"][:5], [0, 0.25, 0.5, 0.75, 1])
     assert set(runs.hparams["beta"]) == {3.0}
+
+
+def test_a_wide_resnet_has_the_convolutions_of_a_tpu(monkeypatch):
+    """Those of this machine would have gradients of their own."""
+    asked = []
+    convolve = model_networks.convolve
+
+    def spied(*args, implementation):
+        asked.append(implementation)
+        return convolve(*args, implementation=implementation)
+
+    monkeypatch.setattr(model_networks, "convolve", spied)
+    config = make_config()
+    config.topology.wide_resnets = ((10, 1),)
+    (case,) = topology.wide_resnet_cases(config)
+    text = case.step(placement.Placement("vmap", 2)).as_text()
+    assert set(asked) == {"xla"}
+    # One grouped convolution for both runs, where a CPU's would loop over them.
+    assert "feature_group_count = 2" in text
 
 
 @pytest.mark.slow
