@@ -45,7 +45,10 @@ _OF_NO_SLICE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
+"""What the compiler need not ask a machine without a TPU; no chip is there that only
+one program may have."""
 
 
 class Case(NamedTuple):
@@ -249,24 +252,26 @@ def describe_slice(name: str) -> tuple[jax.Device, ...]:
     """The chips of a slice that is not there, such as ``v5e:2x2``.
 
     Raises:
-      ConfigError: the compiler is not installed, or knows of no such slice.
+      ConfigError: the compiler is not installed or does not start, or knows of no such
+        slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError(
             "workload topology needs the TPU compiler; pip install 'l2d-jax[tpu]'"
         )
     if jax.default_backend() != "tpu":
-        # Else the compiler asks a server for the slice that this machine is of, and
-        # complains that there is none.
+        # Else it asks a server for the slice that this machine is of, and complains.
         for variable, value in _OF_NO_SLICE.items():
             os.environ.setdefault(variable, value)
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=name)
-    except Exception as error:
+    except jax.errors.JaxRuntimeError as error:
         said = (str(error).splitlines() or [""])[0]
+        if not said.startswith("INVALID_ARGUMENT"):
+            raise ConfigError(f"the TPU compiler does not start: {said}") from error
         raise ConfigError(
             f"topology.slices: no slice {name!r} can be described ({said}); give sizes"
-            " such as '2x2'"
+            " such as '2x2' of a topology.generation such as 'v5e'"
         ) from error
     return tuple(np.ravel(described.devices))
 
