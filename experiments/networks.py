@@ -26,6 +26,7 @@ def _wide_resnet(
         sum(outputs) or None,
         stem_stride=config.stem_stride,
         dtype=jnp.dtype(config.dtype),
+        convolution=config.get("convolution", "auto"),
     )
 
 

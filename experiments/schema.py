@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
+from l2d_jax.models.convolutions import IMPLEMENTATIONS
 
 Check = Callable[[str, Any], None]
 """``(field, value)``; raises `ConfigError`."""
@@ -523,6 +524,7 @@ NETWORKS: dict[str, dict[str, Callable[[str, Any], None]]] = {
 """Sizes that each network needs, and what each must be."""
 _NETWORK_OPTIONS = {
     "mlp": {"activation": one_of(("relu", "sigmoid", "tanh"))},
+    "wide_resnet": {"convolution": one_of(IMPLEMENTATIONS)},
 }
 _NETWORK_FIELDS = (
     "model",

@@ -9,6 +9,9 @@ included; ``steady_rate`` leaves compilation out. On a GPU the peers run there t
 For scaling, the same sweep runs on one core and on more devices and processes.
 
   python -m experiments.benchmark --workdir=DIR
+
+The workload ``topology`` runs nothing: it compiles sweeps for slices of TPUs that need
+not be there, see `experiments.benchmark.topology`.
 """
 
 from experiments.benchmark import rates

@@ -9,6 +9,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
+from experiments.benchmark import topology
 from experiments.benchmark.layouts import layout_variants
 from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
@@ -121,6 +122,9 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Measure; the table goes to ``benchmark.csv`` in ``workdir``."""
+    if tuple(config.workloads) == ("topology",):
+        # Compiled and not run: neither timed in turn with others nor beside PyTorch.
+        return topology.run(config, workdir)
     try:
         import torch
     except ImportError as error:
@@ -144,7 +148,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     for name in config.workloads:
         if name not in made:
             known = ", ".join(made)
-            raise ConfigError(f"workloads must be among {known}, got {name!r}")
+            raise ConfigError(
+                f"workloads must be among {known}, or topology alone, got {name!r}"
+            )
     variants = [variant for name in config.workloads for variant in made[name]()]
     table = run_all(variants, config.repeats)
     tables.write_csv(table, workdir / "benchmark.csv")

@@ -4,6 +4,14 @@
 
 About 35 minutes on 2 CPU cores with nothing else running, 5 of them for ``scaling``
 and, by its rates beside other programs, 10 for ``zoo``; needs the extra ``bench``.
+
+  JAX_PLATFORMS=cpu python -m experiments.benchmark --workdir=runs/topology \
+      --config.workloads="('topology',)"
+
+compiles the sweeps for TPU slices and runs nothing; needs the extra ``tpu``, and takes
+minutes. ``topology.chip`` describes a chip: peak arithmetic in bfloat16, in which a TPU
+by default multiplies float32 matrices too, bandwidth and size of its memory. Those of a
+v5e, 197 TFLOP/s, 819 GB/s and 16 GiB, are the vendor's (Google Cloud, "TPU v5e").
 """
 
 import ml_collections
@@ -122,7 +130,22 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         (small, "bfloat16", "vmap", 64),
         (large, "tf32", "loop", 4),
     )
+    # Compiled for slices of TPUs; the WideResNets, whose programs are the same on any
+    # number of chips and take minutes each, for one of them.
+    config.topology = {
+        "workloads": ("digits", "compas", "streams", "wide_resnet"),
+        "generation": "v5e",
+        "slices": ("2x2", "4x4", "16x16"),
+        "wide_resnet_slices": ("2x2",),
+        "wide_resnets": ((10, 2), (28, 4)),
+        "wide_resnet_runs": 4,  # Of a chip, in one batched program.
+        "annotators": 20,
+    }
+    config.topology.chip = {"peak_tflops": 197.0, "memory_gb_per_second": 819.0}
+    config.topology.chip.memory_gib = 16.0
     if scale == "smoke":
+        config.topology.workloads = ("digits",)
+        config.topology.slices = ("2x2",)
         config.repeats = 1
         config.hidden = (5,)
         config.rows = 200

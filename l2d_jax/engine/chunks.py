@@ -104,6 +104,29 @@ def map_runs(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def lower_runs(
+    function: Callable[[PyTree, PyTree], PyTree],
+    runs: PyTree,
+    shared: PyTree,
+    *,
+    where: placement.Placement,
+) -> jax.stages.Lowered:
+    """The program that `map_runs` calls for a chunk, before it is compiled.
+
+    Args:
+      function: as there.
+      runs: as there; shapes are enough.
+      shared: as there; shapes are enough.
+      where: placement of the runs, perhaps on devices that are not there.
+    """
+    total = jax.tree.leaves(runs)[0].shape[0]
+    width = where.num_devices * placement.block_width(where, total)
+    chunk = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape[1:]), leaf.dtype), runs
+    )
+    return _place(function, where).lower(chunk, shared)
+
+
 @functools.lru_cache(maxsize=8)
 def _place(
     function: Callable[[PyTree, PyTree], PyTree], where: placement.Placement

@@ -35,15 +35,27 @@ class Placement(NamedTuple):
     Attributes:
       kind: one of `KINDS`.
       runs_per_device: runs that one device holds at a time, > 0.
+      devices: what ``shard`` takes; None takes those of all processes. Devices that are
+        described and not there can be compiled for, by `Placed.lower`.
     """
 
     kind: str
     runs_per_device: int
+    devices: tuple[jax.Device, ...] | None = None
 
     @property
     def num_devices(self) -> int:
-        """Devices in use; one but for ``shard``, which takes those of all processes."""
-        return len(jax.devices()) if self.kind == "shard" else 1
+        """Devices in use; one but for ``shard``."""
+        if self.kind != "shard":
+            return 1
+        return len(jax.devices() if self.devices is None else self.devices)
+
+    @property
+    def platform(self) -> str:
+        """That of the devices, such as ``cpu`` or ``tpu``."""
+        if self.devices is None:
+            return jax.default_backend()
+        return self.devices[0].platform
 
 
 def least_blocks(num_devices: int, num_runs: int, num_groups: int = 1) -> int:
@@ -75,8 +87,10 @@ _RUNS_PER_DEVICE = {
 """Runs that one device holds, of a CPU and of an accelerator, by kind of network."""
 
 
-def default_placement(network: str) -> Placement:
-    """A sensible placement for this backend and kind of network.
+def default_placement(
+    network: str, devices: tuple[jax.Device, ...] | None = None
+) -> Placement:
+    """A sensible placement for these devices and this kind of network.
 
     Small dense nets are bound by overhead: about 128 of them a device is where the gain
     levels off on a CPU core, and 1,024 keep most of a GPU busy. A convolutional net
@@ -88,6 +102,7 @@ def default_placement(network: str) -> Placement:
     Args:
       network: ``"dense"``, ``"small_convolutional"`` (a few layers) or
         ``"convolutional"`` (a residual network).
+      devices: as in `Placement`.
 
     Raises:
       ValueError: it is another.
@@ -96,9 +111,10 @@ def default_placement(network: str) -> Placement:
         raise ValueError(
             f"network must be one of {', '.join(_RUNS_PER_DEVICE)}, got {network!r}"
         )
+    where = Placement("shard", 1, devices)
     on_cpu, on_accelerator = _RUNS_PER_DEVICE[network]
-    on_this = on_cpu if jax.default_backend() == "cpu" else on_accelerator
-    return Placement("shard", on_this)
+    on_these = on_cpu if where.platform == "cpu" else on_accelerator
+    return where._replace(runs_per_device=on_these)
 
 
 class Tiles(NamedTuple):
@@ -126,12 +142,15 @@ class Placed(NamedTuple):
     Attributes:
       run: the compiled function.
       shapes: of its result, for arguments or their `jax.ShapeDtypeStruct`.
+      lower: the program of the same, before it is compiled: where the devices are not
+        there, what they would run.
       put_runs: puts arrays with a leading run (or block) axis on their devices.
       put_shared: puts what all runs share on every device.
     """
 
     run: Callable[..., PyTree]
     shapes: Callable[..., PyTree]
+    lower: Callable[..., jax.stages.Lowered]
     put_runs: Callable[[PyTree], PyTree]
     put_shared: Callable[[PyTree], PyTree]
 
@@ -158,11 +177,17 @@ def place(
         CPU's code is then optimized less.
 
     Raises:
-      ValueError: ``placement.kind`` is unknown.
+      ValueError: ``placement.kind`` is unknown, or not ``shard`` where devices are
+        given.
     """
     if placement.kind not in KINDS:
         raise ValueError(
             f"placement must be one of {', '.join(KINDS)}, got {placement.kind!r}"
+        )
+    if placement.devices is not None and placement.kind != "shard":
+        raise ValueError(
+            f"devices are of shard, and the placement is {placement.kind!r}; leave them"
+            " out"
         )
     in_axes = tuple(0 if axis == "r" else None for axis in axes)
 
@@ -183,12 +208,13 @@ def place(
     # Drawing a network's parameters compiles for seconds otherwise. At level 0 the
     # compiler rounds some of them differently.
     less = {"xla_backend_optimization_level": 1}
-    options = less if brief and jax.default_backend() == "cpu" else None
+    options = less if brief and placement.platform == "cpu" else None
     if placement.kind != "shard":
         compiled = jax.jit(block, donate_argnums=donate, compiler_options=options)
         shapes = functools.partial(jax.eval_shape, compiled)
-        return Placed(compiled, shapes, jax.device_put, jax.device_put)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("runs",))
+        return Placed(compiled, shapes, compiled.lower, jax.device_put, jax.device_put)
+    devices = jax.devices() if placement.devices is None else placement.devices
+    mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
     specs = tuple(PartitionSpec() if a == "s" else PartitionSpec("runs") for a in axes)
     sharded = jax.jit(
         jax.shard_map(
@@ -201,9 +227,26 @@ def place(
         donate_argnums=donate,
         compiler_options=options,
     )
+
+    def lower(*args: Any) -> jax.stages.Lowered:
+        laid_out = (
+            jax.tree.map(
+                lambda leaf, spec=spec: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
+                ),
+                arg,
+            )
+            # Shapes, and types as JAX has them: what is put on a device is so too.
+            for arg, spec in zip(
+                jax.eval_shape(lambda *args: args, *args), specs, strict=True
+            )
+        )
+        return sharded.lower(*laid_out)
+
     return Placed(
         sharded,
         functools.partial(jax.eval_shape, sharded),
+        lower,
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec("runs"))),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec())),
     )

@@ -9,6 +9,7 @@ nothing but rounding, and the device, the process and their number nothing at al
 two devices up; see `l2d_jax.engine.placement`).
 """
 
+import functools
 import itertools
 import pathlib
 import time
@@ -229,38 +230,20 @@ def run_sweep(
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
       ValueError: an argument does not fit the data.
     """
-    check_sweep(sweep)
-    folds = {int(seed): split(int(seed)) for seed in np.unique(sweep.seeds)}
-    pools.check_lengths(pool)
-    pools.check_folds(folds, len(pool.labels))
-    pools.check(pool, _num_classes(program, sweep, pool))
-    for fold in folds.values():
-        # For its error: a batch that does not fit is found before anything compiles.
-        orders.epoch_orders(0, 0, 1, fold.train, batch_size)
-    planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
-    for members in planned:
-        seeds = np.unique(sweep.seeds[members[members >= 0]])
-        pools.check_alike({int(seed): folds[int(seed)] for seed in seeds}, batch_size)
-    # Dispatches of equal length, rounded up: one program serves them all.
-    num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
-    per_dispatch = -(-program.num_epochs // num_dispatches)
-    tiles = _plan_tiles(program, planned[0].shape[1])
-    engine = _Engine(
+    engine, planned = _plan(
         program,
         sweep,
         pool,
         root_seed,
+        split,
         batch_size,
-        folds,
         where,
-        share,
-        per_dispatch,
-        tiles,
+        epochs_per_dispatch,
     )
     known: dict[str, str] = {}
     if checkpoint_dir is not None:
         how = (root_seed, batch_size, program.num_epochs, program.patience)
-        known = origins.of((sweep, how), (pool, folds), origin)
+        known = origins.of((sweep, how), (pool, engine.folds), origin)
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
@@ -291,6 +274,85 @@ def run_sweep(
     return SweepResult(**finished)
 
 
+def lower_dispatch(
+    program: training.Program,
+    sweep: Sweep,
+    pool: Dataset,
+    *,
+    split: Callable[[int], orders.Fold],
+    batch_size: int,
+    where: placement.Placement,
+    epochs_per_dispatch: int = 1,
+) -> jax.stages.Lowered:
+    """The program that `run_sweep` calls again and again, before it is compiled.
+
+    It trains the runs of a chunk for some epochs. Nothing is computed or put anywhere,
+    so the devices of ``where`` need not be there.
+
+    Args:
+      program: as in `run_sweep`, and so are the others.
+      sweep: seeds and hyperparameters of the runs.
+      pool: training and validation examples.
+      split: the examples that a seed trains and validates on.
+      batch_size: examples of a minibatch.
+      where: placement of the runs.
+      epochs_per_dispatch: epochs a compiled call runs, at most.
+
+    Raises:
+      ValueError: an argument does not fit the data.
+    """
+    engine, planned = _plan(
+        program, sweep, pool, 0, split, batch_size, where, epochs_per_dispatch
+    )
+    return engine.lower(planned[0])
+
+
+def _plan(
+    program: training.Program,
+    sweep: Sweep,
+    pool: Dataset,
+    root_seed: int,
+    split: Callable[[int], orders.Fold],
+    batch_size: int,
+    where: placement.Placement,
+    epochs_per_dispatch: int,
+) -> tuple["_Engine", list[np.ndarray]]:
+    """What computes a sweep, and its chunks as `plan_chunks` has them.
+
+    Raises:
+      ValueError: an argument does not fit the data.
+    """
+    check_sweep(sweep)
+    folds = {int(seed): split(int(seed)) for seed in np.unique(sweep.seeds)}
+    pools.check_lengths(pool)
+    pools.check_folds(folds, len(pool.labels))
+    pools.check(pool, _num_classes(program, sweep, pool))
+    for fold in folds.values():
+        # For its error: a batch that does not fit is found before anything compiles.
+        orders.epoch_orders(0, 0, 1, fold.train, batch_size)
+    planned, share = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    for members in planned:
+        seeds = np.unique(sweep.seeds[members[members >= 0]])
+        pools.check_alike({int(seed): folds[int(seed)] for seed in seeds}, batch_size)
+    # Dispatches of equal length, rounded up: one program serves them all.
+    num_dispatches = -(-program.num_epochs // epochs_per_dispatch)
+    per_dispatch = -(-program.num_epochs // num_dispatches)
+    tiles = _plan_tiles(program, planned[0].shape[1], where)
+    engine = _Engine(
+        program,
+        sweep,
+        pool,
+        root_seed,
+        batch_size,
+        folds,
+        where,
+        share,
+        per_dispatch,
+        tiles,
+    )
+    return engine, planned
+
+
 def _num_classes(program: training.Program, sweep: Sweep, pool: Dataset) -> int | None:
     """K, where the method is a whole system; else its prediction does not say."""
 
@@ -305,14 +367,15 @@ def _num_classes(program: training.Program, sweep: Sweep, pool: Dataset) -> int 
     return found.class_probs.shape[1] if isinstance(found, Decision) else None
 
 
-def _plan_tiles(program: training.Program, width: int) -> placement.Tiles | None:
+def _plan_tiles(
+    program: training.Program, width: int, where: placement.Placement
+) -> placement.Tiles | None:
     """How the blocks pass over runs that have stopped; None where all go to the end.
 
     On an accelerator a few runs take as long as all of a block.
     """
     num_tiles = round(width / _TILE_WIDTH)
-    on_cpu = jax.default_backend() == "cpu"
-    if program.patience is None or num_tiles < 2 or not on_cpu:
+    if program.patience is None or num_tiles < 2 or where.platform != "cpu":
         return None
     return placement.Tiles(-(-width // num_tiles), 3, lambda state: state.active)
 
@@ -348,19 +411,27 @@ class _Engine:
         self._advance = placement.place(
             advance, where, "srrrs" + 2 * order_axis, donate=(3,), tiles=tiles
         )
-        self._root = self._start.put_shared(jax.random.key(root_seed))
-        self._pool = self._start.put_shared(pool)
+        self._given = jax.random.key(root_seed), pool
+
+    @functools.cached_property
+    def _shared(self) -> tuple[jax.Array, Dataset]:
+        """The sweep's key and its pool, on every device."""
+        return self._start.put_shared(self._given)
+
+    def _run_rows(self, members: np.ndarray) -> tuple[PyTree, PyTree]:
+        runs = np.maximum(members.ravel(), 0)
+        hparams = {name: value[runs] for name, value in self.sweep.hparams.items()}
+        return self.sweep.seeds[runs], hparams
 
     def run_arguments(self, members: np.ndarray) -> tuple[PyTree, PyTree]:
         """Seeds and hyperparameters of a chunk; padding repeats a run of the sweep."""
-        runs = np.maximum(members.ravel(), 0)
-        hparams = {name: value[runs] for name, value in self.sweep.hparams.items()}
-        return self._start.put_runs((self.sweep.seeds[runs], hparams))
+        return self._start.put_runs(self._run_rows(members))
 
     def start(self, members: np.ndarray) -> training.RunState:
         """State of a chunk before its first epoch; padding is inactive."""
         seeds, hparams = self.run_arguments(members)
-        state = self._start.run(self._root, seeds, hparams, self._pool)
+        root, pool = self._shared
+        state = self._start.run(root, seeds, hparams, pool)
         active = self._start.put_runs(members.ravel() >= 0)
         return state._replace(active=active)
 
@@ -392,16 +463,24 @@ class _Engine:
     ) -> training.RunState:
         """State of a chunk some epochs later, which may still be computed."""
         seeds, hparams = self.run_arguments(members)
+        root, pool = self._shared
         order, valid = drawn
         return self._advance.run(
-            self._root,
+            root,
             seeds,
             hparams,
             state,
-            self._pool,
+            pool,
             self._advance.put_runs(order),
             self._advance.put_runs(valid),
         )
+
+    def lower(self, members: np.ndarray) -> jax.stages.Lowered:
+        """The program of `advance` for a chunk, of which nothing is put anywhere."""
+        root, pool = jax.eval_shape(lambda *given: given, *self._given)
+        rows = jax.eval_shape(lambda *rows: rows, *self._run_rows(members))
+        state = self._start.shapes(root, *rows, pool)
+        return self._advance.lower(root, *rows, state, pool, *self.draw(members, 0))
 
     def put(self, state: training.RunState) -> training.RunState:
         """A state that was taken off the devices, back on them."""
@@ -412,7 +491,8 @@ class _Engine:
     def like(self, members: np.ndarray) -> training.RunState:
         """Shapes of a chunk's state off the devices."""
         seeds, hparams = self.run_arguments(members)
-        shapes = self._start.shapes(self._root, seeds, hparams, self._pool)
+        root, pool = self._shared
+        shapes = self._start.shapes(root, seeds, hparams, pool)
         key = jax.eval_shape(jax.random.key_data, shapes.train.key)
         return shapes._replace(train=shapes.train._replace(key=key))
 

@@ -94,6 +94,19 @@ class Stopper:
         return self.after < 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_lowered_is_what_is_called(runs, shared, kind):
+    where = Placement(kind, 2)
+    lowered = chunks.lower_runs(function, runs, shared, where=where)
+    placed = chunks._place(function, where)
+    width = 2 * where.num_devices
+    called = placed.run.lower(
+        placed.put_runs(rows(runs, np.arange(width) % NUM_RUNS)),
+        placed.put_shared(shared),
+    )
+    assert lowered.as_text() == called.as_text()
+
+
 @pytest.mark.parametrize("num_runs", [1, NUM_RUNS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_as_vmap(kind, num_runs, runs, shared):

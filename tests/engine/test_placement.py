@@ -64,6 +64,46 @@ def test_num_devices(kind):
     assert Placement(kind, 3).num_devices == expected
 
 
+def test_shard_takes_the_devices_it_is_given(arguments):
+    scale, shared, _ = arguments
+    last = jax.devices()[-1:]
+    where = Placement("shard", NUM_RUNS, tuple(last))
+    assert where.num_devices == 1
+    assert where.platform == jax.default_backend()
+    placed = place(lambda a, s: a["a"] * s[0], where, "rs")
+    result = placed.run(placed.put_runs(scale), placed.put_shared(shared))
+    assert result.sharding.device_set == set(last)
+    np.testing.assert_allclose(result, [10, 20, 30, 40], rtol=1e-6, atol=0)
+
+
+def test_devices_are_of_shard():
+    where = Placement("vmap", 1, tuple(jax.devices()))
+    with pytest.raises(ValueError, match=r"devices are of shard, and .* 'vmap'"):
+        place(lambda x: x, where, "r")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_lowered_is_what_runs(kind, arguments):
+    """From shapes alone, with types that JAX does not keep; the bits are the same."""
+    scale, shared, state = arguments
+    where = Placement(kind, NUM_RUNS)
+    rows = np.array([[0, 1], [1, 2]])[: where.num_devices]
+    assert rows.dtype == np.int64
+    placed = place(of_one_run, where, "rsbr")
+    given = scale, shared, rows, state
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given
+    )
+    compiled = placed.lower(*shapes).compile()
+    put = (
+        placed.put_runs(scale),
+        placed.put_shared(shared),
+        placed.put_runs(rows),
+        placed.put_runs(state),
+    )
+    jax.tree.map(np.testing.assert_array_equal, compiled(*put), placed.run(*put))
+
+
 @pytest.mark.parametrize("kind", ["vmap", "shard"])
 def test_donated_memory_is_given_up(kind, arguments):
     _, _, state = arguments

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l2d_jax import metrics, optimizers
-from l2d_jax.engine import checkpoints, orders, sweeps, training
+from l2d_jax.engine import checkpoints, orders, placement, sweeps, training
 from l2d_jax.engine.placement import KINDS, Placement
 from l2d_jax.learners import deferral
 from l2d_jax.simulate import experts
@@ -115,6 +115,41 @@ def test_grid_is_flat_and_seed_major():
 def test_grid_refuses(seeds, hparams, message):
     with pytest.raises(ValueError, match=message):
         sweeps.grid(seeds, hparams)
+
+
+@pytest.mark.parametrize("learning_rates", [(0.05,), (0.05, 0.1)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_lowered_is_what_is_called(pool, kind, learning_rates, monkeypatch):
+    """Of 4 or 8 runs a seed: each with an order of its own, or with one for all."""
+    programs = []
+    place = placement.place
+
+    def spied(*args, **kwargs):
+        placed = place(*args, **kwargs)
+
+        def run(*arguments):
+            programs.append(placed.run.lower(*arguments).as_text())
+            return placed.run(*arguments)
+
+        return placed._replace(run=run)
+
+    program, sweep = make_program(2), make_sweep(2, learning_rates)
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "place", spied)
+        run(program, sweep, pool, kind)
+    lowered = sweeps.lower_dispatch(
+        program,
+        sweep,
+        pool,
+        split=split,
+        batch_size=20,
+        where=Placement(kind, 4),
+        epochs_per_dispatch=2,
+    )
+    assert "stablehlo.while" in lowered.as_text()
+    # The first starts the runs.
+    assert set(programs[1:]) >= {lowered.as_text()}
+    assert len(set(programs)) == 2
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 3])

@@ -103,7 +103,7 @@ def change(config, path, value):
         ),
         ("model", "mlp", "model must be a group of fields, got 'mlp'"),
         ("model.hidden", (True,), "model.hidden must be a whole number >= 1, got True"),
-        ("model.name", "mpl", "model.name must be one of mlp, wide_resnet, gated_pair"),
+        ("model.name", "mpl", "model.name must be one of mlp, convnet, wide_resnet, gated_pair"),
         ("joint.deferrer", {"name": "mlp"}, "joint.deferrer.hidden is missing, which"),
     ],
 )
@@ -194,6 +194,7 @@ def test_checks(check, good, bad):
     ("changes", "message"),
     [
         ({"depth": 12}, "model.depth must be 6n + 4, got 12"),
+        ({"convolution": "fast"}, "model.convolution must be one of auto, xla, explic"),
         ({"dtype": "float16"}, "model.dtype must be one of float32, bfloat16"),
         ({"width": 0}, "model.width must be a whole number >= 1, got 0"),
     ],
