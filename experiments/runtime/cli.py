@@ -7,7 +7,6 @@ writes and prints.
 
 import itertools
 import pathlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -36,6 +35,7 @@ def run(main: Main, default_config: str | None = None) -> None:
       default_config: config file if ``--config`` is not given; None requires it.
     """
     output.never_fail()
+    signals.take_over()
     try:
         # A default config is read here, with what the command line changes of it.
         config_flag = config_flags.DEFINE_config_file(
@@ -53,8 +53,9 @@ def run(main: Main, default_config: str | None = None) -> None:
     flags.DEFINE_float(
         "stop_seconds",
         15.0,
-        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest; what was"
-        " done since the last checkpoint is lost if a compiled call takes longer.",
+        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest, and to that"
+        " of training to a checkpoint; what was done since the last one is lost if a"
+        " compiled call takes longer.",
         lower_bound=0.0,
     )
     distributed.define_process_flags()
@@ -88,11 +89,12 @@ def run(main: Main, default_config: str | None = None) -> None:
         devices.use_all_cores()
         config, folder = config_flag.value, str(workdir_flag.value)
         try:
-            for number in signals.STOP_SIGNALS:
-                signal.signal(number, signals.stop)
-            signals.end_in_time(flags.FLAGS.stop_seconds)
+            given = flags.FLAGS
+            signals.wait_for_work(given.stop_seconds)
+            signals.set_process(given.process_id or 0, given.num_processes or 1)
             distributed.join_processes()
             devices.find()
+            signals.set_process(processes.index(), processes.count())
             distributed.agree_on_config(config)
             with use_workdir(folder) as workdir:
                 main(config, workdir)
@@ -113,8 +115,7 @@ def run(main: Main, default_config: str | None = None) -> None:
         except processes.FirstProcessError as error:
             sys.exit(2 if error.name in _OF_THE_USER else 1)
         except sweeps.Interrupted:
-            if processes.is_first():
-                print(signals.STOPPED, file=sys.stderr, flush=True)
+            signals.end()
             sys.exit(signals.REQUEUE_STATUS)
 
     app.run(start, flags_parser=parse)

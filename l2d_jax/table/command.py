@@ -35,16 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show is no reason to fail after the work.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    try:
-        import l2d_jax.table.cases  # noqa: F401
-    except ModuleNotFoundError as error:
-        print(
-            f"l2d: {error.name} is not installed; pip install 'l2d-jax[table]'",
-            file=sys.stderr,
-        )
-        return 2
     arguments.command = shlex.join(["l2d", *(sys.argv[1:] if argv is None else argv)])
     try:
+        try:
+            import l2d_jax.table.cases  # noqa: F401
+        except ModuleNotFoundError as error:
+            print(
+                f"l2d: {error.name} is not installed; pip install 'l2d-jax[table]'",
+                file=sys.stderr,
+            )
+            return 2
         arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"l2d: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("l2d: stopped; nothing was written", file=sys.stderr)
+        kept = "no file is half written"
+        if getattr(arguments, "workdir", None) is not None:
+            kept = "the same command goes on from here"
+        print(f"l2d: stopped; {kept}", file=sys.stderr)
         return 130
     return 0
 

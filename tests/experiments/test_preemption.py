@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -80,36 +81,147 @@ def test_the_status_asks_for_another_start():
     assert signals.REQUEUE_STATUS == 75
 
 
-_BUSY = """
+def test_a_signal_is_noted_by_whoever_asks_next():
+    with signals.StopSignal() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with signals.StopSignal() as inner:
+            assert inner()
+        assert outer()
+    with signals.StopSignal() as stop:
+        assert not stop()
+
+
+def test_a_stop_is_no_error():
+    """A loader that takes every error for damaged data must not take this one."""
+    assert not issubclass(chunks.Interrupted, Exception)
+
+
+STOPPED = "Stopped; the same command goes on from here.\n"
+
+
+def stop_at(stage, number, workdir, *flags):
+    """Status and standard error of a program that has the signal in the stage."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STAGES, stage, f"--workdir={workdir}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+# All that a program does while it can be stopped, each for ever.
+_STAGES = """
+import sys, time
 import jax
 import jax.numpy as jnp
+import numpy as np
 from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import ConfigError
+from l2d_jax.engine import chunks
+from l2d_jax.engine.placement import Placement
+
+stage = sys.argv.pop(1)
+
+def decode():
+    while True:
+        try:
+            time.sleep(0.1)
+        except Exception:
+            raise ConfigError("damaged, delete its folder")
+
+def evaluate():
+    def nap(x):
+        time.sleep(0.1)
+        return x
+    call = jax.jit(lambda x: jax.pure_callback(nap, x, x))
+    while True:
+        call(np.float32(1)).block_until_ready()
+
+def call():
+    forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
+    forever(1.0).block_until_ready()
+
+def train(workdir, stop):
+    def report(done):
+        time.sleep(0.1)
+    chunks.map_runs(
+        lambda run, shared: run, np.zeros(10**6), np.float32(1),
+        where=Placement("vmap", 1), checkpoint_dir=workdir / "checkpoints",
+        report=report, should_stop=stop,
+    )
 
 def main(config, workdir):
-    with signals.StopSignal():
-        forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
-        progress.say("begun")
-        forever(1.0).block_until_ready()
+    progress.say("begun")
+    if stage == "decoding":
+        decode()
+    if stage == "evaluating":
+        evaluate()
+    with signals.StopSignal() as stop:
+        if stage == "call":
+            call()
+        if stage == "training":
+            train(workdir, stop)
+        if stage == "between":
+            decode()
 
 cli.run(main, "experiments/configs/digits.py")
 """
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("stage", ["decoding", "evaluating"])
+def test_where_there_is_nothing_to_keep_a_stop_is_at_once(stage, number, tmp_path):
+    found = stop_at(stage, number, tmp_path, "--stop_seconds=1000")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", _BUSY, f"--workdir={tmp_path}", "--stop_seconds=0.5"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == signals.REQUEUE_STATUS
-    assert err == "Stopped; the same command goes on from here.\n"
+    found = stop_at("call", number, tmp_path, "--stop_seconds=0.5")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+def test_a_stop_does_not_wait_for_a_stage_that_does_not_ask(tmp_path):
+    found = stop_at("between", signal.SIGTERM, tmp_path, "--stop_seconds=0.5")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+def test_a_stop_keeps_the_checkpoints_and_gives_the_folder_back(tmp_path):
+    found = stop_at("training", signal.SIGTERM, tmp_path, "--stop_seconds=1000")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+    kept = sorted(tmp_path.glob("checkpoints/*.json"))
+    assert kept and all(checkpoints.read_info(p.with_suffix("")) for p in kept)
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
+@pytest.mark.parametrize(("number", "times"), [(n, 1) for n in SIGNALS] + [(2, 2)])
+def test_a_stop_while_it_imports(number, times, tmp_path):
+    """At the first moment at which the process heeds signals; SIGINT also twice."""
+    process = start(tmp_path / "work")
+    status = pathlib.Path(f"/proc/{process.pid}/status")
+
+    def caught():
+        (mask,) = re.findall(r"SigCgt:\s*(\w+)", status.read_text())
+        return int(mask, 16) & (1 << (signal.SIGUSR1 - 1))
+
+    while not caught():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+    for _ in range(times):
+        process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (signals.REQUEUE_STATUS, STOPPED)
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow

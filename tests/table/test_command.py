@@ -303,8 +303,23 @@ def test_a_stop_writes_nothing(folder, monkeypatch, capsys):
 
     monkeypatch.setattr(fitting, "fit", stop)
     assert command.main(fit_argv(EXPERTS)) == 130
-    assert capsys.readouterr().err == "l2d: stopped; nothing was written\n"
+    assert capsys.readouterr().err == "l2d: stopped; no file is half written\n"
     assert there(folder) == ["cases.csv"]
+    assert command.main(fit_argv(EXPERTS, "--workdir=work")) == 130
+    said = capsys.readouterr().err
+    assert said == "l2d: stopped; the same command goes on from here\n"
+
+
+def test_a_stop_while_it_imports(folder, monkeypatch, capsys):
+    class Stop:
+        def find_spec(self, name, *_):
+            if name == "l2d_jax.table.cases":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "l2d_jax.table.cases")
+    monkeypatch.setattr(sys, "meta_path", [Stop(), *sys.meta_path])
+    assert command.main(fit_argv(EXPERTS)) == 130
+    assert capsys.readouterr().err.startswith("l2d: stopped; ")
 
 
 @pytest.mark.parametrize("long", [False, True])
