@@ -1,8 +1,8 @@
 """The command line of a program: its flags, and its errors in one line.
 
 What the user can mend ends in one line on standard error and exit status 2, a disk that
-is full or may not be written in one line and 1. Of several processes the first alone
-writes and prints.
+is full or may not be written in one line and 1, and what only takes time, as a stop
+does, in one line and 75. Of several processes the first alone writes and prints.
 """
 
 import itertools
@@ -16,13 +16,16 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.runtime import devices, distributed, output, signals
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import ConfigError, InUseError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax import data
 from l2d_jax.engine import checkpoints, origins, processes, sweeps
 
-# What a first process that ends with status 2 has raised.
-_OF_THE_USER = ("ConfigError", "DataError", "ForeignResultsError")
+# Status of the others, by what the first process has raised.
+_STATUS_OF_OTHERS = {
+    **dict.fromkeys(("ConfigError", "DataError", "ForeignResultsError"), 2),
+    "InUseError": signals.REQUEUE_STATUS,
+}
 
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
@@ -56,6 +59,12 @@ def run(main: Main, default_config: str | None = None) -> None:
         "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest, and to that"
         " of training to a checkpoint; what was done since the last one is lost if a"
         " compiled call takes longer.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_float(
+        "wait_seconds",
+        5.0,
+        "Seconds to wait for another program that uses the work folder to end.",
         lower_bound=0.0,
     )
     distributed.define_process_flags()
@@ -96,10 +105,12 @@ def run(main: Main, default_config: str | None = None) -> None:
             devices.find()
             signals.set_process(processes.index(), processes.count())
             distributed.agree_on_config(config)
-            with use_workdir(folder) as workdir:
+            with use_workdir(folder, given.wait_seconds) as workdir:
                 main(config, workdir)
         except (ConfigError, data.DataError, origins.ForeignResultsError) as error:
             _fail(_one_line(error))
+        except InUseError as error:
+            _fail(_one_line(error), signals.REQUEUE_STATUS)
         except OSError as error:
             if error.errno not in checkpoints.DISK_ERRORS:
                 raise
@@ -113,7 +124,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                 raise
             _fail(_flag_error(error))
         except processes.FirstProcessError as error:
-            sys.exit(2 if error.name in _OF_THE_USER else 1)
+            sys.exit(_STATUS_OF_OTHERS.get(error.name, 1))
         except sweeps.Interrupted:
             signals.end()
             sys.exit(signals.REQUEUE_STATUS)

@@ -8,37 +8,43 @@ import os
 import pathlib
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import ConfigError, InUseError
 from l2d_jax.engine import origins, processes
 from l2d_jax.types import PyTree
 
 ORIGIN = "origin.json"
+_POLL_SECONDS = 0.05
 _EXPERIMENTS = pathlib.Path(__file__).parents[1]
 # What only draws, judges or measures time, or says what config.json repeats.
 _NO_RESULTS = ("benchmark", "claims", "configs", "figures", "runtime")
 
 
 @contextlib.contextmanager
-def use_workdir(path: str) -> Iterator[pathlib.Path]:
+def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
     """Make the folder, and keep it from other programs for as long as this one runs.
 
-    A ``~`` at its beginning is the home folder, as a shell has it that does not see one
-    behind ``--workdir=``.
+    Args:
+      path: of the folder; a ``~`` at its beginning is the home folder, as a shell has
+        it that does not see one behind ``--workdir=``.
+      seconds: to wait for another program that uses it, such as one that was told to
+        stop and has not ended.
 
     Raises:
-      ConfigError: it cannot be written, or another program uses it.
+      ConfigError: it cannot be written.
+      InUseError: another program still uses it.
     """
     try:
         workdir = pathlib.Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"workdir {path}: {error}") from error
     held: list[int] = []
-    processes.from_first(lambda: held.append(_lock(workdir)))
+    processes.from_first(lambda: held.append(_lock(workdir, seconds)))
     try:
         yield workdir
     finally:
@@ -47,9 +53,10 @@ def use_workdir(path: str) -> Iterator[pathlib.Path]:
             os.close(descriptor)
 
 
-def _lock(workdir: pathlib.Path) -> int:
+def _lock(workdir: pathlib.Path, seconds: float) -> int:
     """Descriptor of the folder's lock, which the system gives up when we end."""
     path = workdir / ".lock"
+    deadline = time.monotonic() + seconds
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         while True:
@@ -61,7 +68,10 @@ def _lock(workdir: pathlib.Path) -> int:
             except BlockingIOError as error:
                 holder = os.read(descriptor, 100).decode(errors="replace").strip()
                 os.close(descriptor)
-                raise ConfigError(
+                if time.monotonic() < deadline:
+                    time.sleep(_POLL_SECONDS)
+                    continue
+                raise InUseError(
                     f"workdir {workdir} is in use by process {holder or '(unknown)'};"
                     " wait for it to end, or choose another --workdir"
                 ) from error

@@ -1,5 +1,6 @@
 """Told to stop, killed, or left without a disk: nothing that was finished is lost."""
 
+import concurrent.futures
 import contextlib
 import errno
 import os
@@ -20,7 +21,7 @@ from children import child_environment
 from experiments import tables
 from experiments.figures import save as figures
 from experiments.runtime import signals
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import InUseError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax.engine import checkpoints, chunks, origins
 from l2d_jax.engine.placement import Placement
@@ -125,7 +126,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from experiments.runtime import cli, progress, signals
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import InUseError
 from l2d_jax.engine import chunks
 from l2d_jax.engine.placement import Placement
 
@@ -361,8 +362,8 @@ def test_killed_at_many_moments_it_ends_with_the_same_tables(tmp_path):
 def test_a_second_program_is_refused(tmp_path):
     with use_workdir(str(tmp_path / "work")) as workdir:
         with (
-            pytest.raises(ConfigError) as said,
-            use_workdir(str(workdir)),
+            pytest.raises(InUseError) as said,
+            use_workdir(str(workdir), 0.1),
         ):
             pass
         assert f"workdir {workdir} is in use by process {os.getpid()} on " in str(
@@ -376,12 +377,32 @@ def test_a_second_program_is_refused(tmp_path):
         assert str(os.getpid()) in (workdir / ".lock").read_text()
 
 
+def test_a_program_that_is_about_to_end_is_waited_for(tmp_path):
+    """As one whose launcher was killed, and which writes its last checkpoint."""
+    held = contextlib.ExitStack()
+    held.enter_context(use_workdir(str(tmp_path)))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(held.enter_context, use_workdir(str(tmp_path), 1000.0))
+        time.sleep(0.2)
+        assert not waiting.done()
+        held.pop_all().close()
+        assert waiting.result(timeout=30) == tmp_path
+    held.close()
+
+
+def test_a_folder_in_use_is_one_line_and_another_start(tmp_path):
+    with use_workdir(str(tmp_path)):
+        status, err = run(tmp_path, "--wait_seconds=0.1")
+    assert status == signals.REQUEUE_STATUS
+    assert err.count("\n") == 1 and err.startswith(f"error: workdir {tmp_path} is in")
+
+
 @pytest.mark.slow
 def test_a_second_program_ends_with_one_line(tmp_path):
     process = start(tmp_path, "--config.num_epochs=2000")
     wait_for(process, tmp_path, ".lock")
     status, err = run(tmp_path)
-    assert status == 2
+    assert status == signals.REQUEUE_STATUS
     assert err.count("\n") == 1 and err.startswith(f"error: workdir {tmp_path} is in")
     assert f"process {process.pid} on " in err
     process.terminate()
