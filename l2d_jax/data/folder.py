@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import urllib.request
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -96,6 +97,29 @@ def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def require_unpacked(path: str | os.PathLike[str], most: int) -> None:
+    """See that what an archive unpacks to has a size that it can have.
+
+    A zip of 3 MB may hold 4 GB, and is asked before any of it is unpacked. What it says
+    of itself is all that is ever read of a member.
+
+    Args:
+      path: a zip, or an ``.npz``, which is one.
+      most: bytes of all its members together.
+
+    Raises:
+      DataError: it holds more.
+      OSError: it cannot be read.
+      zipfile.BadZipFile: it is no zip.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > most:
+        raise DataError(
+            f"{path} unpacks to {size:,} bytes, and to {most:,} at most as it should be"
+        )
 
 
 def find(
@@ -267,6 +291,8 @@ def kept_arrays(
 
 def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
     try:
+        # It was written without compression.
+        require_unpacked(path, path.stat().st_size)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, arrays_sha256(arrays)
