@@ -5,6 +5,7 @@ is full or may not be written in one line and 1, and what only takes time, as a 
 does, in one line and 75. Of several processes the first alone writes and prints.
 """
 
+import errno
 import itertools
 import pathlib
 import sys
@@ -21,9 +22,12 @@ from experiments.runtime.workdir import use_workdir
 from l2d_jax import data
 from l2d_jax.engine import checkpoints, origins, processes, sweeps
 
+# A file where a folder is to be, or a folder where a file is.
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 # Status of the others, by what the first process has raised.
 _STATUS_OF_OTHERS = {
     **dict.fromkeys(("ConfigError", "DataError", "ForeignResultsError"), 2),
+    **dict.fromkeys(("FileExistsError", "IsADirectoryError", "NotADirectoryError"), 2),
     "InUseError": signals.REQUEUE_STATUS,
 }
 
@@ -101,6 +105,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             given = flags.FLAGS
             signals.wait_for_work(given.stop_seconds)
             signals.set_process(given.process_id or 0, given.num_processes or 1)
+            devices.check_flags()
             distributed.join_processes()
             devices.find()
             signals.set_process(processes.index(), processes.count())
@@ -112,6 +117,11 @@ def run(main: Main, default_config: str | None = None) -> None:
         except InUseError as error:
             _fail(_one_line(error), signals.REQUEUE_STATUS)
         except OSError as error:
+            if error.errno in _IN_THE_WAY and error.filename is not None:
+                _fail(
+                    f"{error.filename}: {error.strerror}, where this program has"
+                    " something else; move it away"
+                )
             if error.errno not in checkpoints.DISK_ERRORS:
                 raise
             _fail(

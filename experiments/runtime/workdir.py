@@ -20,6 +20,8 @@ from l2d_jax.types import PyTree
 
 ORIGIN = "origin.json"
 _POLL_SECONDS = 0.05
+_FILES = ("*.csv", "*.json")
+_FOLDERS = ("checkpoints", "figures")
 _EXPERIMENTS = pathlib.Path(__file__).parents[1]
 # What only draws, judges or measures time, or says what config.json repeats.
 _NO_RESULTS = ("benchmark", "claims", "configs", "figures", "runtime")
@@ -36,7 +38,8 @@ def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
         stop and has not ended.
 
     Raises:
-      ConfigError: it cannot be written.
+      ConfigError: it cannot be written, or holds a folder in the place of a file or a
+        file in that of a folder.
       InUseError: another program still uses it.
     """
     try:
@@ -46,6 +49,7 @@ def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
     held: list[int] = []
     processes.from_first(lambda: held.append(_lock(workdir, seconds)))
     try:
+        processes.from_first(lambda: _check_kinds(workdir))
         yield workdir
     finally:
         for descriptor in held:
@@ -89,6 +93,21 @@ def _lock(workdir: pathlib.Path, seconds: float) -> int:
         ) from error
 
 
+def _check_kinds(workdir: pathlib.Path) -> None:
+    """See that what is to be written is not found to be in the way after the work.
+
+    Raises:
+      ConfigError: a file is no file, or a folder no folder.
+    """
+    for path in sorted(path for name in _FILES for path in workdir.glob(name)):
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: must be a file, and is none; move it away")
+    for name in _FOLDERS:
+        path = workdir / name
+        if os.path.lexists(path) and not path.is_dir():
+            raise ConfigError(f"{path}: must be a folder, and is none; move it away")
+
+
 def claim_workdir(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, data: PyTree = ()
 ) -> None:
@@ -101,7 +120,8 @@ def claim_workdir(
         code and of how JAX computes go to ``origin.json``.
 
     Raises:
-      ConfigError: the folder holds results of another config.
+      ConfigError: the folder holds results of another config, or something in the
+        place of a file or a folder.
       ForeignResultsError: it holds results of other data, code or precision.
     """
     origin = {
@@ -112,6 +132,7 @@ def claim_workdir(
     }
 
     def claim() -> None:
+        _check_kinds(workdir)
         claim_config(config, workdir)
         path = workdir / ORIGIN
         if path.exists():

@@ -75,7 +75,7 @@ def load_cifar10h_raw(path: str | os.PathLike[str]) -> Answers:
       Peterson, Battleday, Griffiths and Russakovsky, "Human uncertainty makes
       classification more robust", 2019.
     """
-    path = pathlib.Path(path).expanduser()
+    path = folder.expand(path)
     names = ("annotator_id", "cifar10_test_test_idx", "chosen_label")
     ids, images, labels = read_columns(io.StringIO(_read_text(path)), names, path)
     kept = [
