@@ -2,6 +2,13 @@
 
 import sys
 
+from experiments.runtime import output, signals
+
+# While Python looks for the module that it is to run; the imports take seconds.
+if sys.argv[:1] == ["-m"]:
+    output.never_fail()
+    signals.take_over()
+
 try:
     # The first import of JAX, which reads its environment.
     import jax as jax

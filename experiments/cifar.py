@@ -17,7 +17,6 @@ References:
 import pathlib
 
 import ml_collections
-import pandas as pd
 
 from experiments import (
     deferral,
@@ -31,7 +30,7 @@ from experiments.runtime import cli
 
 def draw_people(workdir: pathlib.Path) -> None:
     """Write what fine-tuning gains in a finished folder, and draw its figures."""
-    results = pd.read_csv(workdir / "results.csv", low_memory=False)
+    results = tables.read_csv(workdir / "results.csv")
     tables.write_csv(persons.compare(results), workdir / "gains.csv")
     people_figures.draw(workdir)
 

@@ -34,6 +34,7 @@ from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin
 from experiments.trainings import classifier_score, expert_score
 from l2d_jax import optimizers
+from l2d_jax.data import folder
 from l2d_jax.engine import sweeps, training
 from l2d_jax.learners import classifier, expert_model
 from l2d_jax.types import Dataset, HParams
@@ -76,7 +77,7 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
             f" {config.images}"
         )
     if "cifar10h_raw" in config.people.sources:
-        path = pathlib.Path(config.people.raw_file).expanduser()
+        path = folder.expand(config.people.raw_file)
         if not config.people.raw_file or not path.is_file():
             raise ConfigError(
                 f"people.raw_file: there is no file {config.people.raw_file!r}; name"

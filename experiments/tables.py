@@ -15,6 +15,7 @@ from scipy import special
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin, replacing, write_text
 from l2d_jax.engine import processes
+from l2d_jax.table import cells as csv_cells
 
 NUM_RESAMPLES = 2000
 """Of a bootstrap interval."""
@@ -28,6 +29,9 @@ KEYS = ("experiment", "dataset", "method", "seed")
 def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
     """Write a table in one move, floats to their last digit.
 
+    A text that a spreadsheet would run, such as a class that is named ``=1+1``, is
+    written with an apostrophe before it; `read_csv` takes it off again.
+
     Where there are several processes the first does, and all wait until it is there.
 
     Raises:
@@ -36,9 +40,21 @@ def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:
 
     def write() -> None:
         with replacing(path) as temporary:
-            table.to_csv(temporary, index=False)
+            marked = csv_cells.guard_table(table)
+            quoting = csv_cells.quoting(marked)
+            marked.to_csv(temporary, index=False, quoting=quoting)
 
     processes.from_first(write)
+
+
+def read_csv(path: pathlib.Path, **options: Any) -> pd.DataFrame:
+    """A table of `write_csv`.
+
+    Args:
+      path: of the table.
+      options: of `pandas.read_csv`.
+    """
+    return csv_cells.unguard_table(pd.read_csv(path, low_memory=False, **options))
 
 
 def seal(workdir: pathlib.Path) -> None:

@@ -17,7 +17,6 @@ References:
 import pathlib
 
 import ml_collections
-import pandas as pd
 
 from experiments import deferral, tables
 from experiments.figures import fronts
@@ -27,7 +26,7 @@ from experiments.runtime import cli
 
 def draw(workdir: pathlib.Path) -> None:
     """Write the fronts of a finished folder, and draw its figures."""
-    results = pd.read_csv(workdir / "results.csv", low_memory=False)
+    results = tables.read_csv(workdir / "results.csv")
     tables.write_csv(fronts.make_fronts(results), workdir / "fronts.csv")
     table_figures.draw(workdir)
 

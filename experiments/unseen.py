@@ -99,7 +99,7 @@ def _listed(numbers: pd.Series) -> str:
 
 def draw(workdir: pathlib.Path) -> None:
     """Write what is ahead of what in a finished folder, and draw its figures."""
-    results = pd.read_csv(workdir / "results.csv", low_memory=False)
+    results = tables.read_csv(workdir / "results.csv")
     differences = compare(results)
     tables.write_csv(differences, workdir / "differences.csv")
     tables.write_csv(overtake(differences), workdir / "overtaking.csv")
@@ -124,7 +124,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
                 f" become known; choose of {', '.join(new)}, or another program"
             )
     deferral.run(config, workdir, draw)
-    table = pd.read_csv(workdir / "overtaking.csv", keep_default_na=False)
+    table = tables.read_csv(workdir / "overtaking.csv", keep_default_na=False)
     progress.say(
         f"\nNumbers of answers at which a model of the person beats {REFERENCE} (95 %"
         f" interval over people)\n{table.to_string(index=False)}"

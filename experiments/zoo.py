@@ -56,7 +56,7 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         deferral.run(part, folder, figures_of_methods.draw)
     for table in TABLES:
         parts = [
-            pd.read_csv(workdir / name / table, low_memory=False).assign(part=name)
+            tables.read_csv(workdir / name / table).assign(part=name)
             for name in config.parts
         ]
         tables.write_csv(pd.concat(parts, ignore_index=True), workdir / table)

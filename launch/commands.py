@@ -184,4 +184,7 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         status = 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr, flush=True)
+        status = 128 + signal.SIGINT
     sys.exit(status)

@@ -14,11 +14,13 @@ command goes on from there; 2 for a mistake in the command.
 """
 
 import ctypes
+import errno
 import importlib.metadata
 import os
 import pathlib
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -191,14 +193,8 @@ class Log:
     """
 
     def __init__(self, path: pathlib.Path):
-        try:
-            file = path.open("ab")
-        except OSError as error:
-            raise commands.UserError(
-                f"{path}: {error.strerror}; choose a --workdir you can write to"
-            ) from error
-        self._file = file
-        self._sinks: list[IO[bytes]] = [sys.stdout.buffer, file]
+        self._file = _open_log(path)
+        self._sinks: list[IO[bytes]] = [sys.stdout.buffer, self._file]
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Log":
@@ -229,6 +225,39 @@ class Log:
     def say(self, text: str) -> None:
         """Write a line of the launcher's own."""
         self.write("launch", text.encode())
+
+
+def _open_log(path: pathlib.Path) -> IO[bytes]:
+    """A file to append to: a link in its place would have another file written.
+
+    Raises:
+      UserError: it cannot be written, or is no file.
+    """
+    # One who reads a pipe may never come, and opening it would wait for them.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        # By the folder's own handle: its path may lead elsewhere a moment later.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            descriptor = os.open(path.name, flags, 0o644, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise _no_file(path) from error
+        raise commands.UserError(
+            f"{path}: {error.strerror}; choose a --workdir you can write to"
+        ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return os.fdopen(descriptor, "ab")
+
+
+def _no_file(path: pathlib.Path) -> commands.UserError:
+    return commands.UserError(
+        f"{path}: is a link, a folder or a pipe, and must be a file; move it away"
+    )
 
 
 def run_processes(

@@ -369,7 +369,7 @@ def _read_json(path: pathlib.Path, remedy: str = "submit the shard again") -> An
 def _read_table(path: pathlib.Path) -> pd.DataFrame:
     """A table as text, so that every number is written again as it was."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return tables.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise commands.UserError(f"{path}: cannot be read: {error}") from error
 

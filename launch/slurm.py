@@ -125,7 +125,8 @@ def make_executor(
       name: of the job.
 
     Raises:
-      UserError: an option is unknown to submitit, or is given twice; there is no Slurm.
+      UserError: an option is unknown to submitit, is given twice, or would be more
+        than a line of the job's script; there is no Slurm.
     """
     try:
         import submitit
@@ -144,6 +145,7 @@ def make_executor(
         "srun_args": ["--kill-on-bad-exit=1"],
     }
     if given.partition is not None:
+        _require_lines("--partition", given.partition)
         parameters["partition"] = given.partition
     if given.gpus is not None:
         parameters["gpus_per_node"] = given.gpus
@@ -168,6 +170,7 @@ def make_executor(
         if not has_value:
             raise commands.UserError(f"{flag}: give {flag}=VALUE")
         value = _parse_value(text)
+        _require_lines(flag, value)
         try:
             # One by one, so that the complaint has one name.
             executor.update_parameters(**{key: value})
@@ -324,6 +327,24 @@ def _parse_value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _require_lines(flag: str, value: Any) -> None:
+    """See that every text of an option is one line of the job's script, and no more.
+
+    Raises:
+      UserError: one is not; the rest of it would be run as a command.
+    """
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            _require_lines(flag, part)
+    elif isinstance(value, str) and not value.replace("\t", " ").isprintable():
+        raise commands.UserError(
+            f"{flag}: a job's script cannot hold {value!r}; give it without line breaks"
+            " and control characters"
+        )
 
 
 def _last_line(folder: pathlib.Path, job: str) -> str:

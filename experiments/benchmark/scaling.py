@@ -13,18 +13,21 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
 from experiments.benchmark import pairs
 from experiments.benchmark.timing import ONE_CORE, Timing, Variant, time_training
 from experiments.problem import annotate_with_nobody, split_at_random
-from experiments.runtime import cli
+from experiments.runtime import cli, signals
 from experiments.runtime.devices import num_cores
 from experiments.runtime.workdir import write_text
-from l2d_jax.engine import placement, training
+from l2d_jax.engine import placement, sweeps, training
 from l2d_jax.engine.processes import from_first
+
+_POLL_SECONDS = 0.05
 
 
 def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
@@ -50,12 +53,7 @@ def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
             # Inherited by the processes that this thread starts.
             os.sched_setaffinity(0, sorted(every)[:cores])
             try:
-                subprocess.run(
-                    command,
-                    env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
-                    stdout=subprocess.DEVNULL,
-                    check=True,
-                )
+                _run(command, {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)})
             finally:
                 os.sched_setaffinity(0, every)
             return Timing(**json.loads(pathlib.Path(folder, "timing.json").read_text()))
@@ -74,6 +72,26 @@ def scaling_variants(config: ml_collections.ConfigDict) -> Iterator[Variant]:
                 float("nan"),
                 functools.partial(time_layout, processes, devices, used, runs),
             )
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a command to its end, to which a stop brings it before this program's own.
+
+    Raises:
+      CalledProcessError: it failed.
+      Interrupted: it was stopped.
+    """
+    with (
+        signals.StopSignal() as stop,
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child,
+    ):
+        while child.poll() is None and not stop():
+            time.sleep(_POLL_SECONDS)
+        if stop():
+            child.terminate()
+            raise sweeps.Interrupted
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -328,7 +328,7 @@ def _read_table(
     """
     _check_seal(name, path)
     try:
-        table = pd.read_csv(path, low_memory=False)
+        table = tables.read_csv(path)
         table[list(columns)]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(

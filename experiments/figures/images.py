@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import styles
 from experiments.figures.save import save
 from experiments.tables import mean_interval
@@ -15,8 +16,8 @@ def draw(workdir: pathlib.Path) -> None:
     """Draw every figure of a work folder into its ``figures``."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    summary = pd.read_csv(workdir / "summary.csv")
-    curves = pd.read_csv(workdir / "curves.csv")
+    summary = tables.read_csv(workdir / "summary.csv")
+    curves = tables.read_csv(workdir / "curves.csv")
     save(draw_accuracy(summary), folder / "system_accuracy.png")
     save(draw_curves(curves), folder / "coverage_accuracy.png")
 

@@ -5,6 +5,7 @@ import pathlib
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from experiments import tables
 from experiments.figures.save import save
 from experiments.methods import METHODS
 
@@ -13,7 +14,7 @@ def draw(workdir: pathlib.Path) -> None:
     """Draw every figure of a work folder into its ``figures``."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    summary = pd.read_csv(workdir / "summary.csv", low_memory=False)
+    summary = tables.read_csv(workdir / "summary.csv")
     save(draw_accuracy(summary), folder / "system_accuracy.png")
 
 

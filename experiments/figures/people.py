@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import styles
 from experiments.figures.save import save
 
@@ -22,8 +23,8 @@ def draw(workdir: pathlib.Path) -> None:
     """
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    results = pd.read_csv(workdir / "results.csv", low_memory=False)
-    summary = pd.read_csv(workdir / "summary.csv", low_memory=False)
+    results = tables.read_csv(workdir / "results.csv")
+    summary = tables.read_csv(workdir / "summary.csv")
     method = results.method.iloc[0]
     results = results[results.method == method]
     summary = summary[summary.method == method]

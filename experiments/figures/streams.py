@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import styles
 from experiments.figures.save import save
 from l2d_jax.simulate import biased_groups
@@ -25,7 +26,7 @@ def draw(workdir: pathlib.Path, task: str) -> None:
     folder.mkdir(exist_ok=True)
 
     def read(name: str) -> pd.DataFrame:
-        return pd.read_csv(workdir / f"{name}.csv", low_memory=False)
+        return tables.read_csv(workdir / f"{name}.csv")
 
     curves = read("curves")
     drawn: dict[str, plt.Figure | None]

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import fronts, styles
 from experiments.figures.save import save
 
@@ -27,7 +28,7 @@ def draw(workdir: pathlib.Path) -> None:
     """Draw every figure of a work folder into its ``figures``."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    results = pd.read_csv(workdir / "results.csv", low_memory=False)
+    results = tables.read_csv(workdir / "results.csv")
     test = results[results.split == "test"]
     medians = fronts.medians(results)
     # The paper's Figure 6 is Figure 3 of the other data set.

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import styles
 from experiments.figures.save import save
 
@@ -14,8 +15,8 @@ def draw(workdir: pathlib.Path) -> None:
     """Draw every figure of a work folder into its ``figures``."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    results = pd.read_csv(workdir / "results.csv")
-    comparison = pd.read_csv(workdir / "comparison.csv")
+    results = tables.read_csv(workdir / "results.csv")
+    comparison = tables.read_csv(workdir / "comparison.csv")
     save(draw_minutes(results), folder / "trip_minutes.png")
     save(draw_share(comparison), folder / "share.png")
 

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures import styles
 from experiments.figures.save import save
 
@@ -24,8 +25,8 @@ def draw(workdir: pathlib.Path) -> None:
     """
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    summary = pd.read_csv(workdir / "summary.csv", low_memory=False)
-    differences = pd.read_csv(workdir / "differences.csv")
+    summary = tables.read_csv(workdir / "summary.csv")
+    differences = tables.read_csv(workdir / "differences.csv")
     for source in summary.people.unique():
         figure = draw_curves(
             summary[(summary.people == source) & (summary.split == "test")],

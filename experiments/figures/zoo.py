@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from experiments import tables
 from experiments.figures.save import save
 from experiments.methods import METHODS
 
@@ -20,8 +21,8 @@ def draw(workdir: pathlib.Path) -> None:
     """Draw every figure of a work folder into its ``figures``."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    summary = pd.read_csv(workdir / "summary.csv", low_memory=False)
-    curves = pd.read_csv(workdir / "curves.csv", low_memory=False)
+    summary = tables.read_csv(workdir / "summary.csv")
+    curves = tables.read_csv(workdir / "curves.csv")
     accuracy = draw_methods(summary, "system_accuracy", "system accuracy, %")
     save(accuracy, folder / "system_accuracy.png")
     name = "calibration error of P(expert right), %"

@@ -1,13 +1,13 @@
 """The command line of a program: its flags, and its errors in one line.
 
 What the user can mend ends in one line on standard error and exit status 2, a disk that
-is full or may not be written in one line and 1. Of several processes the first alone
-writes and prints.
+is full or may not be written in one line and 1, and what only takes time, as a stop
+does, in one line and 75. Of several processes the first alone writes and prints.
 """
 
+import errno
 import itertools
 import pathlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -17,13 +17,19 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments.runtime import devices, distributed, output, signals
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import ConfigError, InUseError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax import data
 from l2d_jax.engine import checkpoints, origins, processes, sweeps
 
-# What a first process that ends with status 2 has raised.
-_OF_THE_USER = ("ConfigError", "DataError", "ForeignResultsError")
+# A file where a folder is to be, or a folder where a file is.
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+# Status of the others, by what the first process has raised.
+_STATUS_OF_OTHERS = {
+    **dict.fromkeys(("ConfigError", "DataError", "ForeignResultsError"), 2),
+    **dict.fromkeys(("FileExistsError", "IsADirectoryError", "NotADirectoryError"), 2),
+    "InUseError": signals.REQUEUE_STATUS,
+}
 
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
@@ -36,6 +42,7 @@ def run(main: Main, default_config: str | None = None) -> None:
       default_config: config file if ``--config`` is not given; None requires it.
     """
     output.never_fail()
+    signals.take_over()
     try:
         # A default config is read here, with what the command line changes of it.
         config_flag = config_flags.DEFINE_config_file(
@@ -53,8 +60,15 @@ def run(main: Main, default_config: str | None = None) -> None:
     flags.DEFINE_float(
         "stop_seconds",
         15.0,
-        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest; what was"
-        " done since the last checkpoint is lost if a compiled call takes longer.",
+        "Seconds from SIGTERM, SIGINT or SIGUSR1 to the end at the latest, and to that"
+        " of training to a checkpoint; what was done since the last one is lost if a"
+        " compiled call takes longer.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_float(
+        "wait_seconds",
+        5.0,
+        "Seconds to wait for another program that uses the work folder to end.",
         lower_bound=0.0,
     )
     distributed.define_process_flags()
@@ -88,17 +102,26 @@ def run(main: Main, default_config: str | None = None) -> None:
         devices.use_all_cores()
         config, folder = config_flag.value, str(workdir_flag.value)
         try:
-            for number in signals.STOP_SIGNALS:
-                signal.signal(number, signals.stop)
-            signals.end_in_time(flags.FLAGS.stop_seconds)
+            given = flags.FLAGS
+            signals.wait_for_work(given.stop_seconds)
+            signals.set_process(given.process_id or 0, given.num_processes or 1)
+            devices.check_flags()
             distributed.join_processes()
             devices.find()
+            signals.set_process(processes.index(), processes.count())
             distributed.agree_on_config(config)
-            with use_workdir(folder) as workdir:
+            with use_workdir(folder, given.wait_seconds) as workdir:
                 main(config, workdir)
         except (ConfigError, data.DataError, origins.ForeignResultsError) as error:
             _fail(_one_line(error))
+        except InUseError as error:
+            _fail(_one_line(error), signals.REQUEUE_STATUS)
         except OSError as error:
+            if error.errno in _IN_THE_WAY and error.filename is not None:
+                _fail(
+                    f"{error.filename}: {error.strerror}, where this program has"
+                    " something else; move it away"
+                )
             if error.errno not in checkpoints.DISK_ERRORS:
                 raise
             _fail(
@@ -111,10 +134,9 @@ def run(main: Main, default_config: str | None = None) -> None:
                 raise
             _fail(_flag_error(error))
         except processes.FirstProcessError as error:
-            sys.exit(2 if error.name in _OF_THE_USER else 1)
+            sys.exit(_STATUS_OF_OTHERS.get(error.name, 1))
         except sweeps.Interrupted:
-            if processes.is_first():
-                print(signals.STOPPED, file=sys.stderr, flush=True)
+            signals.end()
             sys.exit(signals.REQUEUE_STATUS)
 
     app.run(start, flags_parser=parse)

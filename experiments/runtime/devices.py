@@ -1,6 +1,9 @@
 """The host devices of a program: one a core, where the backend is a CPU."""
 
 import os
+import re
+import subprocess
+import sys
 
 import jax
 
@@ -17,6 +20,37 @@ def use_all_cores() -> None:
     if flag in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def check_flags() -> None:
+    """See that XLA knows its flags: it ends a process with pages of text otherwise.
+
+    Must come before the first use of JAX.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    given = os.environ.get("XLA_FLAGS")
+    if not given:
+        return
+    # So it can be asked only by a process that may be lost; without JAX itself, which
+    # takes longer to import.
+    ask = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    asked = subprocess.run(
+        [sys.executable, "-c", ask],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    said = re.search(r"^[EF]\d{4} .*?\] (.*)", asked.stderr, re.MULTILINE)
+    if asked.returncode and said is not None:
+        raise ConfigError(
+            f"XLA_FLAGS={given}: {said[1]}; mend that variable of the environment, or"
+            " unset it"
+        )
 
 
 def find() -> None:

@@ -7,9 +7,12 @@ knows (``--distributed``).
 
 import contextlib
 import hashlib
+import ipaddress
 import json
+import os
 import socket
-import time
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,6 +25,8 @@ from l2d_jax.engine import processes
 
 # How long a process that ends waits for the others, which may be waiting for it.
 _SHUTDOWN_SECONDS = 10
+# How much later than we JAX would end a process that waits for others.
+_LATER_SECONDS = 60
 
 
 def define_process_flags() -> None:
@@ -76,8 +81,10 @@ def check_process_flags() -> None:
 def join_processes() -> None:
     """Join the other processes of the program, if the flags say that there are any.
 
+    One that waits in vain ends with a line and status 2.
+
     Raises:
-      ConfigError: not all of them came in time.
+      ConfigError: it cannot.
     """
     given = flags.FLAGS
     if given.coordinator is None and not given.distributed:
@@ -93,18 +100,22 @@ def join_processes() -> None:
             "coordinator_address": given.coordinator,
             "num_processes": given.num_processes,
             "process_id": given.process_id,
+            "coordinator_bind_address": _bind_address(given.coordinator),
         }
-        # JAX ends the whole process where somebody is missing, with a page of text.
-        meet(given.coordinator, given.num_processes, given.process_id, seconds)
-        if given.process_id > 0:
-            # It tries again a second later where it finds nobody at the first moment.
-            await_listener(given.coordinator, seconds)
+        if given.process_id == 0:
+            _require_port(given.coordinator)
+    late = (
+        f"coordinator {where}: not all processes of the program joined within {seconds}"
+        " s; start all of them with the same --coordinator, or raise"
+        " --initialization_timeout"
+    )
     try:
-        jax.distributed.initialize(
-            **options,
-            initialization_timeout=seconds,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
+        with _end_after(seconds, late):
+            jax.distributed.initialize(
+                **options,
+                initialization_timeout=seconds + _LATER_SECONDS,
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
     except (RuntimeError, ValueError) as error:
         said = (str(error).splitlines() or [""])[0]
         raise ConfigError(
@@ -113,101 +124,58 @@ def join_processes() -> None:
         ) from error
 
 
-def meet(address: str, num_processes: int, process_id: int, seconds: float) -> None:
-    """Wait until all processes are there.
+def _bind_address(coordinator: str) -> str | None:
+    """Where the first process listens; None is every address that it has.
 
-    Args:
-      address: ``HOST:PORT``, where the first listens.
-      num_processes: of the program.
-      process_id: of this process.
-      seconds: to wait at most.
-
-    Raises:
-      ConfigError: somebody is missing, or the port is taken.
+    Who joins is not asked who they are, so a program of one machine is not offered to
+    others.
     """
-    host, _, port = address.rpartition(":")
-    end = time.monotonic() + seconds
-    if process_id == 0:
-        _await_all(address, int(port), num_processes, end, seconds)
-        return
-    while True:
-        try:
-            with socket.create_connection((host, int(port)), timeout=1.0) as line:
-                line.sendall(f"{process_id}\n".encode())
-                line.settimeout(max(end - time.monotonic(), 1.0))
-                # The first hangs up once all are there.
-                line.recv(1)
-                return
-        except TimeoutError as error:
-            if time.monotonic() > end:
-                raise ConfigError(
-                    f"coordinator {address}: not all of {num_processes} processes"
-                    f" joined within {seconds} s; start all of them, or raise"
-                    " --initialization_timeout"
-                ) from error
-        except OSError as error:
-            if time.monotonic() > end:
-                raise _nobody_answers(address, seconds, error) from error
-            time.sleep(0.1)
-
-
-def await_listener(address: str, seconds: float) -> None:
-    """Wait until somebody listens at an address.
-
-    Args:
-      address: ``HOST:PORT``.
-      seconds: to wait at most.
-
-    Raises:
-      ConfigError: nobody does.
-    """
-    host, _, port = address.rpartition(":")
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=1.0).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise _nobody_answers(address, seconds, error) from error
-            time.sleep(0.01)
-
-
-def _nobody_answers(address: str, seconds: float, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"coordinator {address}: nobody answers after {seconds} s"
-        f" ({error.strerror or error}); start process 0 there, or raise"
-        " --initialization_timeout"
-    )
-
-
-def _await_all(
-    address: str, port: int, num_processes: int, end: float, seconds: float
-) -> None:
-    lines: dict[int, socket.socket] = {}
+    host = coordinator.rpartition(":")[0].strip("[]")
     try:
-        # Closed before the lines are, so that the port is free when they go on.
-        with socket.create_server(("", port), backlog=num_processes) as server:
-            while len(lines) < num_processes - 1:
-                server.settimeout(max(end - time.monotonic(), 0.01))
-                line, _ = server.accept()
-                line.settimeout(1.0)
-                with contextlib.suppress(OSError, ValueError):
-                    lines[int(line.recv(20))] = line
-    except TimeoutError as error:
-        missing = sorted(set(range(1, num_processes)) - lines.keys())
-        raise ConfigError(
-            f"coordinator {address}: no process"
-            f" {', '.join(map(str, missing))} of {num_processes} within {seconds} s;"
-            " start all of them, or raise --initialization_timeout"
-        ) from error
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    return coordinator if is_here else None
+
+
+def _require_port(coordinator: str) -> None:
+    """See that nobody listens where this process is to: JAX would end without a word.
+
+    Raises:
+      ConfigError: somebody does.
+    """
+    name, _, port = coordinator.rpartition(":")
+    host = name.strip("[]") if _bind_address(coordinator) else ""
+    try:
+        family = socket.getaddrinfo(host or None, int(port))[0][0]
+        with socket.socket(family) as probe:
+            # Connections that ended a moment ago do not count as taking it.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
     except OSError as error:
         raise ConfigError(
-            f"coordinator {address}: {error.strerror}; choose another port"
+            f"coordinator {coordinator}: {error.strerror}; choose another port"
         ) from error
+
+
+@contextlib.contextmanager
+def _end_after(seconds: float, message: str) -> Iterator[None]:
+    """End the process with status 2 if what is done within takes longer.
+
+    JAX, where its own time is over, ends it by an abort and with a page of text.
+    """
+
+    def end() -> None:
+        os.write(2, f"error: {message}\n".encode())
+        os._exit(2)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
     finally:
-        for line in lines.values():
-            line.close()
+        timer.cancel()
 
 
 def agree_on_config(config: ml_collections.ConfigDict) -> None:

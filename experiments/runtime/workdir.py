@@ -8,38 +8,48 @@ import os
 import pathlib
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import ConfigError, InUseError
 from l2d_jax.engine import origins, processes
 from l2d_jax.types import PyTree
 
 ORIGIN = "origin.json"
+_POLL_SECONDS = 0.05
+_FILES = ("*.csv", "*.json")
+_FOLDERS = ("checkpoints", "figures")
 _EXPERIMENTS = pathlib.Path(__file__).parents[1]
 # What only draws, judges or measures time, or says what config.json repeats.
 _NO_RESULTS = ("benchmark", "claims", "configs", "figures", "runtime")
 
 
 @contextlib.contextmanager
-def use_workdir(path: str) -> Iterator[pathlib.Path]:
+def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
     """Make the folder, and keep it from other programs for as long as this one runs.
 
-    A ``~`` at its beginning is the home folder, as a shell has it that does not see one
-    behind ``--workdir=``.
+    Args:
+      path: of the folder; a ``~`` at its beginning is the home folder, as a shell has
+        it that does not see one behind ``--workdir=``.
+      seconds: to wait for another program that uses it, such as one that was told to
+        stop and has not ended.
 
     Raises:
-      ConfigError: it cannot be written, or another program uses it.
+      ConfigError: it cannot be written, or holds a folder in the place of a file or a
+        file in that of a folder.
+      InUseError: another program still uses it.
     """
     try:
         workdir = pathlib.Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"workdir {path}: {error}") from error
     held: list[int] = []
-    processes.from_first(lambda: held.append(_lock(workdir)))
+    processes.from_first(lambda: held.append(_lock(workdir, seconds)))
     try:
+        processes.from_first(lambda: _check_kinds(workdir))
         yield workdir
     finally:
         for descriptor in held:
@@ -47,9 +57,10 @@ def use_workdir(path: str) -> Iterator[pathlib.Path]:
             os.close(descriptor)
 
 
-def _lock(workdir: pathlib.Path) -> int:
+def _lock(workdir: pathlib.Path, seconds: float) -> int:
     """Descriptor of the folder's lock, which the system gives up when we end."""
     path = workdir / ".lock"
+    deadline = time.monotonic() + seconds
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         while True:
@@ -61,7 +72,10 @@ def _lock(workdir: pathlib.Path) -> int:
             except BlockingIOError as error:
                 holder = os.read(descriptor, 100).decode(errors="replace").strip()
                 os.close(descriptor)
-                raise ConfigError(
+                if time.monotonic() < deadline:
+                    time.sleep(_POLL_SECONDS)
+                    continue
+                raise InUseError(
                     f"workdir {workdir} is in use by process {holder or '(unknown)'};"
                     " wait for it to end, or choose another --workdir"
                 ) from error
@@ -79,6 +93,21 @@ def _lock(workdir: pathlib.Path) -> int:
         ) from error
 
 
+def _check_kinds(workdir: pathlib.Path) -> None:
+    """See that what is to be written is not found to be in the way after the work.
+
+    Raises:
+      ConfigError: a file is no file, or a folder no folder.
+    """
+    for path in sorted(path for name in _FILES for path in workdir.glob(name)):
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: must be a file, and is none; move it away")
+    for name in _FOLDERS:
+        path = workdir / name
+        if os.path.lexists(path) and not path.is_dir():
+            raise ConfigError(f"{path}: must be a folder, and is none; move it away")
+
+
 def claim_workdir(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, data: PyTree = ()
 ) -> None:
@@ -91,7 +120,8 @@ def claim_workdir(
         code and of how JAX computes go to ``origin.json``.
 
     Raises:
-      ConfigError: the folder holds results of another config.
+      ConfigError: the folder holds results of another config, or something in the
+        place of a file or a folder.
       ForeignResultsError: it holds results of other data, code or precision.
     """
     origin = {
@@ -102,6 +132,7 @@ def claim_workdir(
     }
 
     def claim() -> None:
+        _check_kinds(workdir)
         claim_config(config, workdir)
         path = workdir / ORIGIN
         if path.exists():

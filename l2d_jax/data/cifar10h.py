@@ -22,6 +22,8 @@ _RAW_REMEDY = (
     "name the cifar10h-raw.zip of github.com/jcpeterson/cifar-10h, folder data, or the "
     "csv inside it"
 )
+# About 570,000 rows of less than 100 bytes.
+_MOST_BYTES = 2**27
 _ATTENTION_CHECK = -99_999
 
 
@@ -73,7 +75,7 @@ def load_cifar10h_raw(path: str | os.PathLike[str]) -> Answers:
       Peterson, Battleday, Griffiths and Russakovsky, "Human uncertainty makes
       classification more robust", 2019.
     """
-    path = pathlib.Path(path).expanduser()
+    path = folder.expand(path)
     names = ("annotator_id", "cifar10_test_test_idx", "chosen_label")
     ids, images, labels = read_columns(io.StringIO(_read_text(path)), names, path)
     kept = [
@@ -94,6 +96,7 @@ def _read_text(path: pathlib.Path) -> str:
     try:
         if path.suffix != ".zip" and not zipfile.is_zipfile(path):
             return path.read_text("utf-8-sig")
+        folder.require_unpacked(path, _MOST_BYTES)
         with zipfile.ZipFile(path) as archive:
             # A Mac adds a hidden companion, "._NAME", to each file it packs.
             members = [

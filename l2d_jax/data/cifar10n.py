@@ -11,6 +11,8 @@ _PLACE = "cifar10n/cifar10n_labels.npz"
 # `arrays_sha256` of `clean` and `random` as uint8: the bytes of an archive depend on
 # who packed it.
 _SHA256 = "280f9b39a9e747601082f43842cc92f1bcda871023eb35105bb8aec15e5157b4"
+# Seven labels of each of 50,000 images, of eight bytes each, take 2.8 MB.
+_MOST_BYTES = 2**24
 _REMEDY = (
     "get CIFAR-10_human.pt from github.com/UCSC-REAL/cifar-10-100n, convert it as the "
     "docstring of load_cifar10n shows"
@@ -53,6 +55,7 @@ def load_cifar10n(data_dir: str | os.PathLike[str] | None = None) -> np.ndarray:
     path = folder.find(data_dir, _PLACE, sha256=None, url=None, remedy=_REMEDY)
     arrays, cause = {}, None
     try:
+        folder.require_unpacked(path, _MOST_BYTES)
         with np.load(path, allow_pickle=False) as file:
             # `clean` tells whether the rows are in CIFAR-10's own order.
             arrays = {name: file[name].astype(np.uint8) for name in ("clean", "random")}

@@ -13,12 +13,15 @@ import pathlib
 import shutil
 import urllib.request
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 
 ENVIRONMENT_VARIABLE = "L2D_DATA_DIR"
+# Nothing can be there, whoever makes it.
+_NO_HOME = pathlib.Path(os.devnull)
 _TIMEOUT = 60.0  # Seconds without a byte after which a download has failed.
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,10 +34,29 @@ def user_cache_dir() -> pathlib.Path:
     """Folder for data when the user names none; it need not exist.
 
     Returns:
-      ``$XDG_CACHE_HOME/l2d_jax``, or ``~/.cache/l2d_jax`` where that is not set.
+      ``$XDG_CACHE_HOME/l2d_jax``, or ``~/.cache/l2d_jax`` where that is not set. For a
+      user without a home, who may be unknown to the system, a folder that cannot be
+      made, and then nothing is kept.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(base).expanduser() / "l2d_jax"
+    try:
+        return expand(base) / "l2d_jax"
+    except DataError:
+        return _NO_HOME / "l2d_jax"
+
+
+def expand(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path with its ``~`` replaced by the home folder.
+
+    Raises:
+      DataError: there is none.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: no home folder is known for its ~; give the whole path"
+        ) from error
 
 
 def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
@@ -48,7 +70,8 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.
       The folder. Only the default, `user_cache_dir`, may not exist yet.
 
     Raises:
-      DataError: the folder that was named does not exist.
+      DataError: the folder that was named does not exist, or has a ``~`` for which no
+        home is known.
     """
     named = {
         "data_dir": data_dir,
@@ -57,7 +80,7 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> pathlib.
     for origin, value in named.items():
         if not value:
             continue
-        folder = pathlib.Path(value).expanduser()
+        folder = expand(value)
         if not os.path.isdir(folder):
             raise DataError(
                 f"{origin} names {folder}, which is not a folder: create it, or name "
@@ -96,6 +119,29 @@ def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def require_unpacked(path: str | os.PathLike[str], most: int) -> None:
+    """See that what an archive unpacks to has a size that it can have.
+
+    A zip of 3 MB may hold 4 GB, and is asked before any of it is unpacked. What it says
+    of itself is all that is ever read of a member.
+
+    Args:
+      path: a zip, or an ``.npz``, which is one.
+      most: bytes of all its members together.
+
+    Raises:
+      DataError: it holds more.
+      OSError: it cannot be read.
+      zipfile.BadZipFile: it is no zip.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > most:
+        raise DataError(
+            f"{path} unpacks to {size:,} bytes, and to {most:,} at most as it should be"
+        )
 
 
 def find(
@@ -267,6 +313,8 @@ def kept_arrays(
 
 def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str]:
     try:
+        # It was written without compression.
+        require_unpacked(path, path.stat().st_size)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, arrays_sha256(arrays)

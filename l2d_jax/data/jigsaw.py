@@ -135,7 +135,7 @@ def _path(
 ) -> pathlib.Path:
     if named is None:
         return folder.find(data_dir, place, sha256=None, url=None, remedy=remedy)
-    return pathlib.Path(named).expanduser()
+    return folder.expand(named)
 
 
 def _read_ratings(

@@ -17,8 +17,11 @@ from l2d_jax.engine import checkpoints, origins, placement, processes
 from l2d_jax.types import PyTree
 
 
-class Interrupted(Exception):
-    """The caller asked to stop; what was done is in the checkpoints."""
+class Interrupted(BaseException):
+    """The caller asked to stop; what was done is in the checkpoints.
+
+    No error, so nothing that handles whatever fails takes it for one.
+    """
 
 
 class Progress(NamedTuple):

@@ -7,10 +7,11 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from l2d_jax.table.cases import Cases
@@ -19,10 +20,27 @@ if TYPE_CHECKING:
     from l2d_jax.table.results import Evaluation
     from l2d_jax.table.team import Team
 
+_STOPPED = "l2d: stopped; no file is half written"
+_STOPPED_STATUS = 128 + signal.SIGINT
 _INTERVALS = (
     "Policies and model: 95 % corrected t intervals over the held-out parts (Nadeau and"
     " Bengio, 2003). People and groups: Wilson intervals over cases."
 )
+
+
+def run() -> NoReturn:
+    """Run the command as a program, which Ctrl-C ends in one line.
+
+    An exception would be lost in a callback of JAX's, and Python's own end, while
+    compiled code still runs, may be a crash.
+    """
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        os.write(2, f"{_STOPPED}\n".encode())
+        os._exit(_STOPPED_STATUS)
+
+    signal.signal(signal.SIGINT, stop)
+    sys.exit(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,16 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show is no reason to fail after the work.
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    try:
-        import l2d_jax.table.cases  # noqa: F401
-    except ModuleNotFoundError as error:
-        print(
-            f"l2d: {error.name} is not installed; pip install 'l2d-jax[table]'",
-            file=sys.stderr,
-        )
-        return 2
     arguments.command = shlex.join(["l2d", *(sys.argv[1:] if argv is None else argv)])
     try:
+        try:
+            import l2d_jax.table.cases  # noqa: F401
+        except ModuleNotFoundError as error:
+            print(
+                f"l2d: {error.name} is not installed; pip install 'l2d-jax[table]'",
+                file=sys.stderr,
+            )
+            return 2
         arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -58,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"l2d: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("l2d: stopped; nothing was written", file=sys.stderr)
-        return 130
+        print(_STOPPED, file=sys.stderr)
+        return _STOPPED_STATUS
     return 0
 
 

@@ -5,12 +5,13 @@ import csv
 import itertools
 import os
 import pathlib
-import re
 import secrets
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+
+from l2d_jax.table import cells
 
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 """What a cell says that is missing, without blanks around it."""
@@ -19,10 +20,6 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 _SEPARATORS = ("\t", ";", ",")
 # Rows that show which separator a file has.
 _SHOWN = 50
-# What a spreadsheet takes for a formula, and the mark that says it is none.
-_FORMULA, _MARK = ("=", "+", "-", "@", "\t", "\r"), "'"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_BARE = re.compile(r"\r|^ ")
 # Bytes of memory while a table is read, about: of a cell, and of a byte of the file.
 _CELL_MEMORY, _BYTE_MEMORY = 100, 2
 _SAMPLE = 2**20
@@ -191,27 +188,15 @@ def _first_not_utf8(path: pathlib.Path) -> int:
 
 
 def _read_name(text: str) -> str:
-    return _unguarded(text.strip())
+    return cells.unguard(text.strip())
 
 
 def _read_cell(text: str) -> str | float:
-    return np.nan if text.strip() in MISSING else _unguarded(text)
+    return np.nan if text.strip() in MISSING else cells.unguard(text)
 
 
-def _would_run(text: str) -> bool:
-    """Whether a spreadsheet may run a text, or would but for marks before it."""
-    bare = text.lstrip(f"{_MARK} \n")
-    return bare.startswith(_FORMULA) and _NUMBER.fullmatch(bare) is None
-
-
-def _unguarded(text: str) -> str:
-    # Of several marks one is ours.
-    return text[1:] if text.startswith(_MARK) and _would_run(text) else text
-
-
-def _guarded(value: object) -> str:
-    text = str(value)
-    return _MARK + text if _would_run(text) else text
+def _as_text(column: pd.Series) -> pd.Series:
+    return column.astype(object).map(str, na_action="ignore")
 
 
 def write_table(frame: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -228,25 +213,14 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike) -> None:
       OSError: it cannot be written.
     """
     # By position, as two columns may have one name.
-    texts = [
-        number
-        for number, dtype in enumerate(frame.dtypes)
-        if not pd.api.types.is_numeric_dtype(dtype)
+    columns = [
+        column if pd.api.types.is_numeric_dtype(column.dtype) else _as_text(column)
+        for column in (frame.iloc[:, number] for number in range(frame.shape[1]))
     ]
-    columns = [frame.iloc[:, number] for number in range(frame.shape[1])]
-    for number in texts:
-        columns[number] = (
-            columns[number].astype(object).map(_guarded, na_action="ignore")
-        )
-    names = [_guarded(name) for name in frame.columns]
-    # Python's writer leaves bare what its reader would take for the end of a line, or
-    # for a blank before a cell.
-    bare = any(_BARE.search(name) for name in names) or any(
-        columns[number].astype(str).str.contains(_BARE).any() for number in texts
-    )
-    written = pd.concat(columns, axis=1) if columns else frame.copy()
-    written.columns = pd.Index(names, dtype=object)
-    quoting = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    texts = pd.concat(columns, axis=1) if columns else frame.copy()
+    texts.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+    written = cells.guard_table(texts)
+    quoting = cells.quoting(written)
     write_text(written.to_csv(index=False, quoting=quoting, lineterminator="\n"), path)
 
 

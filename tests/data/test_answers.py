@@ -3,6 +3,7 @@ import hashlib
 import json
 import logging
 import os
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -402,3 +403,52 @@ def test_real_cifar10n():
     path = os.path.join(os.environ["L2D_DATA_DIR"], cifar10n._PLACE)
     with np.load(path) as file:
         np.testing.assert_array_equal(file["clean"], labels)
+
+
+def write_bomb(path, name):
+    """An archive that unpacks to a thousand times its own size."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(name, "w") as file,
+    ):
+        for _ in range(2**5):
+            file.write(bytes(2**20))
+    assert path.stat().st_size < 2**16
+    return path
+
+
+def with_peak(function, *args):
+    """What it returns, and the most bytes that it took meanwhile."""
+    tracemalloc.start()
+    try:
+        return function(*args), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(
+    small_cifar10n, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cifar10h, "_MOST_BYTES", 2**20)
+    raw = write_bomb(tmp_path / "raw.zip", "cifar10h-raw.csv")
+    line, peak = with_peak(error_line, data.load_cifar10h_raw, raw)
+    assert "unpacks to 33,554,432 bytes, and to 1,048,576 at most" in line
+    assert line.startswith(f"{raw} cannot be read (") and peak < 2**20
+    write_bomb(small_cifar10n, "random.npy")
+    line, peak = with_peak(error_line, data.load_cifar10n, tmp_path)
+    assert line.startswith(f"{small_cifar10n} is damaged ") and peak < 2**20
+    assert "unpacks to 33,554,432 bytes, and to 16,777,216 at most" in line
+
+
+def test_a_cache_that_is_not_ours_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = tmp_path / "l2d_jax" / "cache" / "a.npz"
+    path.parent.mkdir(parents=True)
+    write_bomb(path, "a.npy")
+    found, peak = with_peak(
+        data_folder.kept_arrays, "a.npz", lambda: {"a": np.arange(3)}
+    )
+    np.testing.assert_array_equal(found["a"], [0, 1, 2])
+    assert peak < 2**20
+    # What is written in its place is taken.
+    data_folder.kept_arrays("a.npz", lambda: pytest.fail("built again"))

@@ -3,13 +3,22 @@ import io
 import json
 import logging
 import os
+import pwd
 import socket
 import sys
 
 import numpy as np
 import pytest
 
-from l2d_jax.data import DataError, cifar10, folder, load_cifar10, load_digits
+from l2d_jax.data import (
+    DataError,
+    cifar10,
+    folder,
+    load_cifar10,
+    load_cifar10h_raw,
+    load_compas,
+    load_digits,
+)
 
 # A prepared CIFAR-10 in small: two training and four test images.
 SMALL_TEST_LABELS = np.array([3, 8, 8, 0], np.int32)
@@ -607,3 +616,38 @@ def test_real_cifar10():
     # The channel means that everybody uses, from the training images.
     means = splits.train.inputs[::10].mean(axis=(0, 1, 2))
     np.testing.assert_allclose(means, [125.3, 123.0, 113.9], rtol=0, atol=1.0)
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """A user without a home, whom the system does not know: so are some containers."""
+
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "L2D_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_without_a_home_nothing_is_kept(no_home):
+    made = []
+
+    def build():
+        made.append(1)
+        return {"a": np.arange(3)}
+
+    for count in (1, 2):
+        found = folder.kept_arrays("a.npz", build)
+        np.testing.assert_array_equal(found["a"], [0, 1, 2])
+        assert len(made) == count
+
+
+def test_without_a_home_the_folder_is_to_be_named(no_home, tmp_path):
+    line = error_line(load_compas)
+    assert " is missing " in line and "L2D_DATA_DIR" in line
+    assert folder.resolve_data_dir(tmp_path) == tmp_path
+    line = error_line(folder.resolve_data_dir, "~/data")
+    assert line == "~/data: no home folder is known for its ~; give the whole path"
+    for load in (load_cifar10h_raw, folder.expand):
+        assert "no home folder is known" in error_line(load, "~/raw.zip")

@@ -3,7 +3,6 @@
 Real processes are started, on loopback, with one host device each or more.
 """
 
-import concurrent.futures
 import os
 import pathlib
 import re
@@ -19,7 +18,6 @@ import numpy as np
 import pytest
 
 from experiments.runtime import distributed, signals
-from experiments.runtime.errors import ConfigError
 from l2d_jax import metrics
 from l2d_jax.engine import (
     chunks,
@@ -190,56 +188,97 @@ def test_another_config_is_refused_before_any_work(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_a_coordinator_that_nobody_answers_at():
+_JOIN = """
+import sys
+from absl import flags
+from experiments.runtime import distributed
+from experiments.runtime.errors import ConfigError
+distributed.define_process_flags()
+flags.FLAGS(sys.argv)
+try:
+    distributed.join_processes()
+except ConfigError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def start_one(number, address, seconds, num_processes=2):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", _JOIN, f"--coordinator={address}"),
+            *(f"--num_processes={num_processes}", f"--process_id={number}"),
+            f"--initialization_timeout={seconds}",
+        ],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("numbers", [[0], [1], [0, 2]])
+def test_a_process_that_does_not_come_is_one_line(numbers):
     address = f"127.0.0.1:{free_port()}"
-    begin = time.monotonic()
-    with pytest.raises(ConfigError, match=f"{address}: nobody answers") as said:
-        distributed.meet(address, 2, 1, 0.3)
-    assert time.monotonic() - begin < 5
-    assert "start process 0 there" in str(said.value)
-
-
-def test_a_listener_is_waited_for():
-    port = free_port()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(distributed.await_listener, f"127.0.0.1:{port}", 10.0)
-        time.sleep(0.1)
-        assert not waiting.done()
-        with socket.create_server(("127.0.0.1", port)):
-            waiting.result()
-    with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: nobody answers"):
-        distributed.await_listener(f"127.0.0.1:{port}", 0.1)
-
-
-def test_a_process_that_does_not_come():
-    address = f"127.0.0.1:{free_port()}"
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(distributed.meet, address, 4, 0, 1.0)
-        other = pool.submit(distributed.meet, address, 4, 2, 10.0)
-        with pytest.raises(ConfigError, match=f"{address}: no process 1, 3 of"):
-            first.result()
-        # The first has hung up, and JAX says that it is not there.
-        other.result()
-
-
-def test_processes_meet_in_any_order_and_leave_the_port_free():
-    port = free_port()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        address = f"127.0.0.1:{port}"
-        others = [pool.submit(distributed.meet, address, 3, i, 10.0) for i in (2, 1)]
-        time.sleep(0.2)
-        assert not any(other.done() for other in others)
-        distributed.meet(address, 3, 0, 10.0)
-        for other in others:
-            other.result()
-    socket.create_server(("127.0.0.1", port)).close()
+    started = [start_one(number, address, 1, 3) for number in numbers]
+    for process in started:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2, err
+        assert err == (
+            f"error: coordinator {address}: not all processes of the program joined"
+            " within 1 s; start all of them with the same --coordinator, or raise"
+            " --initialization_timeout\n"
+        )
 
 
 def test_a_coordinator_whose_port_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"{address}: .*another port"):
-            distributed.meet(address, 2, 0, 1.0)
+        process = start_one(0, address, 30)
+        _, err = process.communicate(timeout=60)
+    said = f"error: coordinator {address}: Address already in use; choose another port"
+    assert err == f"{said}\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="there is no /proc")
+def test_a_program_of_one_machine_is_not_offered_to_others():
+    port = free_port()
+    process = start_one(0, f"127.0.0.1:{port}", 60)
+
+    def listening():
+        """Addresses of the port in the state of listening, in hexadecimal digits."""
+        lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+        six = pathlib.Path("/proc/net/tcp6")
+        lines += six.read_text().splitlines()[1:] if six.exists() else []
+        rows = [line.split() for line in lines]
+        places = [row[1].split(":") for row in rows if row[3] == "0A"]
+        return {place for place, number in places if int(number, 16) == port}
+
+    try:
+        while not listening():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        # The last four bytes of ::ffff:127.0.0.1 are those of 127.0.0.1.
+        assert all(place.endswith("0100007F") for place in listening())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("node1", False),
+    ],
+)
+def test_others_are_listened_to_where_they_are(host, is_here):
+    address = f"{host}:{free_port()}"
+    assert distributed._bind_address(address) == (address if is_here else None)
+    if host != "[::1]" or socket.has_dualstack_ipv6():
+        distributed._require_port(address)
 
 
 # The same to the bit.

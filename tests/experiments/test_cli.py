@@ -78,6 +78,13 @@ def check_refusal(outcome, *fragments):
         ("JAX_PLATFORMS", "foo", "JAX_PLATFORMS=foo: Unable to initialize backend"),
         ("JAX_NUM_CPU_DEVICES", "abc", 'Invalid value "abc" for JAX flag'),
         ("JAX_ENABLE_X64", "maybe", "environment 'JAX_ENABLE_X64'; set"),
+        ("XLA_FLAGS", "--unknown", "XLA_FLAGS=--unknown: Unknown flag in XLA_FLAGS"),
+        (
+            "XLA_FLAGS",
+            "--xla_cpu_multi_thread_eigen=maybe",
+            "eigen=maybe: Couldn't interpret value maybe",
+        ),
+        ("XLA_FLAGS", "nowhere", 'XLA_FLAGS=nowhere: Could not open file "nowhere"'),
     ],
 )
 def test_an_environment_that_jax_cannot_use(tmp_path, name, value, fragment):
@@ -252,6 +259,33 @@ def test_a_damaged_config_json(run_program, workdir, text, fragment):
     outcome = run_program(DIGITS, f"--workdir={workdir}")
     check_refusal(outcome, str(workdir), fragment, "choose another --workdir")
     assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "figures"])
+def test_a_file_in_the_place_of_a_folder(run_program, workdir, name):
+    (workdir / name).write_text("")
+    before = contents(workdir)
+    outcome = run_program(DIGITS, f"--workdir={workdir}")
+    check_refusal(outcome, f"{workdir / name}: must be a folder, and is none; move it")
+    assert contents(workdir) == before
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", ["curves.csv", "config.json", "origin.json"])
+def test_a_folder_in_the_place_of_a_file(run_program, workdir, name, make):
+    make(workdir / name)
+    outcome = run_program(DIGITS, f"--workdir={workdir}")
+    check_refusal(outcome, f"{workdir / name}: must be a file, and is none; move it")
+
+
+def test_a_file_in_the_place_of_the_folder_of_a_part(run_program, workdir):
+    (workdir / "digits").write_text("")
+    outcome = run_program(
+        "--config=experiments/configs/zoo.py:smoke",
+        f"--workdir={workdir}",
+        module="experiments.zoo",
+    )
+    check_refusal(outcome, f"{workdir / 'digits'}: File exists, where this program has")
 
 
 def test_a_work_folder_that_cannot_be_made(run_program, workdir):

@@ -1,10 +1,12 @@
 """Told to stop, killed, or left without a disk: nothing that was finished is lost."""
 
+import concurrent.futures
 import contextlib
 import errno
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ from children import child_environment
 from experiments import tables
 from experiments.figures import save as figures
 from experiments.runtime import signals
-from experiments.runtime.errors import ConfigError
+from experiments.runtime.errors import InUseError
 from experiments.runtime.workdir import use_workdir
 from l2d_jax.engine import checkpoints, chunks, origins
 from l2d_jax.engine.placement import Placement
@@ -80,36 +82,147 @@ def test_the_status_asks_for_another_start():
     assert signals.REQUEUE_STATUS == 75
 
 
-_BUSY = """
+def test_a_signal_is_noted_by_whoever_asks_next():
+    with signals.StopSignal() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with signals.StopSignal() as inner:
+            assert inner()
+        assert outer()
+    with signals.StopSignal() as stop:
+        assert not stop()
+
+
+def test_a_stop_is_no_error():
+    """A loader that takes every error for damaged data must not take this one."""
+    assert not issubclass(chunks.Interrupted, Exception)
+
+
+STOPPED = "Stopped; the same command goes on from here.\n"
+
+
+def stop_at(stage, number, workdir, *flags):
+    """Status and standard error of a program that has the signal in the stage."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STAGES, stage, f"--workdir={workdir}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    return process.returncode, err
+
+
+# All that a program does while it can be stopped, each for ever.
+_STAGES = """
+import sys, time
 import jax
 import jax.numpy as jnp
+import numpy as np
 from experiments.runtime import cli, progress, signals
+from experiments.runtime.errors import InUseError
+from l2d_jax.engine import chunks
+from l2d_jax.engine.placement import Placement
+
+stage = sys.argv.pop(1)
+
+def decode():
+    while True:
+        try:
+            time.sleep(0.1)
+        except Exception:
+            raise ConfigError("damaged, delete its folder")
+
+def evaluate():
+    def nap(x):
+        time.sleep(0.1)
+        return x
+    call = jax.jit(lambda x: jax.pure_callback(nap, x, x))
+    while True:
+        call(np.float32(1)).block_until_ready()
+
+def call():
+    forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
+    forever(1.0).block_until_ready()
+
+def train(workdir, stop):
+    def report(done):
+        time.sleep(0.1)
+    chunks.map_runs(
+        lambda run, shared: run, np.zeros(10**6), np.float32(1),
+        where=Placement("vmap", 1), checkpoint_dir=workdir / "checkpoints",
+        report=report, should_stop=stop,
+    )
 
 def main(config, workdir):
-    with signals.StopSignal():
-        forever = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, jnp.cos, x))
-        progress.say("begun")
-        forever(1.0).block_until_ready()
+    progress.say("begun")
+    if stage == "decoding":
+        decode()
+    if stage == "evaluating":
+        evaluate()
+    with signals.StopSignal() as stop:
+        if stage == "call":
+            call()
+        if stage == "training":
+            train(workdir, stop)
+        if stage == "between":
+            decode()
 
 cli.run(main, "experiments/configs/digits.py")
 """
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("stage", ["decoding", "evaluating"])
+def test_where_there_is_nothing_to_keep_a_stop_is_at_once(stage, number, tmp_path):
+    found = stop_at(stage, number, tmp_path, "--stop_seconds=1000")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", _BUSY, f"--workdir={tmp_path}", "--stop_seconds=0.5"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == signals.REQUEUE_STATUS
-    assert err == "Stopped; the same command goes on from here.\n"
+    found = stop_at("call", number, tmp_path, "--stop_seconds=0.5")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+def test_a_stop_does_not_wait_for_a_stage_that_does_not_ask(tmp_path):
+    found = stop_at("between", signal.SIGTERM, tmp_path, "--stop_seconds=0.5")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+def test_a_stop_keeps_the_checkpoints_and_gives_the_folder_back(tmp_path):
+    found = stop_at("training", signal.SIGTERM, tmp_path, "--stop_seconds=1000")
+    assert found == (signals.REQUEUE_STATUS, STOPPED)
+    kept = sorted(tmp_path.glob("checkpoints/*.json"))
+    assert kept and all(checkpoints.read_info(p.with_suffix("")) for p in kept)
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
+@pytest.mark.parametrize(("number", "times"), [(n, 1) for n in SIGNALS] + [(2, 2)])
+def test_a_stop_while_it_imports(number, times, tmp_path):
+    """At the first moment at which the process heeds signals; SIGINT also twice."""
+    process = start(tmp_path / "work")
+    status = pathlib.Path(f"/proc/{process.pid}/status")
+
+    def caught():
+        (mask,) = re.findall(r"SigCgt:\s*(\w+)", status.read_text())
+        return int(mask, 16) & (1 << (signal.SIGUSR1 - 1))
+
+    while not caught():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+    for _ in range(times):
+        process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (signals.REQUEUE_STATUS, STOPPED)
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow
@@ -249,8 +362,8 @@ def test_killed_at_many_moments_it_ends_with_the_same_tables(tmp_path):
 def test_a_second_program_is_refused(tmp_path):
     with use_workdir(str(tmp_path / "work")) as workdir:
         with (
-            pytest.raises(ConfigError) as said,
-            use_workdir(str(workdir)),
+            pytest.raises(InUseError) as said,
+            use_workdir(str(workdir), 0.1),
         ):
             pass
         assert f"workdir {workdir} is in use by process {os.getpid()} on " in str(
@@ -264,12 +377,32 @@ def test_a_second_program_is_refused(tmp_path):
         assert str(os.getpid()) in (workdir / ".lock").read_text()
 
 
+def test_a_program_that_is_about_to_end_is_waited_for(tmp_path):
+    """As one whose launcher was killed, and which writes its last checkpoint."""
+    held = contextlib.ExitStack()
+    held.enter_context(use_workdir(str(tmp_path)))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(held.enter_context, use_workdir(str(tmp_path), 1000.0))
+        time.sleep(0.2)
+        assert not waiting.done()
+        held.pop_all().close()
+        assert waiting.result(timeout=30) == tmp_path
+    held.close()
+
+
+def test_a_folder_in_use_is_one_line_and_another_start(tmp_path):
+    with use_workdir(str(tmp_path)):
+        status, err = run(tmp_path, "--wait_seconds=0.1")
+    assert status == signals.REQUEUE_STATUS
+    assert err.count("\n") == 1 and err.startswith(f"error: workdir {tmp_path} is in")
+
+
 @pytest.mark.slow
 def test_a_second_program_ends_with_one_line(tmp_path):
     process = start(tmp_path, "--config.num_epochs=2000")
     wait_for(process, tmp_path, ".lock")
     status, err = run(tmp_path)
-    assert status == 2
+    assert status == signals.REQUEUE_STATUS
     assert err.count("\n") == 1 and err.startswith(f"error: workdir {tmp_path} is in")
     assert f"process {process.pid} on " in err
     process.terminate()

@@ -1,6 +1,8 @@
 """Means with intervals, and tables on the disk."""
 
+import csv
 import math
+import pathlib
 import warnings
 
 import numpy as np
@@ -162,3 +164,38 @@ def test_bootstrap_interval_of_what_does_not_vary_is_a_point():
         warnings.simplefilter("error")
         found = tables.bootstrap_interval(np.mean, np.full(5, 2.0))
     assert found == (2.0, 2.0, 2.0)
+
+
+FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", " =1+1", "'=1+1"]
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_marked_and_comes_back(tmp_path):
+    path = tmp_path / "results.csv"
+    table = pd.DataFrame({"=expert": FORMULAS, "gain": -0.5, "n": range(len(FORMULAS))})
+    tables.write_csv(table, path)
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["'=expert", "gain", "n"]
+    assert all(row[0].startswith("'") for row in rows)
+    assert [row[1] for row in rows] == ["-0.5"] * len(FORMULAS)
+    pd.testing.assert_frame_equal(tables.read_csv(path), table, check_column_type=False)
+
+
+def test_numbers_are_never_marked(tmp_path):
+    path = tmp_path / "results.csv"
+    values = ["-0.5", "+1e-07", "-inf", "nan", "-.5", "-1"]
+    # As numbers, as numbers among texts, and as texts of numbers.
+    numbers = pd.Series(values, dtype=float)
+    mixed = pd.Series([-0.5, "a", None, -1, "b", -np.inf], dtype=object)
+    tables.write_csv(pd.DataFrame({"a": numbers, "b": mixed, "c": values}), path)
+    assert "'" not in path.read_text()
+    read = tables.read_csv(path)
+    assert read.a.dtype == read.c.dtype == float
+    np.testing.assert_array_equal(read.a, numbers)
+
+
+def test_every_table_is_read_as_it_was_written():
+    root = pathlib.Path(tables.__file__).parents[1]
+    paths = [*root.glob("experiments/**/*.py"), *root.glob("launch/*.py")]
+    reading = {path.name for path in paths if "pd.read_csv(" in path.read_text()}
+    assert reading == {"tables.py"}

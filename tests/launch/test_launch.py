@@ -634,6 +634,13 @@ def test_states_are_unknown_without_slurm(monkeypatch, tmp_path):
     [
         (["--slurm-qoos=low"], r"^--slurm-qoos: submitit has no Slurm option 'qoos'"),
         (["--slurm-qos"], r"^--slurm-qos: give --slurm-qos=VALUE"),
+        (["--slurm-qos=a\ntouch stolen"], r"^--slurm-qos: .* without line breaks"),
+        (["--slurm-setup=" + r'["ls", "a\u2028b"]'], r"^--slurm-setup: .* line breaks"),
+        (
+            ["--slurm-additional-parameters=" + r'{"wckey\ntouch stolen": 1}'],
+            r"^--slurm-additional-parameters: .* without line breaks",
+        ),
+        (["--partition=a\rb"], r"^--partition: .* without line breaks"),
         (["--slurm-time=3"], r"^--slurm-time: has an option of its own"),
         (["--nodes=0"], r"--nodes: 0 is less than 1"),
         (["--node=1"], r"unrecognized arguments: --node=1"),
@@ -750,3 +757,28 @@ def test_a_line_break_in_a_folder_is_refused(tmp_path):
         commands.make_folder(folder)
     assert not folder.exists()
     assert commands.make_folder(tmp_path / "ein ö $(x) 'y'; z").is_dir()
+
+
+def make_link(path):
+    (path.parent / "stolen").write_text("theirs")
+    path.symlink_to("stolen")
+
+
+@pytest.mark.parametrize("make", [make_link, os.mkfifo, os.mkdir])
+def test_a_log_that_is_no_file_is_refused(tmp_path, make):
+    path = tmp_path / "launch.log"
+    make(path)
+    with pytest.raises(commands.UserError, match=r"launch.log: is a link, a folder or"):
+        local.Log(path)
+    if path.is_symlink():
+        assert (tmp_path / "stolen").read_text() == "theirs"
+
+
+def test_a_log_in_a_folder_that_is_a_link_is_written(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "runs").symlink_to("scratch")
+    for _ in range(2):
+        with local.Log(tmp_path / "runs" / "launch.log") as log:
+            log.say("begun")
+    text = (tmp_path / "scratch" / "launch.log").read_text()
+    assert text == "[launch] begun\n" * 2

@@ -2,7 +2,10 @@
 
 import io
 import os
+import pathlib
 import shutil
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from l2d_jax.table import command, fitting, storage
 from l2d_jax.table.options import Options
 
+ROOT = pathlib.Path(__file__).parents[2]
 EXPERTS = "--experts=r0,r1"
 
 
@@ -303,8 +307,57 @@ def test_a_stop_writes_nothing(folder, monkeypatch, capsys):
 
     monkeypatch.setattr(fitting, "fit", stop)
     assert command.main(fit_argv(EXPERTS)) == 130
-    assert capsys.readouterr().err == "l2d: stopped; nothing was written\n"
+    assert capsys.readouterr().err == "l2d: stopped; no file is half written\n"
     assert there(folder) == ["cases.csv"]
+
+
+_ENDLESS = """
+import sys
+from l2d_jax.table import command, fitting
+
+def fit(*args, **kwargs):
+    import jax
+    # An exception is lost in what JAX does when Python collects garbage.
+    jax.jit(lambda: jax.pure_callback(wait, jax.ShapeDtypeStruct((), "f4")))()
+
+def wait():
+    import gc, time
+    print("begun", flush=True)
+    while True:
+        gc.collect()
+        time.sleep(0.001)
+
+fitting.fit = fit
+sys.argv[0] = "l2d"
+command.run()
+"""
+
+
+def test_a_stop_is_one_line_wherever_it_comes(folder):
+    with subprocess.Popen(
+        [sys.executable, "-c", _ENDLESS, *fit_argv(EXPERTS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout.readline() == "begun\n", process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "l2d: stopped; no file is half written\n")
+    assert there(folder) == ["cases.csv"]
+
+
+def test_a_stop_while_it_imports(folder, monkeypatch, capsys):
+    class Stop:
+        def find_spec(self, name, *_):
+            if name == "l2d_jax.table.cases":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "l2d_jax.table.cases")
+    monkeypatch.setattr(sys, "meta_path", [Stop(), *sys.meta_path])
+    assert command.main(fit_argv(EXPERTS)) == 130
+    assert capsys.readouterr().err.startswith("l2d: stopped; ")
 
 
 @pytest.mark.parametrize("long", [False, True])
