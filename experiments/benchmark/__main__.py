@@ -10,12 +10,17 @@ For scaling, the same sweep runs on one core and on more devices and processes.
 
   python -m experiments.benchmark --workdir=DIR
 
-The workload ``topology`` runs nothing: it compiles sweeps for slices of TPUs that need
-not be there, see `experiments.benchmark.topology`.
+The workload ``start`` times whole programs from command to table, see
+`experiments.benchmark.start`. The workload ``topology`` runs nothing: it compiles
+sweeps for slices of TPUs that need not be there, see `experiments.benchmark.topology`.
 """
+
+import jax
 
 from experiments.benchmark import rates
 from experiments.runtime import cli
 
 if __name__ == "__main__":
+    # What is kept from an earlier start would not be compiled, and not be timed.
+    jax.config.update("jax_enable_compilation_cache", False)
     cli.run(rates.main, "experiments/configs/benchmark.py")

@@ -2,6 +2,7 @@
 
 import pathlib
 import statistics
+from collections.abc import Callable
 
 import jax
 import matplotlib
@@ -9,7 +10,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark import topology
+from experiments.benchmark import start, topology
 from experiments.benchmark.layouts import layout_variants
 from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
@@ -33,6 +34,11 @@ from experiments.runtime.errors import ConfigError
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+
+ALONE: dict[
+    tuple[str, ...], Callable[[ml_collections.ConfigDict, pathlib.Path], None]
+] = {("start",): start.run, ("topology",): topology.run}
+"""Workloads with tables of their own, not timed in turn with others."""
 
 
 def run_all(variants: list[Variant], repeats: int) -> pd.DataFrame:
@@ -122,9 +128,8 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Measure; the table goes to ``benchmark.csv`` in ``workdir``."""
-    if tuple(config.workloads) == ("topology",):
-        # Compiled and not run: neither timed in turn with others nor beside PyTorch.
-        return topology.run(config, workdir)
+    if tuple(config.workloads) in ALONE:
+        return ALONE[tuple(config.workloads)](config, workdir)
     try:
         import torch
     except ImportError as error:
@@ -149,7 +154,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if name not in made:
             known = ", ".join(made)
             raise ConfigError(
-                f"workloads must be among {known}, or topology alone, got {name!r}"
+                f"workloads must be among {known}, or start or topology alone, got"
+                f" {name!r}"
             )
     variants = [variant for name in config.workloads for variant in made[name]()]
     table = run_all(variants, config.repeats)

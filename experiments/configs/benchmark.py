@@ -89,6 +89,14 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.scaling = {"strong_runs": 1024, "weak_runs": 256, "simulated_devices": 8}
     config.scaling.update({"rows": 4940, "valid_rows": 1235, "epochs": 50})
     config.scaling.runs_per_device = 128
+    # Programs as they are started, with nothing compiled and again.
+    config.start = {"scales": ("smoke", "")}
+    config.start.programs = {
+        "digits": ("experiments.cifar", "experiments/configs/digits.py"),
+        "synthetic": ("experiments.tabular", "experiments/configs/synthetic.py"),
+        "trips": ("experiments.trips", "experiments/configs/trips.py"),
+        "clusters": ("experiments.allocation", "experiments/configs/clusters.py"),
+    }
     # A WideResNet-10-2 training step on 32 x 32 images.
     config.wide_resnet = {"depth": 10, "width": 2, "batch": 32, "seeds": 4, "steps": 10}
     # Images a second of the papers' networks in several layouts, for a GPU: network,
@@ -169,6 +177,10 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         config.scaling = {"strong_runs": 4, "weak_runs": 2, "simulated_devices": 3}
         config.scaling.update({"rows": 200, "valid_rows": 100, "epochs": 3})
         config.scaling.runs_per_device = 2
+        config.start.scales = ("smoke",)
+        del config.start.programs
+        digits = ("experiments.cifar", "experiments/configs/digits.py")
+        config.start.programs = {"digits": digits}
         config.wide_resnet = {
             "depth": 10,
             "width": 1,

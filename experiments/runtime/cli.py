@@ -71,6 +71,12 @@ def run(main: Main, default_config: str | None = None) -> None:
         "Seconds to wait for another program that uses the work folder to end.",
         lower_bound=0.0,
     )
+    flags.DEFINE_string(
+        "compilation_cache",
+        "auto",
+        "Folder in which compiled programs are kept, so that a second start need not"
+        " compile them: auto is one in the user's cache, off keeps none.",
+    )
     distributed.define_process_flags()
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -108,6 +114,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             devices.check_flags()
             distributed.join_processes()
             devices.find()
+            devices.keep_programs(given.compilation_cache)
             signals.set_process(processes.index(), processes.count())
             distributed.agree_on_config(config)
             with use_workdir(folder, given.wait_seconds) as workdir:

@@ -1,6 +1,7 @@
 """The host devices of a program: one a core, where the backend is a CPU."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import jax
 
 from experiments.runtime.errors import ConfigError
+from l2d_jax.data import folder as data_folder
+from l2d_jax.engine import compiled
 
 
 def use_all_cores() -> None:
@@ -51,6 +54,18 @@ def check_flags() -> None:
             f"XLA_FLAGS={given}: {said[1]}; mend that variable of the environment, or"
             " unset it"
         )
+
+
+def keep_programs(folder: str) -> None:
+    """Keep compiled programs for the next start, where that can be done.
+
+    Args:
+      folder: ``off`` keeps none, and ``auto`` is a folder of the user's cache.
+    """
+    if folder == "auto":
+        compiled.keep(data_folder.user_cache_dir() / "compiled")
+    elif folder != "off":
+        compiled.keep(pathlib.Path(folder).expanduser().absolute())
 
 
 def find() -> None:

@@ -364,11 +364,14 @@ def _require_enough(cases: "Cases", num_folds: int) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
+    from l2d_jax.data.folder import user_cache_dir
+    from l2d_jax.engine import compiled
     from l2d_jax.table import evaluation, fitting, storage
     from l2d_jax.table.cases import take
     from l2d_jax.table.columns import plan_columns, require_useful
     from l2d_jax.table.options import check_options
 
+    compiled.keep(user_cache_dir() / "compiled")
     # All that can be refused is refused before the minutes of fitting.
     storage.require_new(arguments.out)
     _require_writable(arguments.out)

@@ -8,11 +8,13 @@ import pytest
 
 pytest.importorskip("filelock", reason="filelock is of the extra `experiments`")
 
+from experiments.runtime import devices
 from l2d_jax.engine import compiled
 
 PROGRAM = """
 import pathlib, sys
 import jax, jax.numpy as jnp
+
 from l2d_jax.engine import compiled
 kept = compiled.keep(pathlib.Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -81,3 +83,16 @@ def test_another_kind_of_processor_has_a_folder_of_its_own(monkeypatch):
     here = compiled._processor()
     monkeypatch.setattr(pathlib.Path, "read_text", lambda self: "flags : fewer\n")
     assert compiled._processor() != here
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [("off", []), ("auto", ["cache/l2d_jax/compiled"]), ("own", ["own"])],
+)
+def test_the_flag_of_the_programs(tmp_path, monkeypatch, flag, expected):
+    kept = []
+    monkeypatch.setattr(compiled, "keep", kept.append)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    devices.keep_programs(flag)
+    assert kept == [tmp_path / path for path in expected]

@@ -103,7 +103,7 @@ def change(config, path, value):
         ),
         ("model", "mlp", "model must be a group of fields, got 'mlp'"),
         ("model.hidden", (True,), "model.hidden must be a whole number >= 1, got True"),
-        ("model.name", "mpl", "model.name must be one of mlp, convnet, wide_resnet, gated_pair"),
+        ("model.name", "mpl", "model.name must be one of mlp, convnet, wide_resnet,"),
         ("joint.deferrer", {"name": "mlp"}, "joint.deferrer.hidden is missing, which"),
     ],
 )
