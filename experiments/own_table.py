@@ -259,6 +259,15 @@ def make_splits(config: ml_collections.ConfigDict, cases: "Cases") -> tuple[Spli
         )
     num_valid = min(len(split.fold.valid) for split in found)
     most = (num_train // config.batch_size + 1) * config.batch_size - 1
+    out = [
+        max(len(split.fold.train) - most, 0) + len(split.fold.valid) - num_valid
+        for split in found
+    ]
+    if any(out):
+        progress.say(
+            f"note: splits train together and are of one size; up to {max(out)} of"
+            f" {len(cases.ids)} cases sit out of a split, where units are larger."
+        )
     return tuple(
         split._replace(
             fold=orders.Fold(

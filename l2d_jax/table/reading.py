@@ -5,6 +5,7 @@ import csv
 import itertools
 import os
 import pathlib
+import re
 import secrets
 from collections.abc import Iterator
 
@@ -18,6 +19,8 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 
 # A name has a comma in it more often than a semicolon, and hardly ever a tab.
 _SEPARATORS = ("\t", ";", ",")
+# What a spreadsheet writes before the header to say which it is.
+_DECLARED = re.compile(r"\ufeff?\"?sep=([\t;,])\"? *(?:\r|\n|$)")
 # Rows that show which separator a file has.
 _SHOWN = 50
 # Bytes of memory while a table is read, about: of a cell, and of a byte of the file.
@@ -32,7 +35,8 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
     Cells stay as they are, with leading zeros; an empty one, or ``NA``, ``N/A``,
     ``NaN``, ``NULL`` or ``None``, is missing. An apostrophe that keeps a spreadsheet
     from running a cell is taken off, as `write_table` puts it on. Blanks around the
-    names of columns, and blank lines, are left out.
+    names of columns, and blank lines, are left out. A first line ``sep=;``, as some
+    spreadsheets write it, says what separates the cells and is no row.
 
     Args:
       path: of the file.
@@ -98,9 +102,12 @@ def _rows(path: pathlib.Path, separator: str) -> Iterator[tuple[int, list[str]]]
     Raises:
       ValueError: a row is no text, or so quoted that nobody can tell its cells.
     """
+    declared = _declared(path) is not None
 
     def lines() -> Iterator[str]:
         for number, line in enumerate(file, 1):
+            if declared and number == 1:
+                continue
             if "\0" in line:
                 raise ValueError(
                     f"{path}, line {number}, holds a NUL character; it is no CSV file"
@@ -111,12 +118,14 @@ def _rows(path: pathlib.Path, separator: str) -> Iterator[tuple[int, list[str]]]
         reader = csv.reader(
             lines(), delimiter=separator, skipinitialspace=True, strict=True
         )
-        start = 1
+        # What the reader is not given it does not count.
+        before = 1 if declared else 0
+        start = 1 + before
         try:
             for row in reader:
                 if len(row) > 1 or any(cell.strip() for cell in row):
                     yield start, row
-                start = reader.line_num + 1
+                start = reader.line_num + 1 + before
         except csv.Error as error:
             raise ValueError(
                 f"{path}, line {start}: quotes are not closed as they should be"
@@ -124,11 +133,23 @@ def _rows(path: pathlib.Path, separator: str) -> Iterator[tuple[int, list[str]]]
             ) from None
 
 
-def _separator(path: pathlib.Path) -> str:
-    """The rarest in texts of those that split all of the first rows alike.
+def _declared(path: pathlib.Path) -> str | None:
+    """The separator that a first line such as ``sep=;`` names."""
+    with open(path, "rb") as file:
+        first = file.readline(80).decode(errors="replace")
+    found = _DECLARED.match(first)
+    return found[1] if found else None
 
-    Where none does, that which splits the header into most cells.
+
+def _separator(path: pathlib.Path) -> str:
+    """That which the file names, or the rarest in texts of those that fit.
+
+    One fits that splits all of the first rows alike; where none does, that is taken
+    which splits the header into most cells.
     """
+    named = _declared(path)
+    if named is not None:
+        return named
     headers = {}
     for separator in _SEPARATORS:
         widths: list[int] = []

@@ -123,6 +123,23 @@ def test_no_patient_is_on_two_sides(make_config):
     assert tested[3] != tested[0]
 
 
+def test_who_sits_out_of_a_split_is_counted_and_said(make_config, capsys):
+    frame = make_frame()
+    # One patient has a third of all cases, the others two each.
+    frame.patient = [f"p{max(n // 2, 10)}" for n in range(len(frame))]
+    found = own_table.load(make_config(frame, num_folds=2, num_seeds=2))
+    size = len(of_label(frame))
+    out = [
+        size - len(split.test) - len(split.fold.train) - len(split.fold.valid)
+        for split in found.splits
+    ]
+    said = capsys.readouterr().out
+    assert max(out) > 0
+    assert f"up to {max(out)} of {size} cases sit out of a split" in said
+    own_table.load(make_config(split_by="", exclude=("patient",)))
+    assert "sit out" not in capsys.readouterr().out
+
+
 def test_without_patients_all_but_a_batch_is_used(make_config):
     _, problem = load(make_config(split_by="", exclude=("patient",)))
     for seed in range(4):

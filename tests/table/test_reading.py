@@ -30,6 +30,28 @@ def test_dialects_are_one_table(tmp_path, separator, end, mark):
     assert frame.index.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_that_names_the_separator_is_no_row(
+    tmp_path, separator, mark, quote, end
+):
+    text = end.join([f"{quote}sep={separator}{quote}", "a|b", "1|2", "3", ""])
+    path = write(tmp_path, mark + text.replace("|", separator).encode())
+    with pytest.raises(ValueError, match="line 4: 1 cells, and the header has 2"):
+        read_table(path)
+    path.write_bytes(path.read_bytes()[: -1 - len(end)])
+    frame = read_table(path)
+    assert frame.columns.tolist() == ["a", "b"]
+    assert frame.to_numpy().tolist() == [["1", "2"]]
+
+
+def test_a_column_may_be_named_like_such_a_line(tmp_path):
+    frame = read_table(write(tmp_path, "sep=a;b\n1;2\n"))
+    assert frame.columns.tolist() == ["sep=a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "columns"),
     [
