@@ -4,18 +4,20 @@
 #   launch/gpu_figures.sh FOLDER OUT PART...
 #
 # FOLDER is what `launch/gpu_prepare.sh` made; its pieces of CIFAR-10 may come one by one.
-# OUT gets a folder and a log for each part. The parts, the most valuable first, and
-# about how long they take on an H100:
+# OUT gets a folder and a log for each part. The parts, the most valuable first, and how
+# long they took on an H200:
 #
-#   tests     of losses and of the engine, on the GPU           3 minutes
-#   layouts   runs batched, looped and written out              6 minutes
-#   sweeps    small nets and streams, against PyTorch, NumPy    7 minutes
-#   cnn       the zoo on CIFAR-10 with the small network        8 minutes
-#   cifar     CIFAR-10 with WideResNet-28-4                     9 minutes
+#   tests     of losses and of the engine, on the GPU           75 s
+#   layouts   runs batched, looped and written out              4 minutes
+#   sweeps    small nets and streams, against PyTorch, NumPy    5 minutes
+#   cifar     CIFAR-10 with WideResNet-28-4, EPOCHS=50          6 minutes
+#   cnn       the zoo on CIFAR-10 with the small network        more than 10 minutes
 #
 # A part that fails or takes longer than $LIMIT (540) seconds leaves its log, and the next
-# begins. What a command's end should not take away is in OUT by then. With SCALE=smoke
-# all are seconds, on a CPU too; $EPOCHS and $SEEDS are those of `cifar`.
+# begins. `cifar` and `cnn` stop at a checkpoint then, and go on from it when they are
+# asked for again while $SCRATCH (/tmp/l2d_gpu) is there. With SCALE=smoke all take
+# minutes on two CPU cores, where NO_WHEELS=1 leaves the installed packages as they are.
+# EPOCHS and SEEDS are those of `cifar`; CNN_FLAGS are further flags of `cnn`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -105,7 +107,7 @@ cifar() {
 
 for name in "$@"; do
   case $name in
-    tests | layouts | sweeps | cnn | cifar) "$name" ;;
+    tests | layouts | sweeps | cifar | cnn) "$name" ;;
     *) echo "gpu_figures.sh: no part is called $name" >&2; exit 2 ;;
   esac
 done
