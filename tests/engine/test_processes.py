@@ -457,7 +457,7 @@ def test_tables_are_the_same_to_the_bit(digits, tmp_path, num_processes, num_dev
     assert [status for status, _, _ in ended] == [0] * num_processes, ended
     check_same(workdir, digits)
     (_, out, err), *others = ended
-    assert "system_accuracy" in out and "deferral: 36/36 epochs" in err
+    assert "system accuracy" in out and "deferral: 36/36 epochs" in err
     for _, out, err in others:
         assert out == "" and "epochs" not in err
 
