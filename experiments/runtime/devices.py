@@ -1,7 +1,6 @@
 """The host devices of a program: one a core, where the backend is a CPU."""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -65,7 +64,7 @@ def keep_programs(folder: str) -> None:
     if folder == "auto":
         compiled.keep(data_folder.user_cache_dir() / "compiled")
     elif folder != "off":
-        compiled.keep(pathlib.Path(folder).expanduser().absolute())
+        compiled.keep(data_folder.expand(folder).absolute())
 
 
 def find() -> None:
