@@ -109,12 +109,13 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
     for axes, workload in zip(panels[:, 0], workloads, strict=True):
         rows = table[table.workload == workload]
         names = rows.variant + ", width " + rows.width.astype(str)
-        colors = ["C0" if v == SWEEP else "0.6" for v in rows.variant]
+        colors = ["C0" if v.startswith(SWEEP) else "0.6" for v in rows.variant]
         bars = axes.barh(names, rows.steady_rate, color=colors)
         ratios = rows.steady_ratio_to_sequential_torch.fillna(
             rows.steady_ratio_to_sequential_numpy
         ).fillna(rows.steady_ratio_to_one_core)
-        axes.bar_label(bars, [f"{value:.3g} x" for value in ratios])
+        labels = [f"{value:.3g} x" if value > 0 else "" for value in ratios]
+        axes.bar_label(bars, labels)
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(workload, loc="left")
