@@ -28,7 +28,8 @@ from l2d_jax.types import Dataset
 if TYPE_CHECKING:
     from l2d_jax.table.cases import Cases
 
-ONE, SEVERAL = ("id", "label", "group", "split_by"), ("experts", "text", "exclude")
+ONE = ("id", "label", "group", "split_by")
+SEVERAL = ("experts", "text", "category", "exclude")
 """Fields of the config that name a column of the table, and those that name some."""
 FIELDS = ("cases", "answers_file", *ONE, *SEVERAL, "num_folds")
 """Fields of the config that say what the table is."""
@@ -120,7 +121,7 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
         )
     splits = make_splits(config, cases)
     try:
-        plan = columns.plan_columns(cases.features, text=config.text)
+        plan = columns.plan_columns(cases.features, config.text, config.category)
         inputs = [
             columns.encode(
                 columns.fit_encoder(plan, cases.features.iloc[split.fold.train]),

@@ -303,6 +303,7 @@ FIELDS: dict[str, Field] = {
     "group": Field(text, "Column of the group that a case is of; empty: none."),
     "split_by": Field(text, "Column of what is never split; empty: each is its own."),
     "text": Field(many(text, least=0), "Columns that are texts."),
+    "category": Field(many(text, least=0), "Columns of names, though of numbers."),
     "exclude": Field(many(text, least=0), "Columns that are no features."),
     # Particular persons.
     "imputers": Field(many(text), "Names of experiments.imputers."),

@@ -32,6 +32,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.group = ""
     config.split_by = ""
     config.text = ()
+    config.category = ()  # Columns of names that look like numbers.
     config.exclude = ()
     # Splits.
     config.seed = 0

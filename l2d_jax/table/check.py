@@ -44,18 +44,25 @@ class Check(NamedTuple):
     notes: tuple[str, ...]
 
 
-def check(cases: Cases, *, text: tuple[str, ...] = (), num_folds: int = 5) -> Check:
+def check(
+    cases: Cases,
+    *,
+    text: tuple[str, ...] = (),
+    category: tuple[str, ...] = (),
+    num_folds: int = 5,
+) -> Check:
     """Look at a table before anything is fitted to it.
 
     Args:
       cases: from `l2d_jax.table.cases.make_cases`.
       text: columns that are texts.
+      category: columns whose values are names, though they look like numbers or dates.
       num_folds: parts that are to be held out in turn.
 
     Raises:
       ValueError: a column cannot be read.
     """
-    plan = columns.plan_columns(cases.features, text=text)
+    plan = columns.plan_columns(cases.features, text, category)
     labelled = take(cases, np.flatnonzero(cases.labels >= 0))
     counts = np.bincount(labelled.labels, minlength=len(cases.classes))
     answered = cases.answers >= 0

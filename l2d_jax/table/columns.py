@@ -92,7 +92,9 @@ class Encoder(NamedTuple):
         return tuple(found)
 
 
-def plan_columns(features: pd.DataFrame, text: Sequence[str] = ()) -> ColumnPlan:
+def plan_columns(
+    features: pd.DataFrame, text: Sequence[str] = (), category: Sequence[str] = ()
+) -> ColumnPlan:
     """Say what is to be done with each column.
 
     A column whose cells are all numbers is a number, and one of dates, as ISO 8601
@@ -100,28 +102,35 @@ def plan_columns(features: pd.DataFrame, text: Sequence[str] = ()) -> ColumnPlan
     of one length with leading zeros: one place for each value that is in 1 % of the
     rows and in five of them, fifty at most. A column is left out where it has one
     value, or where nearly each row has a value of its own. A number of two values is
-    still a number.
+    still a number, unless it is asked for as a category.
 
     Args:
       features: cells of any type, or strings as they were read.
       text: columns that are texts.
+      category: columns whose values are names, though they look like numbers or dates.
 
     Raises:
-      ValueError: there is no such column, a number is infinite or too large, or most
-        cells of a column are numbers or dates, and others are not; numbers have a point
-        and not a comma.
+      ValueError: there is no such column, or it is named as both; a number is infinite
+        or too large, or most cells of a column are numbers or dates, and others are
+        not; numbers have a point and not a comma.
     """
-    for name in text:
-        if name not in features:
-            near = difflib.get_close_matches(name, map(str, features.columns), 1)
-            advice = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"text: there is no column {name!r} of features{advice}")
+    asked: dict[str, str] = {}
+    for kind, names in (("text", text), ("category", category)):
+        for name in names:
+            if name not in features:
+                near = difflib.get_close_matches(name, map(str, features.columns), 1)
+                advice = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"{kind}: there is no column {name!r} of features{advice}"
+                )
+            if asked.setdefault(name, kind) != kind:
+                raise ValueError(f"column {name!r} is asked for as text and category")
     return ColumnPlan(
-        tuple(_plan(features[name], str(name), name in text) for name in features)
+        tuple(_plan(features[name], str(name), asked.get(name)) for name in features)
     )
 
 
-def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
+def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
     cells = _cells(column)
     known = cells[cells != None]  # noqa: E711
     missing = len(known) < len(cells)
@@ -131,8 +140,10 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
 
     if not len(known):
         return left_out("every cell is missing")
-    if is_text:
+    if asked == "text":
         return Column(name, "text", "asked for", missing, (), _TEXT_DIMENSIONS)
+    if asked == "category":
+        return _plan_category(name, known, len(cells), "values, asked for")
     where = _rows(column)[cells != None]  # noqa: E711
     numbers = _numbers(known)
     # One zero too many in a column of numbers does not make codes of them.
@@ -168,12 +179,30 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
             f"column {name!r} holds dates such as {known[odd][0]!r}; write them as"
             " 2026-12-31, or exclude the column"
         )
+    what = "codes" if coded else "texts"
+    return _plan_category(name, known, len(cells), what)
+
+
+def _plan_category(name: str, known: np.ndarray, num_rows: int, what: str) -> Column:
+    """A column of names.
+
+    Args:
+      name: of the column.
+      known: its cells that are not missing, at least one.
+      num_rows: of all cells.
+      what: its values are, in the plural.
+    """
+    missing = len(known) < num_rows
+
+    def left_out(reason: str) -> Column:
+        return Column(name, "left out", reason, missing, (), 0)
+
     values, counts = np.unique(known.astype(str), return_counts=True)
     if len(values) == 1 and not missing:
         return left_out("every cell is the same")
     if len(values) > max(_MOST_CATEGORIES, len(known) / 2):
         return left_out("nearly every row has a value of its own; is it a text?")
-    least = max(_RARE_ROWS, _RARE_SHARE * len(cells))
+    least = max(_RARE_ROWS, _RARE_SHARE * num_rows)
     if counts.max() < least:
         return left_out(f"no value is in {int(np.ceil(least))} rows")
     common = [str(v) for v, n in zip(values, counts, strict=True) if n >= least]
@@ -186,7 +215,7 @@ def _plan(column: pd.Series, name: str, is_text: bool) -> Column:
     return Column(
         name,
         "category",
-        f"{len(values)} different codes" if coded else f"{len(values)} different texts",
+        f"{len(values)} different {what}",
         missing,
         categories,
         len(categories),

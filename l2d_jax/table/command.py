@@ -144,6 +144,12 @@ def _add_table(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--text", type=_names, default=(), help="columns that are texts"
     )
+    parser.add_argument(
+        "--category",
+        type=_names,
+        default=(),
+        help="columns of names that look like numbers",
+    )
     parser.add_argument("--exclude", type=_names, default=(), help="columns left out")
     parser.add_argument(
         "--scores", type=_names, default=(), help="columns of a model's probabilities"
@@ -261,7 +267,12 @@ def _check(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.check import check, describe
 
     cases, _ = _read(arguments)
-    found = check(cases, text=arguments.text, num_folds=arguments.cv[0])
+    found = check(
+        cases,
+        text=arguments.text,
+        category=arguments.category,
+        num_folds=arguments.cv[0],
+    )
     print(describe(found))
 
 
@@ -281,7 +292,8 @@ def _read(arguments: argparse.Namespace) -> "tuple[Cases, dict[str, Any]]":
         positive=arguments.positive,
         **how,
     )
-    return cases, {**how, "text": arguments.text, "positive": arguments.positive}
+    planned = {"text": arguments.text, "category": arguments.category}
+    return cases, {**how, **planned, "positive": arguments.positive}
 
 
 def _options(arguments: argparse.Namespace) -> "Options":
@@ -384,13 +396,14 @@ def _fit(arguments: argparse.Namespace) -> None:
     num_folds, num_repeats = arguments.cv
     labelled = take(cases, (cases.labels >= 0).nonzero()[0])
     _require_enough(labelled, num_folds)
-    plan = plan_columns(labelled.features, text=arguments.text)
+    plan = plan_columns(labelled.features, arguments.text, arguments.category)
     require_useful(plan, labelled)
     with _Bar() as bar:
         team = fitting.fit(
             cases,
             options,
             text=arguments.text,
+            category=arguments.category,
             report=bar.part("fitting", 0.0, 0.2),
         )
         record = evaluation.cross_validate(
@@ -399,6 +412,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             num_folds=num_folds,
             num_repeats=num_repeats,
             text=arguments.text,
+            category=arguments.category,
             report=bar.part("judging", 0.2, 0.8),
             checkpoint_dir=arguments.workdir,
         )
@@ -511,8 +525,8 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
             " by l2d fit; use it from Python"
         )
     how: dict[str, Any] = dict(made["table"])
-    # The encoder knows which columns are texts.
-    del how["text"]
+    # The encoder knows what each column is.
+    how = {name: how[name] for name in how if name not in ("text", "category")}
     frame = read_table(path)
     if not label:
         how["label"] = None

@@ -85,6 +85,7 @@ def cross_validate(
     num_folds: int = 5,
     num_repeats: int = 2,
     text: Sequence[str] = (),
+    category: Sequence[str] = (),
     report: Callable[[str, float], None] = lambda what, share: None,
     checkpoint_dir: pathlib.Path | None = None,
 ) -> Record:
@@ -96,13 +97,14 @@ def cross_validate(
       num_folds: parts that are held out in turn, >= 2.
       num_repeats: times that parts are drawn, R >= 1.
       text: columns that are texts.
+      category: columns whose values are names, though they look like numbers or dates.
       report: as in `l2d_jax.table.fitting.fit`.
       checkpoint_dir: folder for checkpoints of the networks; None keeps none.
 
     Raises:
       ValueError: the table is too small for so many parts.
     """
-    plan = columns.plan_columns(cases.features, text=text)
+    plan = columns.plan_columns(cases.features, text, category)
     folds = np.stack(
         [
             make_folds(cases.labels, cases.units, num_folds, options.seed + 1000 + r)

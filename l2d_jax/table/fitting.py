@@ -46,6 +46,7 @@ def fit(
     options: Options | None = None,
     *,
     text: Sequence[str] = (),
+    category: Sequence[str] = (),
     report: Callable[[str, float], None] = lambda what, share: None,
 ) -> Team:
     """Fit a team to the labelled cases of a table.
@@ -54,6 +55,7 @@ def fit(
       cases: with labels; those without have no part.
       options: see `Options`.
       text: columns that are texts.
+      category: columns whose values are names, though they look like numbers or dates.
       report: called with what is being done and the share that is done, in [0, 1].
 
     Raises:
@@ -63,7 +65,7 @@ def fit(
     options = options or Options()
     check_options(options, cases.people)
     cases = take(cases, np.flatnonzero(cases.labels >= 0))
-    plan = columns.plan_columns(cases.features, text=text)
+    plan = columns.plan_columns(cases.features, text, category)
     columns.require_useful(plan, cases)
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(cases, [rows], plan, options, report=report)

@@ -183,6 +183,38 @@ def test_categories():
     assert "'x' holds values in 2 rows" in notes[0] and "'c', 'zz'" in notes[0]
 
 
+@pytest.mark.parametrize("typed", [str, int, float, "Int64"])
+def test_numbers_that_are_names(typed):
+    codes = pd.Series(np.repeat([3, 1, 20], 8))
+    frame = pd.DataFrame({"region": codes.astype(typed), "size": codes.astype(float)})
+    plan = plan_columns(frame, category=("region",))
+    region, size = plan.columns
+    assert region.kind == "category" and size.kind == "number"
+    encoder = fit_encoder(plan, frame)
+    encoded, _ = encode(encoder, frame)
+    columns = [encoder.names.index(f"region = {code}") for code in (1, 3, 20)]
+    is_code = codes.to_numpy()[:, None] == [1, 3, 20]
+    np.testing.assert_array_equal(encoded[:, columns] > 0, is_code)
+    # What was never seen is none of them, however near its number is.
+    new, _ = encode(encoder, frame.assign(region=pd.Series([2] * 24).astype(typed)))
+    assert not (new[:, columns] > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"category": ("regoin",)}, "category: there is no column 'regoin'.*'region'"),
+        (
+            {"category": ("region",), "text": ("region",)},
+            "column 'region' is asked for as text and category",
+        ),
+    ],
+)
+def test_a_category_that_cannot_be(asked, says):
+    with pytest.raises(ValueError, match=says):
+        plan_columns(pd.DataFrame({"region": ["1", "2"]}), **asked)
+
+
 def test_a_category_that_never_was_missing():
     found, notes = encoded([None, "a"], ["a"] * 5 + ["b"] * 5)
     np.testing.assert_array_equal(found, [[0, 0, 1], [1, 0, 0]])
