@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "simulate": {*BASE, "crowds", "simulate"},
     "engine": {*BASE, *KERNEL, "learners", "engine"},
     "intervals": set(),
-    "table": {*BASE, *KERNEL, *METHODS, "engine", "intervals", "table"},
+    "table": {*BASE, *KERNEL, *METHODS, "data", "engine", "intervals", "table"},
 }
 """Parts of l2d_jax, and the parts that each may import. Simulated crowds are of the
 form that streams take, so `simulate` knows `crowds`."""

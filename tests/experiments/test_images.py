@@ -434,7 +434,10 @@ def contents(folder):
         ({"choose": "wisely"}, "choose must be one of per_seed, over_seeds, got 'wis"),
         ({"methods": ()}, "methods must hold at least one value"),
         ({"methods": ("deferral",) * 2}, "methods must not repeat a value"),
-        ({"model": {"name": "vit"}}, "model.name must be one of mlp, wide_resnet, .*v"),
+        (
+            {"model": {"name": "vit"}},
+            "model.name must be one of mlp, convnet, wide_.*v",
+        ),
         ({"model": {"name": "wide_resnet"}}, "model.depth is missing, which wide_res"),
         ({"expert_model": {"name": "vit"}}, "expert_model.name must be one of mlp, "),
         (
