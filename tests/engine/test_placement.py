@@ -134,9 +134,9 @@ def test_unknown_kind():
         place(lambda x: x, Placement("pmap", 1), "r")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the default of a CPU")
-def test_default_on_a_cpu():
+def test_default_on_a_cpu(monkeypatch):
     """One convolutional net keeps a core busy; small dense ones go many to a core."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert default_placement("convolutional") == Placement("shard", 1)
     small = default_placement("dense")
     assert small.kind == "shard"
