@@ -3,6 +3,7 @@
 Two methods that need the same training share it.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from experiments import measure, networks
 from experiments.problem import Problem, annotate_with_nobody
 from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin
 from l2d_jax import decisions, metrics, optimizers
 from l2d_jax.engine import chunks, solved, sweeps, training
@@ -37,6 +39,7 @@ from l2d_jax.learners.disparity import disparity, team_prob
 from l2d_jax.types import (
     Array,
     Batch,
+    Dataset,
     Decision,
     HParams,
     Learner,
@@ -704,6 +707,7 @@ def train(
             should_stop=stop,
         )
         return Trained(shared, sweep, teams, result)
+    _require_fit(row.model, shared, sweep, pool)
     result = sweeps.run_sweep(
         shared,
         sweep,
@@ -720,3 +724,19 @@ def train(
         should_stop=stop,
     )
     return Trained(shared, sweep, teams, result)
+
+
+def _require_fit(
+    field: str, program: training.Program, sweep: Sweep, pool: Dataset
+) -> None:
+    """See that a network takes the problem's inputs, before anything compiles.
+
+    Raises:
+      ConfigError: it does not, such as a window that is larger than the images.
+    """
+    seed, hparams = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
+    start = functools.partial(training.start, program)
+    try:
+        jax.eval_shape(start, jax.random.key(0), seed, hparams, pool)
+    except ValueError as error:
+        raise ConfigError(f"{field} does not fit the inputs: {error}") from error

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from experiments import deferral, evaluation, summaries, trainings
-from experiments.configs import digits, texts
+from experiments.configs import digits, synthetic, texts
 from experiments.method import Method
 from experiments.methods import GROUPS, METHODS
 from experiments.problem import Teams, every_value, one_team
@@ -323,3 +323,18 @@ def test_rl2d_starts_with_the_logarithm():
         assert found[other][:4] == found[1.0, 0.5][:4]
         assert found[other][4] != pytest.approx(found[1.0, 0.5][4], rel=1e-3)
     assert found[1.0, 0.0][0] != pytest.approx(found[1.0, 0.5][0], rel=1e-3)
+
+
+@pytest.mark.parametrize("field", ["model", "expert_model"])
+def test_a_network_that_does_not_take_the_inputs_is_one_line(tmp_path, field):
+    config = synthetic.get_config("smoke")
+    with config.unlocked():
+        config[field] = {
+            **{"name": "wide_resnet", "depth": 10, "width": 1},
+            **{"stem_stride": 1, "dtype": "float32"},
+        }
+    config.methods = ("classifier",) if field == "model" else ("confidence",)
+    config.num_epochs = config.expert_model_epochs = 1
+    said = rf"^{field} does not fit the inputs: inputs have shape \(2, \d+\); give \[B"
+    with pytest.raises(ConfigError, match=said):
+        deferral.main(config, tmp_path)
