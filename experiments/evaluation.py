@@ -20,7 +20,7 @@ from experiments.problem import Problem, Teams
 from experiments.runtime import progress
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions, intervals
-from l2d_jax.engine import chunks, training
+from l2d_jax.engine import chunks, processes, training
 from l2d_jax.learners import batches
 from l2d_jax.types import Array, Batch, Decision, PyTree
 
@@ -194,6 +194,20 @@ def make_policy(
     return decide
 
 
+def make_look_up(
+    problem: Problem, splits: tuple[str, ...]
+) -> Callable[[PyTree, PyTree], dict[str, Batch]]:
+    """The examples of one run in the validation split and in others, without inputs."""
+
+    def examples(run: PyTree, shared: PyTree) -> dict[str, Batch]:
+        return {
+            split: look_up(problem, shared, run, split)[0]
+            for split in dict.fromkeys(("valid", *splits))
+        }
+
+    return examples
+
+
 def make_measure(
     problem: Problem, split: str
 ) -> Callable[[PyTree, PyTree], dict[str, PyTree]]:
@@ -310,6 +324,8 @@ class Measures:
         if method.policy is None:
             return decided
         policy = method.policy(self._config)
+        if policy.on_host:
+            return self._decide_on_host(policy, runs, decided, splits)
         function = self._kept(
             (method.policy, splits), make_policy, self._problem, policy, splits
         )
@@ -317,6 +333,39 @@ class Measures:
         return self._map_filled(
             function, runs, {"hparams": given, "decisions": decided}
         )
+
+    def _decide_on_host(
+        self,
+        policy: Policy,
+        runs: Runs,
+        decided: dict[str, Decision],
+        splits: tuple[str, ...],
+    ) -> dict[str, Decision]:
+        """What a policy on the host decides, one run after another."""
+        look = self._kept(("examples", splits), make_look_up, self._problem, splits)
+        batches = self._map_filled(look, runs, {})
+        found = {split: jax.tree.map(np.array, decided[split]) for split in splits}
+        for run, seed in enumerate(runs.seeds):
+            own = {name: _taken(runs.hparams[name], run) for name in policy.hparams}
+            parts = {}
+            for split, batch in batches.items():
+                counts = batch.weights[run] > 0
+                of_run = _taken((decided[split], batch), run)
+                parts[split] = counts, *_taken(of_run, counts)
+            key = training.run_key(jax.random.key(self._config.seed), seed)
+            key = jax.random.fold_in(key, _POLICY_STREAM)
+            chosen = policy.fit(key, own, *parts["valid"][1:])
+            for number, split in enumerate(splits):
+                counts, *given = parts[split]
+                of_split = jax.random.fold_in(key, number)
+                new = policy.apply(of_split, chosen, *given)
+                for into, leaf in zip(found[split], new, strict=True):
+                    if into is not None:
+                        into[run, counts] = leaf
+            (stop,) = processes.any_of(self._stop())
+            if stop:
+                raise chunks.Interrupted
+        return found
 
     def _decide(
         self, method: Method, runs: Runs, trained: dict[str, Trained], split: str
@@ -393,5 +442,5 @@ class Measures:
         )
 
 
-def _taken(tree: PyTree, index: np.ndarray) -> PyTree:
+def _taken(tree: PyTree, index: np.ndarray | int) -> PyTree:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)

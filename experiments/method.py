@@ -1,4 +1,4 @@
-"""What a method is: what it needs, what it trains, and how it decides."""
+"""What a method is: what it needs and trains, how it decides, and what comes after."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.problem import Problem, Traits
+from l2d_jax.learners import halfspaces
 from l2d_jax.types import Array, Batch, Decision, HParams
 
 
@@ -45,6 +46,31 @@ class Need(NamedTuple):
     why: str
 
 
+ONE_EXPERT = Need(lambda traits: traits.num_experts == 1, "takes one expert")
+SEVERAL_EXPERTS = Need(lambda traits: traits.num_experts > 1, "takes several experts")
+CLASSES = Need(lambda traits: traits.num_classes > 1, "needs classes")
+ACTIONS = Need(
+    lambda traits: traits.num_classes > 1 or traits.costs, "needs classes or costs"
+)
+TWO_CLASSES = Need(lambda traits: traits.num_classes == 2, "needs two classes")
+TWO_GROUPS = Need(lambda traits: traits.num_groups == 2, "needs two groups")
+MANY_GROUPS = Need(lambda traits: traits.num_groups > 1, "needs groups")
+ANSWERS = Need(
+    lambda traits: not traits.people, "needs answers to what it trains on, not a model"
+)
+COMPLETE = Need(
+    lambda traits: traits.num_experts == 1 or not traits.sparse,
+    "needs every expert's answer to every example",
+)
+FEW = Need(
+    lambda traits: traits.few,
+    f"takes at most {halfspaces.MAX_EXAMPLES:,} training examples",
+)
+HIDDEN = Need(lambda traits: traits.hidden, "needs inputs that only experts see")
+PEOPLE = Need(lambda traits: traits.people, "needs a model of a person")
+LAW = Need(lambda traits: traits.law, "needs a law that is known")
+
+
 class Policy(NamedTuple):
     """What is decided after training, on validation examples.
 
@@ -53,11 +79,33 @@ class Policy(NamedTuple):
         examples of a run.
       apply: ``(key, chosen, decision, batch) -> Decision``, on any.
       hparams: names of those that ``fit`` reads.
+      on_host: whether both are functions of one run on the host, of the examples that
+        count alone, as a linear program is; else they are traced with all that a run
+        holds, padding of weight 0 too.
     """
 
     fit: Callable[[jax.Array, HParams, Decision, Batch], Any]
     apply: Callable[[jax.Array, Any, Decision, Batch], Decision]
     hparams: tuple[str, ...] = ()
+    on_host: bool = False
+
+
+class PolicyRow(NamedTuple):
+    """A policy that any method can have which asks where a score is > 0.
+
+    Attributes:
+      label: behind that of the method, as in figures.
+      meaning: what it sees to.
+      make: the policy, from the config.
+      needs: what a problem must have, beside what the method needs.
+      fields: of the config, what it reads.
+    """
+
+    label: str
+    meaning: str
+    make: Callable[[Any], Policy]
+    needs: tuple[Need, ...] = ()
+    fields: tuple[str, ...] = ()
 
 
 class Method(NamedTuple):

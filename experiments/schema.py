@@ -16,6 +16,7 @@ import numpy as np
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 from l2d_jax.models.convolutions import IMPLEMENTATIONS
+from l2d_jax.policies import fair_thresholds
 
 Check = Callable[[str, Any], None]
 """``(field, value)``; raises `ConfigError`."""
@@ -252,6 +253,16 @@ FIELDS: dict[str, Field] = {
     "bayesian.prior_deviation": Field(number(1e-6), "Of each weight."),
     "joint": Field(group("deferrer", "minimax_rounds"), "Joint deferral to many."),
     "joint.minimax_rounds": Field(_SIZE, "Pairs that are trained in turn."),
+    "policy": Field(
+        group("max_deferral", "expert_share", "criterion", "tolerance"),
+        "What is decided after training, of the methods NAME_POLICY.",
+    ),
+    "policy.max_deferral": Field(_FRACTION, "Share of the examples deferred at most."),
+    "policy.expert_share": Field(_FRACTION, "Of all examples, that an expert answers."),
+    "policy.criterion": Field(
+        one_of(fair_thresholds.CRITERIA), "What groups are to share."
+    ),
+    "policy.tolerance": Field(_FRACTION, "How far groups may differ in it."),
     "milp": Field(group("time_limit"), "The integer program of two half-spaces."),
     "milp.time_limit": Field(_POSITIVE, "Seconds of a run; then the best found."),
     # Running.

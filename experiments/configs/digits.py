@@ -45,6 +45,12 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "minimax_rounds": 5,  # Odd.
     }
     config.committee_size = 3  # Odd.
+    config.policy = {  # Of the methods NAME_POLICY; see experiments.policies.
+        "max_deferral": 0.2,
+        "expert_share": 0.1,
+        "criterion": "equalized_odds",
+        "tolerance": 0.02,
+    }
     config.grid = {
         "alpha": (1.0, 0.5, 0.0),
         "learning_rate": (0.1,),

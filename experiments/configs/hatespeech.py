@@ -63,6 +63,12 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.best_epoch = "accuracy"  # Of a classifier; or loss.
     config.sampled = False  # Of a mixture: sample the gate in the loss too.
     config.temperature = 0.5  # Of the Concrete relaxation.
+    config.policy = {  # Of the methods NAME_POLICY; see experiments.policies.
+        "max_deferral": 0.2,
+        "expert_share": 0.05,
+        "criterion": "equal_accuracy",
+        "tolerance": 0.02,
+    }
     config.patience = 0  # Epochs without a better validation score; 0 never stops.
     config.placement = "auto"  # Or vmap, shard, unroll, loop.
     config.runs_per_device = 1  # A linear net of many inputs keeps a core busy.

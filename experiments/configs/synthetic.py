@@ -70,6 +70,12 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "num_samples": 20,  # J.
     }
     config.threshold_draws = 1000
+    config.policy = {  # Of the methods NAME_POLICY; see experiments.policies.
+        "max_deferral": 0.2,
+        "expert_share": 0.1,
+        "criterion": "equalized_odds",
+        "tolerance": 0.02,
+    }
     config.optimizer = "adam"
     config.batch_size = 64
     config.num_epochs = 400

@@ -48,6 +48,12 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "num_samples": 20,
     }
     config.committee_size = 5  # Odd.
+    config.policy = {  # Of the methods NAME_POLICY; see experiments.policies.
+        "max_deferral": 0.2,
+        "expert_share": 0.1,
+        "criterion": "equalized_odds",
+        "tolerance": 0.02,
+    }
     config.threshold_draws = 1000
     config.sampled = False
     config.temperature = 0.5

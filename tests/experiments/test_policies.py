@@ -1,0 +1,184 @@
+"""What is decided after training: the same policies behind any method."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from experiments import deferral, evaluation
+from experiments.methods import GROUPS, METHODS
+from experiments.policies import POLICIES
+from experiments.runtime.errors import ConfigError
+from l2d_jax import decisions
+from l2d_jax.engine import chunks
+from l2d_jax.policies import capacity, fair_thresholds
+
+pytestmark = pytest.mark.usefixtures("cheap_compiles")
+SEEDS = np.arange(2)
+# The second seed is tested on fewer examples, and is padded.
+SHARE, NUM_TESTED = 0.1, (40, 30)
+
+
+def make_case(num_experts, stop=lambda: False, **policy):
+    """Two runs of a tiny problem, whose decisions are drawn and not learned."""
+    config = tiny.make_config()
+    config.policy.update({"max_deferral": 0.2, "expert_share": SHARE, **policy})
+    problem = tiny.make_problem(
+        num_experts, test_rows=lambda s: np.arange(NUM_TESTED[s])
+    )
+    measures = evaluation.Measures(config, problem, stop)
+    runs = evaluation.Runs(SEEDS, np.zeros(2, int), (), {})
+    generator = np.random.default_rng(0)
+
+    def decide(method, runs, trained, split):
+        size = measures.runs_of(runs)["rows"][split].shape[1]
+        shape = (len(SEEDS), size, num_experts)
+        scores = generator.normal(size=shape).astype(np.float32)
+        probs = np.full((*shape[:2], 2), 0.5, np.float32)
+        decided = jax.vmap(decisions.decide)(probs, scores)
+        return jax.tree.map(np.asarray, decided)
+
+    measures._decide = decide
+    return measures, runs
+
+
+def deferred(decision, run):
+    return decision.allocation[run, : NUM_TESTED[run], :-1]
+
+
+def test_a_budget_of_a_batch_counts_the_examples_that_count():
+    measures, runs = make_case(1)
+    (test,) = measures.decide("deferral_budget", runs, {}, ("test",)).values()
+    for run, size in enumerate(NUM_TESTED):
+        assert deferred(test, run).sum() == 0.2 * size
+        mine = deferred(test, run)[:, 0] > 0
+        scores = test.defer_score[run, :size, 0]
+        assert scores[mine].min() > scores[~mine].max()
+
+
+def test_a_budget_of_a_stream_is_a_threshold_of_validation():
+    measures, runs = make_case(1)
+    found = measures.decide("confidence_stream", runs, {}, ("valid", "test"))
+    # Of 18 validation examples as many whole ones as a fifth holds.
+    assert (found["valid"].allocation[..., 0].sum(axis=1) == 3).all()
+    # One threshold for all of a run: the order of the scores is that of who is asked.
+    for decision in found.values():
+        np.testing.assert_array_equal(
+            decision.allocation[..., 0], decision.defer_score[..., 0] > 0
+        )
+
+
+@pytest.mark.parametrize("policy", ["capacity", "prices"])
+def test_nobody_has_more_than_their_share(policy):
+    measures, runs = make_case(3)
+    part = {"capacity": "test", "prices": "valid"}[policy]
+    found = measures.decide(f"one_vs_all_{policy}", runs, {}, ("valid", "test"))[part]
+    for run in SEEDS:
+        taken = found.allocation[run, :, :-1]
+        if part == "test":
+            taken = deferred(found, run)
+        asked = taken.sum(axis=0)
+        # Prices are fit to a case more or less.
+        slack = 0 if part == "test" else 1
+        assert (asked <= SHARE * len(taken) + slack).all() and asked.sum() > 0
+        assert taken.sum() <= 0.2 * len(taken) + slack
+    # Who did not answer is not there to be asked.
+    absent = measures._problem.test.expert_labels[:40] < 0
+    if part == "test":
+        assert not (found.allocation[0, :, :-1] > 0)[absent].any()
+
+
+def test_groups_differ_by_the_tolerance_where_thresholds_can_do_it(monkeypatch):
+    measures, runs = make_case(1, criterion="deferral_rate", tolerance=0.01)
+    used, apply = [], fair_thresholds.apply
+
+    def watched(key, decision, fitted, groups):
+        used.append((fitted, groups))
+        return apply(key, decision, fitted, groups)
+
+    monkeypatch.setattr(fair_thresholds, "apply", watched)
+    measures.decide("mixture_fair_budget", runs, {}, ("test",))
+    test = measures._problem.test
+    for (fitted, groups), size in zip(used, NUM_TESTED, strict=True):
+        assert fitted.gap <= 0.01 + 1e-6 and fitted.asked.sum() <= 0.2 + 1e-6
+        np.testing.assert_array_equal(groups, test.groups[:size])
+
+
+def test_a_tolerance_out_of_reach_is_the_next_that_is_not(monkeypatch):
+    measures, runs = make_case(1, criterion="equalized_odds", tolerance=0.0)
+    found, trade_off = [], fair_thresholds.trade_off
+
+    def watched(*args):
+        # None at the first two, as where nothing meets them.
+        found.append((None, None, *trade_off(*args)[2:]))
+        return found[-1]
+
+    used, apply = [], fair_thresholds.apply
+    monkeypatch.setattr(fair_thresholds, "trade_off", watched)
+    monkeypatch.setattr(
+        fair_thresholds, "apply", lambda *args: used.append(args[2]) or apply(*args)
+    )
+    measures.decide("mixture_fair", runs, {}, ("test",))
+    for fitted, tried in zip(used, found, strict=True):
+        assert fitted is next(each for each in tried if each is not None)
+
+
+def test_what_is_asked_on_the_host_is_what_the_library_gives():
+    measures, runs = make_case(3)
+    drawn = {
+        split: measures._decide(None, runs, {}, split) for split in ("valid", "test")
+    }
+    before = drawn["test"]
+    measures._decide = lambda *args: jax.tree.map(np.copy, drawn[args[-1]])
+    (found,) = measures.decide("decoupled_capacity", runs, {}, ("test",)).values()
+    size = NUM_TESTED[1]
+    answers = measures._problem.test.expert_labels[:size]
+    mine = jax.tree.map(lambda leaf: leaf[1, :size], before)
+    want = capacity.assign(
+        jax.random.key(0),
+        decisions.among(mine, answers >= 0),
+        np.full(3, int(SHARE * size)),
+        0.2,
+    )
+    np.testing.assert_array_equal(found.allocation[1, :size], want.allocation)
+    # What pads a run is left as it was, and so is what the caller holds.
+    np.testing.assert_array_equal(
+        found.allocation[1, size:], before.allocation[1, size:]
+    )
+
+
+def test_a_stop_is_heard_between_runs(monkeypatch):
+    # Asked after each of two chunks of runs that are looked up, and after each run.
+    stops = iter([False, False, True])
+    measures, runs = make_case(1, stop=lambda: next(stops))
+    kept, keep = [], capacity.keep_to_budget
+    monkeypatch.setattr(
+        capacity, "keep_to_budget", lambda *args: kept.append(args) or keep(*args)
+    )
+    with pytest.raises(chunks.Interrupted):
+        measures.decide("deferral_budget", runs, {}, ("test",))
+    assert len(kept) == 1
+
+
+def test_every_policy_is_behind_every_method_that_asks_by_a_score():
+    for key in POLICIES:
+        assert set(GROUPS[key]) == {
+            name.removesuffix("_tuned") + f"_{key}" for name in GROUPS["tuned"]
+        }
+        assert not {*GROUPS[key]} & {*GROUPS["all"]}
+    assert {*METHODS} == {name for names in GROUPS.values() for name in names}
+    labels = [method.label for method in METHODS.values()]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_policy_that_cannot_be_had_says_why():
+    config = tiny.make_config(methods=("deferral_capacity",))
+    with pytest.raises(ConfigError, match=r"deferral_capacity .* takes several"):
+        deferral.choose_methods(config, "synthetic")
+    config = tiny.make_config(methods=("all", "capacity"))
+    _, reasons = deferral.choose_methods(config, "synthetic")
+    assert reasons["deferral_capacity"] == "takes several experts"
+    del config.policy
+    config.methods = ("deferral_budget",)
+    with pytest.raises(ConfigError, match="needs policy in the config"):
+        deferral.choose_methods(config, "synthetic")
