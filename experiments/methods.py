@@ -179,7 +179,12 @@ METHODS = {
         for name, method in _BY_SCORE.items()
         for key, row in (
             (name, method),
-            *((f"{name}_{key}", _with(method, row)) for key, row in POLICIES.items()),
+            *(
+                (f"{name}_{key}", _with(method, policy))
+                for key, policy in POLICIES.items()
+                # What is imputed of a person is no answer.
+                if not (PEOPLE in method.needs and ANSWERS in policy.needs)
+            ),
         )
     },
     "realizable": Method(
@@ -298,7 +303,10 @@ METHODS = {
     "best_rule": Method("best rule", (LAW,), (), _law),
 }
 """Methods by name, those that learn to defer first and references last."""
-_OF_POLICIES = {key: tuple(f"{name}_{key}" for name in _BY_SCORE) for key in POLICIES}
+_OF_POLICIES = {
+    key: tuple(f"{name}_{key}" for name in _BY_SCORE if f"{name}_{key}" in METHODS)
+    for key in POLICIES
+}
 GROUPS = {
     "all": tuple(
         name

@@ -20,7 +20,6 @@ from experiments import measure
 from experiments.method import (
     ANSWERS,
     MANY_GROUPS,
-    SEVERAL_EXPERTS,
     TWO_CLASSES,
     Policy,
     PolicyRow,
@@ -368,15 +367,13 @@ POLICIES = {
         "capacities",
         "each expert answers policy.expert_share of a batch at most",
         _capacity,
-        (SEVERAL_EXPERTS,),
-        _FIELDS,
+        fields=_FIELDS,
     ),
     "prices": PolicyRow(
         "prices",
         "prices by which each expert answers so much of validation examples",
         _prices,
-        (SEVERAL_EXPERTS,),
-        _FIELDS,
+        fields=_FIELDS,
     ),
     "fair": PolicyRow(
         "fair thresholds",

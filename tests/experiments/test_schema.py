@@ -119,7 +119,7 @@ def test_a_name_that_is_nearly_right_is_guessed():
     assert refused(config).endswith("(did you mean over_seeds or per_seed?)")
     with pytest.raises(ConfigError, match=r"\(did you mean compas\?\)$"):
         schema.one_of(PROBLEMS)("problem", "compass")
-    guess = "did you mean mixture or mixture_tuned or mixture_oracle?"
+    guess = "did you mean mixture or mixture_fair or mixture_tuned?"
     assert schema.nearest("mixtur", METHODS) == guess
     assert schema.nearest("qqqq", METHODS) == ""
 
