@@ -2,6 +2,9 @@
 
 A test marked ``real_data(*places)`` reads files below the folder ``L2D_DATA_DIR``: it
 skips where one of them is not to be had, or fails there if ``L2D_REQUIRE_DATA`` is set.
+
+A test that is given what a whole program leaves, the fixture ``whole``, is marked
+``program``, as are those of processes of their own: they are not for every change.
 """
 
 import os
@@ -12,6 +15,13 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest chooses by marks.
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "whole" in item.fixturenames:
+            item.add_marker(pytest.mark.program)
 
 
 def pytest_runtest_setup(item):
@@ -27,8 +37,15 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def _compilation_cache(tmp_path_factory):
-    """Many tests build the same small programs anew; they need not compile anew."""
-    folder = tmp_path_factory.mktemp("compiled")
+    """Many tests build the same small programs anew; they need not compile anew.
+
+    Nor need two workers of one session.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / "compiled"
+    folder.mkdir(exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -37,8 +54,9 @@ def _compilation_cache(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _compiles_of_the_fast_suite(request):
     """Without the slow tests every program runs for a moment: it compiles cheaply."""
-    fast = "not slow" in request.config.option.markexpr
-    jax.config.update("jax_disable_most_optimizations", fast)
+    chosen = request.config.option.markexpr
+    slow = not chosen or "slow" in chosen.replace("not slow", "")
+    jax.config.update("jax_disable_most_optimizations", not slow)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ PAGES = [
     ROOT / "launch" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+# Pages whose code trains for seconds.
+WHOLE = ("cases", "extending")
 BLOCK = re.compile(r"(<!-- not run: ?(.*?) ?-->\n+)?^```python\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # Up to what is no longer a path: a scale, a test, the end of a sentence.
@@ -46,7 +48,13 @@ def tables_kept():
 
 @pytest.mark.usefixtures("tables_kept", "cheap_compiles")
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```python" in page.read_text()], ids=name_of
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.program] * (page.stem in WHOLE))
+        for page in PAGES
+        if "```python" in page.read_text()
+    ],
+    ids=name_of,
 )
 def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,7 @@ def shared():
 
 
 @pytest.fixture(scope="module")
-def whole(runs, shared):
+def complete(runs, shared):
     """Result of every run, in chunks of two and without checkpoints."""
     return map_runs(runs, shared)
 
@@ -123,8 +123,8 @@ def test_the_same_as_vmap(kind, num_runs, runs, shared):
         np.testing.assert_allclose(leaf, other, rtol=1e-5, atol=1e-6)
 
 
-def test_results_are_in_the_order_of_the_runs(whole):
-    np.testing.assert_array_equal(whole.details["number"], [0, 2, 4, 6, 8])
+def test_results_are_in_the_order_of_the_runs(complete):
+    np.testing.assert_array_equal(complete.details["number"], [0, 2, 4, 6, 8])
 
 
 def test_progress_counts_the_runs_to_the_total(runs, shared):
@@ -138,7 +138,7 @@ def test_progress_counts_the_runs_to_the_total(runs, shared):
 
 
 @pytest.mark.parametrize("num_done", [1, 2])
-def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_path):
+def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, complete, tmp_path):
     with pytest.raises(Interrupted):
         map_runs(
             runs,
@@ -161,18 +161,18 @@ def test_stopped_between_chunks_it_goes_on(num_done, runs, shared, whole, tmp_pa
     )
     first = np.arange(NUM_RUNS) < 2 * num_done
     np.testing.assert_array_equal(
-        again.details["number"], whole.details["number"] + np.where(first, 0, 200)
+        again.details["number"], complete.details["number"] + np.where(first, 0, 200)
     )
-    np.testing.assert_array_equal(again.value, whole.value)
+    np.testing.assert_array_equal(again.value, complete.value)
     assert [call.done for call in calls] == [2, 4, 5]
     assert not any(call.message for call in calls)
 
 
-def test_a_stop_after_the_last_chunk_keeps_them_all(runs, shared, whole, tmp_path):
+def test_a_stop_after_the_last_chunk_keeps_them_all(runs, shared, complete, tmp_path):
     with pytest.raises(Interrupted):
         map_runs(runs, shared, checkpoint_dir=tmp_path, should_stop=Stopper(2))
     again = map_runs(runs, shared, function=changed, checkpoint_dir=tmp_path)
-    assert_same(again, whole)
+    assert_same(again, complete)
 
 
 def test_a_stop_without_checkpoints(runs, shared):
@@ -236,12 +236,12 @@ def test_chunks_of_another_width_are_said_and_made_again(runs, shared, tmp_path)
     assert json.loads((tmp_path / "part_0000.json").read_text())["info"]["width"] == 3
 
 
-def test_a_chunk_cut_short_by_a_kill_is_made_again(runs, shared, whole, tmp_path):
+def test_a_chunk_cut_short_by_a_kill_is_made_again(runs, shared, complete, tmp_path):
     map_runs(runs, shared, checkpoint_dir=tmp_path)
     (tmp_path / "part_0002.json").unlink()  # It is written last.
     calls = []
     again = map_runs(runs, shared, checkpoint_dir=tmp_path, report=calls.append)
-    assert_same(again, whole)
+    assert_same(again, complete)
     assert not any(call.message for call in calls)
     assert checkpoints.exists(tmp_path / "part_0002")
 

@@ -60,6 +60,7 @@ def without(fields, path):
     return changed, group, path[-1]
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     "name",
     [

@@ -69,15 +69,15 @@ def make_digits_config(**changes):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
+def whole(tmp_path_factory):
     """A whole run on the digits at ``smoke`` scale: its folder and what it printed."""
     workdir = tmp_path_factory.mktemp("digits")
     return workdir, *run_main(make_digits_config(), workdir)
 
 
 @pytest.fixture(scope="module")
-def results(digits):
-    return pd.read_csv(digits[0] / "results.csv")
+def results(whole):
+    return pd.read_csv(whole[0] / "results.csv")
 
 
 def check_metrics(table):
@@ -88,8 +88,8 @@ def check_metrics(table):
 # What a run leaves.
 
 
-def test_files(digits):
-    workdir, out, err = digits
+def test_files(whole):
+    workdir, out, err = whole
     config = json.loads((workdir / "config.json").read_text())
     assert config["problem"] == "digits"
     assert config["num_perfect"] == [0, 5, 10]
@@ -189,8 +189,8 @@ def test_a_perfect_expert_is_used(results):
     assert (rows[rows.split == "test"].system_accuracy > 0.97).all()
 
 
-def test_summary_is_of_the_results(digits, results):
-    summary = pd.read_csv(digits[0] / "summary.csv")
+def test_summary_is_of_the_results(whole, results):
+    summary = pd.read_csv(whole[0] / "summary.csv")
     assert len(summary) == 4 * 3 * 2 * len(METRICS)
     row = summary.query(
         "method == 'deferral' and num_perfect == 5 and split == 'test'"
@@ -215,8 +215,8 @@ def test_summary_is_of_the_results(digits, results):
     assert (kept.n == 0).all() and kept["mean"].isna().all()
 
 
-def test_comparisons_are_paired_differences(digits, results):
-    comparison = pd.read_csv(digits[0] / "comparison.csv")
+def test_comparisons_are_paired_differences(whole, results):
+    comparison = pd.read_csv(whole[0] / "comparison.csv")
     assert set(comparison.problem) == {"digits"}
     rows = comparison.query("against == 'reference' and metric == 'system_accuracy'")
     assert set(rows.reference) == {"classifier"} and len(rows) == 3 * 3
@@ -236,8 +236,8 @@ def test_comparisons_are_paired_differences(digits, results):
     assert list(parties[10]) == ["expert"] and list(parties[0]) == ["classifier"]
 
 
-def test_curves_are_of_the_test_set(digits, results):
-    curves = pd.read_csv(digits[0] / "curves.csv")
+def test_curves_are_of_the_test_set(whole, results):
+    curves = pd.read_csv(whole[0] / "curves.csv")
     columns = [*KEYS, "coverage", "system_accuracy", "best_system_accuracy"]
     assert list(curves.columns) == columns
     assert set(curves.split) == {"test"}
@@ -249,10 +249,10 @@ def test_curves_are_of_the_test_set(digits, results):
     )
 
 
-def test_claims_of_a_finished_run(digits, tmp_path):
+def test_claims_of_a_finished_run(whole, tmp_path):
     """The ledger at ``smoke`` scale, from the tables of the run above."""
     config = claims_config.get_config("smoke")
-    config.results.digits = str(digits[0])
+    config.results.digits = str(whole[0])
     config.run = ("digits",)
     ledger.main(config, tmp_path)
     found = pd.read_csv(tmp_path / "claims.csv").set_index("id")
@@ -361,11 +361,9 @@ def test_cifar10_whole(tmp_path):
 
 
 @pytest.mark.slow
-def test_stopped_and_spoiled_it_ends_with_the_same_tables(
-    digits, tmp_path, monkeypatch
-):
+def test_stopped_and_spoiled_it_ends_with_the_same_tables(whole, tmp_path, monkeypatch):
     workdir = tmp_path / "copy"
-    shutil.copytree(digits[0], workdir)
+    shutil.copytree(whole[0], workdir)
     for name in TABLES:
         (workdir / name).unlink()
     folder = workdir / "checkpoints"
@@ -394,12 +392,12 @@ def test_stopped_and_spoiled_it_ends_with_the_same_tables(
     # Now all is there, and nothing is trained again.
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
     for name in TABLES:
-        assert (workdir / name).read_bytes() == (digits[0] / name).read_bytes()
+        assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes()
         (workdir / name).unlink()
     run_main(make_digits_config(), workdir)
     assert times == {path: path.stat().st_mtime_ns for path in times}
     for name in TABLES:
-        assert (workdir / name).read_bytes() == (digits[0] / name).read_bytes()
+        assert (workdir / name).read_bytes() == (whole[0] / name).read_bytes()
 
 
 @pytest.mark.parametrize("value", [float("nan"), True, "0.1"])
@@ -513,11 +511,11 @@ def test_bad_grid(tmp_path, values, message):
     ("changes", "name"),
     [({"num_seeds": 3}, "num_seeds"), ({"momentum": 0.5}, "momentum")],
 )
-def test_a_work_folder_of_another_config(digits, changes, name):
-    before = contents(digits[0])
+def test_a_work_folder_of_another_config(whole, changes, name):
+    before = contents(whole[0])
     with pytest.raises(ConfigError, match=f"{name} differs.* choose another --workdir"):
-        run_main(make_digits_config(**changes), digits[0])
-    assert contents(digits[0]) == before
+        run_main(make_digits_config(**changes), whole[0])
+    assert contents(whole[0]) == before
 
 
 # The experts.

@@ -22,10 +22,12 @@ from experiments.problem import Traits
 from experiments.problems import PROBLEMS
 from experiments.trainings import TRAININGS
 
-# One of every kind is run; the others are traced, and run by the slow tests.
+# A few are run at once, one of every kind as a whole program, and the others by the
+# slow tests; all are traced.
+FEW = ("deferral_tuned", "classifier", "expert", "majority", "oracle")
 RUN = (
     "deferral",
-    "deferral_tuned",
+    "deferral_budget",
     "two_stage",
     "confidence",
     "imputed",
@@ -34,14 +36,11 @@ RUN = (
     "bayesian",
     "joint",
     "joint_committee",
-    "classifier",
     "informed",
-    "expert",
-    "majority",
     "weighted_vote",
     "random_committee",
-    "oracle",
     "best_rule",
+    *FEW,
 )
 OTHERS = tuple(name for name in METHODS if name not in RUN)
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
@@ -81,7 +80,12 @@ def measure(methods, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def few(tmp_path_factory):
+    return measure(FEW, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     return measure(RUN, tmp_path_factory)
 
 
@@ -99,9 +103,14 @@ def rows_of(measured, name):
     raise AssertionError(f"{name} can be had on no problem")
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_a_method_ends_in_rows(few, name):
+    check_rows(few, name)
+
+
 @pytest.mark.parametrize("name", RUN)
-def test_every_method_ends_in_rows(measured, name):
-    check_rows(measured, name)
+def test_every_kind_of_method_ends_in_rows(whole, name):
+    check_rows(whole, name)
 
 
 @pytest.mark.slow
@@ -180,13 +189,13 @@ def test_every_method_can_be_traced(name):
     assert decision.allocation.shape == (size, num_experts + 1)
 
 
-def test_references_are_what_they_say(measured):
+def test_references_are_what_they_say(whole):
     for name in ("classifier", "informed", "bayesian"):
-        assert (rows_of(measured, name)[1].coverage == 1).all(), name
+        assert (rows_of(whole, name)[1].coverage == 1).all(), name
     for name in ("expert", "majority", "random_committee", "best_rule"):
-        rows = rows_of(measured, name)[1]
+        rows = rows_of(whole, name)[1]
         assert (rows.deferral_rate > 0).all(), name
-    table = measured[1].results.table
+    table = whole[1].results.table
     keys = ["seed", "split"]
     of = {
         name: table[(table.method == name) & (table.fairness.fillna(0) == 0)]
@@ -203,8 +212,8 @@ def test_references_are_what_they_say(measured):
     assert (rule.expert_accuracy_deferred == 1).all()
 
 
-def test_methods_share_what_they_train(measured):
-    case = measured[1]
+def test_methods_share_what_they_train(whole):
+    case = whole[1]
     table = case.results.table
     same = [
         table[table.method == name].set_index(["seed", "split", "fairness"])
@@ -217,9 +226,9 @@ def test_methods_share_what_they_train(measured):
     assert set(case.trained) == needed
 
 
-def test_a_model_of_the_person_is_the_estimate(measured):
+def test_a_model_of_the_person_is_the_estimate(whole):
     """It is right about everything at 90 %, which the classifier is not sure of."""
-    case, rows = rows_of(measured, "imputed")
+    case, rows = rows_of(whole, "imputed")
     rows = rows.query("split == 'test'")
     assert (rows.human_model_accuracy == 1).all()
     np.testing.assert_allclose(rows.human_model_nll, -np.log(0.9), rtol=1e-5)
@@ -230,13 +239,13 @@ def test_a_model_of_the_person_is_the_estimate(measured):
     assert (rows.expert_accuracy_deferred == 1).all()
 
 
-def test_who_was_not_asked_changes_nothing(measured):
+def test_who_was_not_asked_changes_nothing(few):
     """A quarter of the answers of the third expert is -1; shares are of the others."""
-    rows = rows_of(measured, "majority")[1].query("split == 'test'")
+    rows = rows_of(few, "majority")[1].query("split == 'test'")
     # Of 40 rows 10 are shared by two: (30 / 3 + 10 / 2) / 40.
     np.testing.assert_allclose(rows.top_share, 0.375, rtol=0, atol=1e-6)
-    answers = measured[3].problem.test.expert_labels
-    labels = measured[3].problem.test.labels
+    answers = few[3].problem.test.expert_labels
+    labels = few[3].problem.test.labels
     given = answers >= 0
     ones = np.where(given, answers, 0).sum(1) / given.sum(1)
     assert rows.system_accuracy.iloc[0] == pytest.approx(
@@ -244,8 +253,8 @@ def test_who_was_not_asked_changes_nothing(measured):
     )
 
 
-def test_a_summary_has_every_setting(measured):
-    case = measured[1]
+def test_a_summary_has_every_setting(whole):
+    case = whole[1]
     made = summaries.make(
         case.config, case.problem, case.results.table, case.results.resampled
     )
@@ -293,8 +302,8 @@ def test_needs_that_are_not_met_are_all_said():
     )
 
 
-def test_a_training_is_given_the_best_classifier_of_its_seed(measured):
-    case = measured[1]
+def test_a_training_is_given_the_best_classifier_of_its_seed(whole):
+    case = whole[1]
     trained = case.trained["classifier"]
     given = trainings.given_probs(
         case.config, case.problem, "classifier", trained, never

@@ -287,6 +287,7 @@ def test_a_damaged_file_is_one_line(make_config, tmp_path):
 # From the file to the tables.
 
 
+@pytest.mark.program
 def test_it_runs_end_to_end(make_config, tmp_path):
     methods = ("classifier", "majority")
     config = make_config(methods=methods, num_seeds=2)

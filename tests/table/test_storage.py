@@ -26,6 +26,7 @@ def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
 
 
+@pytest.mark.program
 def test_what_is_read_decides_to_the_bit(team, cases, folder):
     found, made = storage.load(folder)
     assert made == {"command": "l2d fit", "sha256": "0" * 64}
@@ -61,6 +62,7 @@ def test_the_exported_program_decides_the_same(team, cases, name):
             )
 
 
+@pytest.mark.program
 def test_another_program_needs_jax_alone(team, cases, folder, tmp_path):
     inputs, _ = encode(team, cases)
     np.savez(tmp_path / "cases.npz", inputs=inputs)
