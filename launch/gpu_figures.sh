@@ -55,7 +55,7 @@ part() {
 tests() {
   # Products at full precision, as on a CPU; the tests' tolerances are for that.
   JAX_DEFAULT_MATMUL_PRECISION=highest XLA_PYTHON_CLIENT_PREALLOCATE=false \
-    part tests python3 -m pytest -q -n "${PROCESSES:-8}" -p no:cacheprovider \
+    part tests python3 -m pytest -q -m 'not slow' -n "${PROCESSES:-8}" -p no:cacheprovider \
     tests/test_losses.py tests/losses tests/engine
 }
 

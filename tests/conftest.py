@@ -4,7 +4,7 @@ A test marked ``real_data(*places)`` reads files below the folder ``L2D_DATA_DIR
 skips where one of them is not to be had, or fails there if ``L2D_REQUIRE_DATA`` is set.
 
 A test that is given what a whole program leaves, the fixture ``whole``, is marked
-``program``, as are those of processes of their own: they are not for every change.
+``long``, as are others that take seconds: what trains, simulates, or starts a process.
 """
 
 import os
@@ -21,7 +21,7 @@ import pytest
 def pytest_collection_modifyitems(items):
     for item in items:
         if "whole" in item.fixturenames:
-            item.add_marker(pytest.mark.program)
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_runtest_setup(item):

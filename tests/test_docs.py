@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # Pages whose code trains for seconds.
-WHOLE = ("cases", "extending")
+WHOLE = ("cases", "concepts", "extending")
 BLOCK = re.compile(r"(<!-- not run: ?(.*?) ?-->\n+)?^```python\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 # Up to what is no longer a path: a scale, a test, the end of a sentence.
@@ -50,7 +50,7 @@ def tables_kept():
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.program] * (page.stem in WHOLE))
+        pytest.param(page, marks=[pytest.mark.long] * (page.stem in WHOLE))
         for page in PAGES
         if "```python" in page.read_text()
     ],

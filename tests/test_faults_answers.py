@@ -101,6 +101,7 @@ def update(name, batch):
     return jax.jit(learner.update)(state, hparams, batch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", [2, -2])
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_loss_of_no_answers_is_nan(name, wrong):
@@ -127,6 +128,7 @@ def test_labels_from_one_up_are_no_labels(name):
     assert np.isnan(update(name, batch)[1]["loss"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, bool])
 def test_answers_of_a_type_without_a_minus(dtype):
     """The padding of weight 0 holds -1, and 255 would be no answer."""
@@ -220,6 +222,7 @@ def test_coverage_is_kept_in_any_precision(chosen, applied, scale):
             np.testing.assert_array_equal(kept == 1, scores <= least)
 
 
+@pytest.mark.long
 def test_thresholds_of_nan_scores():
     key, groups = jax.random.key(0), np.array([0, 1, 0, 1])
     scores, labels = np.array([0.2, 0.4, 0.6, 0.9], np.float32), np.array([0, 0, 1, 1])

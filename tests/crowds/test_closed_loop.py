@@ -265,6 +265,7 @@ def test_what_asking_the_unasked_would_cost_changes_nothing(allocator, state):
     assert not np.allclose(ours.params["kernel"], expected.params["kernel"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("crowd", ["vote", "dawid_skene"])
 def test_an_annotator_who_is_never_there_changes_nothing(crowd):
     crowd = None if crowd == "vote" else dawid_skene.make_crowd()

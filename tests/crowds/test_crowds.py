@@ -374,6 +374,7 @@ def serve_clusters(clustered, crowd, crowd_allocates=False, size=0):
     return float(run(tasks))
 
 
+@pytest.mark.long
 def test_competence_finds_who_knows_what_where_a_vote_does_not(clustered):
     """dSim of .45 is outvoted by the two others, who are wrong four times of five."""
     assert serve_clusters(clustered, None) < 0.4

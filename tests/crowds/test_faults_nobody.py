@@ -84,6 +84,7 @@ def run(allocator, places):
     return compute(*jax.tree.map(jnp.asarray, (stream, sound)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_it_leaves_no_trace(name):
     expected, found = run(ALLOCATORS[name], []), run(ALLOCATORS[name], [5, 5, 20])

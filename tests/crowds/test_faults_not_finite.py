@@ -74,6 +74,7 @@ def run(train, test, committee=COMMITTEES[0], crowd=None, allocator=None, traced
     return stream(train, test)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("committee", COMMITTEES)
 def test_a_nan_feature_is_flagged_and_scores_nothing(committee):
     sound = run(tasks(), tasks(), committee)
@@ -104,6 +105,7 @@ def test_an_infinite_feature_is_flagged(value):
     np.testing.assert_array_equal(found["stream"]["diverged"], [False, True])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "crowd", [dawid_skene.make_crowd(), competence.make_crowd()], ids=["ds", "ours"]
 )

@@ -38,6 +38,7 @@ def test_everybody_votes_and_ties_over_unasked_people():
     assert allocation.vote(seats, answers) == 0.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [4, 20, 22, 28, 40])
 def test_a_tie_of_decisions_is_the_lowest_label(size):
     for answers in halves(size):
@@ -45,6 +46,7 @@ def test_a_tie_of_decisions_is_the_lowest_label(size):
         assert decisions.answer(everybody, answers[None])[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [4, 20, 22, 28, 40])
 @pytest.mark.parametrize(
     "crowd", [dawid_skene.make_crowd(), competence.make_crowd(0.7)]
@@ -58,6 +60,7 @@ def test_a_tie_of_a_crowd_is_a_half(crowd, size):
     np.testing.assert_array_equal(probs, 0.5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [4, 20, 28])
 def test_a_tie_stays_one_in_em(size):
     answers = np.stack([halves(size)[1], 1 - halves(size)[1]])

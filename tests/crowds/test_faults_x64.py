@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 _STREAM = """
 import jax, jax.numpy as jnp, numpy as np
 from l2d_jax.crowds import reward_penalty, streams
@@ -21,6 +23,7 @@ print(float(found["test"]["accuracy"][0]), jnp.zeros(()).dtype)
 """
 
 
+@pytest.mark.long
 def test_rewards_and_penalties_with_64_bits():
     found = subprocess.run(
         [sys.executable, "-c", _STREAM],

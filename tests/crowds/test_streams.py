@@ -174,6 +174,7 @@ SETTINGS = (
 TEST = make_tasks(100, 10)
 
 
+@pytest.mark.long
 def test_a_stream_alone_is_its_row_among_many(stream, alone):
     hparams = [hparams_of(**setting) for setting in SETTINGS]
     trains = [make_tasks(seed, 30) for seed in range(3)]

@@ -735,6 +735,7 @@ def test_real_inconsistent_decisions_are_turned_around_in_the_young_alone():
     )
 
 
+@pytest.mark.long
 @pytest.mark.real_data(health._PLACE)
 def test_real_health(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -158,6 +158,7 @@ def test_two_stage_and_mixture_read_the_classifier_last():
 # Properties.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALL)
 def test_rows_are_decisions(name):
     logits = random_logits(num_outputs(name))

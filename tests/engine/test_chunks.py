@@ -94,6 +94,7 @@ class Stopper:
         return self.after < 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_lowered_is_what_is_called(runs, shared, kind):
     where = Placement(kind, 2)

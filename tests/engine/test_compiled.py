@@ -45,6 +45,7 @@ def entries(folder):
     return [path for path in folder.rglob("*-cache") if path.is_file()]
 
 
+@pytest.mark.long
 def test_a_second_start_takes_what_the_first_compiled(tmp_path):
     kept, value, hits = start(tmp_path)
     assert kept and hits == 0

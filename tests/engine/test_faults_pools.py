@@ -74,6 +74,7 @@ def with_entry(array, place, value):
     return changed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LEARNERS)
 def test_labels_are_those_of_the_method(name):
     assert not run(POOL, name).diverged.any()

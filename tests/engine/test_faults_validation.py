@@ -37,6 +37,7 @@ INPUTS = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
 METHODS = [(deferral.make_learner, 3), (classifier.make_learner, 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("make", "num_outputs"), METHODS)
 def test_a_nan_in_a_validation_row_is_a_divergence(make, num_outputs):
     assert not run(INPUTS, None, make, num_outputs).diverged.any()

@@ -172,7 +172,7 @@ for name, value in runs.items():
 """
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_two_processes_agree():
     started = start_all(["-c", _AGREE], 2, 1)
     for status, _, err in end_all(started):
@@ -217,7 +217,7 @@ def start_one(number, address, seconds, num_processes=2):
     )
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", [[0], [1], [0, 2]])
 def test_a_process_that_does_not_come_is_one_line(numbers):
     address = f"127.0.0.1:{free_port()}"
@@ -232,7 +232,7 @@ def test_a_process_that_does_not_come_is_one_line(numbers):
         )
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_a_coordinator_whose_port_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -242,7 +242,7 @@ def test_a_coordinator_whose_port_is_taken():
     assert err == f"{said}\n"
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="there is no /proc")
 def test_a_program_of_one_machine_is_not_offered_to_others():
     port = free_port()

@@ -117,6 +117,7 @@ def test_grid_refuses(seeds, hparams, message):
         sweeps.grid(seeds, hparams)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("learning_rates", [(0.05,), (0.05, 0.1)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_lowered_is_what_is_called(pool, kind, learning_rates, monkeypatch):
@@ -177,6 +178,7 @@ def test_best_rule_is_found(pool):
     assert not result.diverged.any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_alone_is_the_run_in_the_sweep(pool, kind):
     program, sweep = make_program(), make_sweep()
@@ -230,6 +232,7 @@ class Stopper:
         return self.after < 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("patience", [None, 3])
 def test_stopped_at_any_dispatch_and_started_again_ends_the_same(
     pool, tmp_path, patience

@@ -72,7 +72,7 @@ def check_refusal(outcome, *fragments):
     assert status == 2
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "value", "fragment"),
     [

@@ -296,7 +296,7 @@ def test_flips_are_of_the_unreliable_only(tmp_path):
         decision_makers.decide(config, cases, trained._replace(result=broken))
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.real_data("compas/predict_responsibly")
 def test_compas_comes_with_the_authors_decision_makers(tmp_path):
     config = compas.get_config("smoke")

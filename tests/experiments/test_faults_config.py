@@ -60,7 +60,7 @@ def without(fields, path):
     return changed, group, path[-1]
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

@@ -79,6 +79,7 @@ def test_a_folder_is_of_one_data_config_and_code(run, tmp_path, monkeypatch):
     assert run() == whole
 
 
+@pytest.mark.long
 def test_a_damaged_origin_is_named(run, tmp_path):
     run()
     (tmp_path / "origin.json").write_text("{")
@@ -86,6 +87,7 @@ def test_a_damaged_origin_is_named(run, tmp_path):
         run()
 
 
+@pytest.mark.long
 def test_tables_say_how_many_rows_they_have(run, tmp_path):
     run()
     sealed = json.loads((tmp_path / "tables.json").read_text())

@@ -49,6 +49,7 @@ def test_every_seed_has_data_of_its_own(tmp_path):
     np.testing.assert_array_equal(fewer.labels[0], worlds.labels[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("law", halfspaces.INPUTS)
 def test_the_best_rule_is_never_wrong_where_it_is_realizable(tmp_path, law):
     config = make_config(problem="halfspaces_realizable", input_law=law)
@@ -61,6 +62,7 @@ def test_the_best_rule_is_never_wrong_where_it_is_realizable(tmp_path, law):
     assert (results.table.query("method == 'expert'").system_accuracy < 1).any()
 
 
+@pytest.mark.long
 def test_the_program_beats_what_it_is_compared_with_on_what_it_learns(tmp_path):
     """On its own training examples it makes no more errors than the pair of the law."""
     config = make_config(num_seeds=2, num_examples=40, num_features=2, batch_size=36)

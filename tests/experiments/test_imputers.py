@@ -12,7 +12,7 @@ from l2d_jax.people import beta_counts
 from l2d_jax.people.beta_counts import Counts
 from l2d_jax.types import Dataset
 
-pytestmark = pytest.mark.usefixtures("cheap_compiles")
+pytestmark = [pytest.mark.usefixtures("cheap_compiles"), pytest.mark.long]
 
 NUM_UNLABELLED, NUM_HUMAN, NUM_CLASSES = 60, 40, 3
 SIZE = NUM_UNLABELLED + NUM_HUMAN

@@ -25,6 +25,7 @@ sys.exit(3)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "redirected",
     [">&-", "2>&-", ">&- 2>&- <&-", "> /dev/full", "2> /dev/full", "| true"],

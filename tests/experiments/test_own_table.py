@@ -167,6 +167,7 @@ def test_statistics_are_of_the_training_rows(make_config):
     np.testing.assert_array_equal(np.delete(first, row, 0), np.delete(second, row, 0))
 
 
+@pytest.mark.long
 def test_answers_that_were_not_given_have_no_part(make_config):
     _, problem = load(make_config())
     dataset = problem.pool
@@ -287,7 +288,7 @@ def test_a_damaged_file_is_one_line(make_config, tmp_path):
 # From the file to the tables.
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_it_runs_end_to_end(make_config, tmp_path):
     methods = ("classifier", "majority")
     config = make_config(methods=methods, num_seeds=2)

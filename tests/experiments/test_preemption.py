@@ -178,7 +178,7 @@ cli.run(main, "experiments/configs/digits.py")
 """
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("stage", ["decoding", "evaluating"])
 def test_where_there_is_nothing_to_keep_a_stop_is_at_once(stage, number, tmp_path):
@@ -186,20 +186,20 @@ def test_where_there_is_nothing_to_keep_a_stop_is_at_once(stage, number, tmp_pat
     assert found == (signals.REQUEUE_STATUS, STOPPED)
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
     found = stop_at("call", number, tmp_path, "--stop_seconds=0.5")
     assert found == (signals.REQUEUE_STATUS, STOPPED)
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_a_stop_does_not_wait_for_a_stage_that_does_not_ask(tmp_path):
     found = stop_at("between", signal.SIGTERM, tmp_path, "--stop_seconds=0.5")
     assert found == (signals.REQUEUE_STATUS, STOPPED)
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_a_stop_keeps_the_checkpoints_and_gives_the_folder_back(tmp_path):
     found = stop_at("training", signal.SIGTERM, tmp_path, "--stop_seconds=1000")
     assert found == (signals.REQUEUE_STATUS, STOPPED)
@@ -208,7 +208,7 @@ def test_a_stop_keeps_the_checkpoints_and_gives_the_folder_back(tmp_path):
     assert not (tmp_path / ".lock").exists()
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
 @pytest.mark.parametrize(("number", "times"), [(n, 1) for n in SIGNALS] + [(2, 2)])
 def test_a_stop_while_it_imports(number, times, tmp_path):
@@ -399,7 +399,7 @@ def test_a_program_that_is_about_to_end_is_waited_for(tmp_path):
     held.close()
 
 
-@pytest.mark.program
+@pytest.mark.long
 def test_a_folder_in_use_is_one_line_and_another_start(tmp_path):
     with use_workdir(str(tmp_path)):
         status, err = run(tmp_path, "--wait_seconds=0.1")

@@ -223,6 +223,7 @@ HPARAMS = {
 HPARAMS = {name: np.float32(value) for name, value in HPARAMS.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", all_learners())
 def test_what_padding_holds_reaches_no_loss_and_no_update(name):
     """Bitwise: numbers that are none, and labels and answers that are no class."""

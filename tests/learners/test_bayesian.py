@@ -188,6 +188,7 @@ def fit(batch, hparams, num_steps=600, **options):
     return learner, run(batch, hparams).variables
 
 
+@pytest.mark.long
 def test_it_classifies_and_is_less_sure_where_classes_meet():
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(300, 2)).astype(np.float32)

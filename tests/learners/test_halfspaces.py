@@ -65,6 +65,7 @@ def test_brute_force_finds_the_dichotomies_of_four_points():
     assert len(dichotomies(square)) == 14
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_neighbourhoods_end_where_the_whole_program_does(seed, monkeypatch):
     inputs, labels, right = draw(seed + 20, size=24)

@@ -145,6 +145,7 @@ def test_loss_by_hand():
     np.testing.assert_allclose(losses, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 5])
 def test_losses_agree_with_the_oracle(num_classes):
     weights, probs, answers = random_case(num_classes=num_classes)
@@ -230,6 +231,7 @@ def update_once(hparams, batch, step, objective, num_groups=2, num_outputs=1):
     return decision, state.variables.params, after.variables.params, metrics["loss"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("objective", "num_outputs"),
     [*((objective, 1) for objective in joint.OBJECTIVES), ("minimax", 3)],
@@ -432,6 +434,7 @@ def test_a_round_is_judged_by_its_second_half():
     )
 
 
+@pytest.mark.long
 def test_rounds_that_have_begun_decide_together():
     """By the mean of their decisions; one that has not begun has no part in it."""
     batch = random_batch()
@@ -545,6 +548,7 @@ def sweep():
     return keys, hparams, train, test, run(keys)
 
 
+@pytest.mark.long
 def test_whom_to_trust_is_found(sweep):
     *_, test, (of_runs, _) = sweep
     for run in range(3):

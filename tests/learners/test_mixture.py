@@ -124,6 +124,7 @@ def oracle(objective, outputs, gate, relaxed_gate, batch, cost, fairness):
     return loss.mean() + fairness * 0.5 * sum(gaps)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("objective", mixture.OBJECTIVES)
 @pytest.mark.parametrize("fairness", [0.4, -0.1])
 def test_losses_agree_with_the_oracle(objective, fairness):
@@ -180,6 +181,7 @@ def test_score_at_large_logits():
         np.testing.assert_allclose(ours, -expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("objective", mixture.OBJECTIVES)
 @pytest.mark.parametrize("sampled", [False, True])
 def test_finite_at_extreme_logits_and_certain_experts(objective, sampled):
@@ -384,6 +386,7 @@ def train(learner, batch, hparams, num_steps):
     return run(batch, hparams).variables
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scenario", "options"),
     [

@@ -69,6 +69,7 @@ def fit(name, batch):
     return run(batch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "num_experts"),
     [(name, 1) for name in SURROGATES] + [(name, 2) for name in MANY],
@@ -83,6 +84,7 @@ def test_each_learns_whom_to_ask(name, num_experts):
     assert accuracy > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MANY)
 def test_who_was_not_asked(name):
     """Where terms stand apart a missing answer has none; elsewhere the row has none."""

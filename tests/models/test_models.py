@@ -337,6 +337,7 @@ def plain_pair(params, inputs):
     return jnp.stack([logit, defer_logit], axis=-1)
 
 
+@pytest.mark.long
 def test_gated_pair_is_two_networks():
     model = gated_pair(4)
     inputs = jax.random.normal(jax.random.key(1), (7, 3))

@@ -95,6 +95,7 @@ def test_a_batch_holds_what_was_drawn():
     np.testing.assert_array_equal(context.weights, found.weights)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cheap_compiles")
 @pytest.mark.parametrize("surrogate", ["one_vs_all", "softmax"])
 @pytest.mark.parametrize("num_heads", [0, 2])

@@ -107,6 +107,7 @@ def wide_resnet():
     return models.wide_resnet(10, 1, 2, stem_stride=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("augments", [False, True])
 def test_statistics_of_a_layer_are_of_what_counts(augments):
     """As if the row were not there, whatever it holds; also if it is augmented."""

@@ -91,6 +91,7 @@ def test_who_cannot_be_asked_and_what_cannot_be_decided():
     np.testing.assert_array_equal(kept, [1.0, 0.0, 0.0, 0.0])
 
 
+@pytest.mark.long
 def test_the_team_is_as_accurate_as_its_curve():
     generator = np.random.default_rng(7)
     case = make(

@@ -51,6 +51,7 @@ def oracle_loss(thresholds, scores, labels, groups, expert_probs, cost, alpha):
     return losses.mean() + alpha * disparity
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_expert", [True, False])
 @pytest.mark.parametrize("per_group", [True, False])
 def test_the_draw_of_least_loss_is_chosen(with_expert, per_group):

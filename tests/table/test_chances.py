@@ -32,6 +32,7 @@ def fitted(simulated):
     return chances.fit(inputs, log_probs, right, folds)
 
 
+@pytest.mark.long
 def test_chances_are_calibrated(simulated, fitted):
     """Within .03 on answers that were not fitted to, at 1,000 cases x 10 answers."""
     _, _, right, _, true = simulated
@@ -61,6 +62,7 @@ def test_new_cases_are_as_the_old(simulated, fitted):
     assert (found.prob <= found.high + 1e-6).all()
 
 
+@pytest.mark.long
 def test_somebody_of_few_answers_is_as_the_others_and_less_sure():
     inputs, log_probs, right, folds, _ = simulate(400, 8, 8)
     right[:, 0] = np.nan
@@ -88,6 +90,7 @@ def test_people_who_are_always_right_or_wrong_do_not_fail(all_right):
     assert (np.abs(held_out - all_right) < 0.2).all()
 
 
+@pytest.mark.long
 def test_what_is_known_without_a_fold_knows_nothing_of_it():
     """To the bit; else networks would be judged on people they were told of."""
     inputs, log_probs, right, folds, _ = simulate(200, 4, 3)

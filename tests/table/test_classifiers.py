@@ -16,6 +16,7 @@ def examples(num_classes, size=300, seed=0):
     return inputs, labels
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("name", classifiers.CLASSIFIERS)
 def test_probabilities_are_of_the_classes(name, num_classes):
@@ -28,6 +29,7 @@ def test_probabilities_are_of_the_classes(name, num_classes):
     assert (logits.argmax(axis=1) == labels).mean() > np.bincount(labels).max() / 300
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_trees_are_those_of_scikit_learn(num_classes, monkeypatch):
     """To rounding, on rows that were not seen and on thresholds themselves."""
@@ -48,6 +50,7 @@ def test_trees_are_those_of_scikit_learn(num_classes, monkeypatch):
     np.testing.assert_allclose(found, kept[0].predict_proba(new), atol=2e-6)
 
 
+@pytest.mark.long
 def test_weights_move_the_classifier():
     inputs, labels = examples(2)
     weights = np.where(labels == 1, 9.0, 1.0)
@@ -68,6 +71,7 @@ def test_a_model_that_is_given_is_read_as_it_is():
     np.testing.assert_allclose(found, probs, atol=2e-6)
 
 
+@pytest.mark.long
 def test_members_are_averaged():
     inputs, labels = examples(2)
     kind = classifiers.CLASSIFIERS["trees"]

@@ -14,6 +14,9 @@ OPTIONS = Options(
 )
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def grouped():
     cases = make(300, seed=5)

@@ -33,6 +33,7 @@ def rates(team, cases):
     return {name: asked[cases.groups == name].mean() for name in ("high", "low")}
 
 
+@pytest.mark.long
 def test_groups_are_deferred_alike(grouped, fair):
     free = rates(fitting.fit(grouped, OPTIONS._replace(fair=None)), grouped)
     assert free["high"] - free["low"] > 0.15
@@ -117,6 +118,7 @@ def test_bad_options_are_refused(grouped, options, cases, message):
         fitting.fit(grouped._replace(**cases), OPTIONS._replace(**options))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [{}, {"fair": None, "max_error": 0.2}])
 def test_limits_hold_in_every_split(grouped, limit):
     """Parts of a table are fitted within limits too, and told of."""

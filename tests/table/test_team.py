@@ -141,6 +141,7 @@ def test_cases_without_a_label_have_no_part():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 def test_a_model_that_is_given_keeps_its_answers():
     cases = make()
     rng = np.random.default_rng(0)

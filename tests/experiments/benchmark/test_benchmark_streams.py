@@ -84,6 +84,7 @@ def test_a_run_is_its_row():
     )
 
 
+@pytest.mark.long
 def test_workload(tmp_path):
     """The workload's table adds up."""
     pytest.importorskip("torch", reason="PyTorch is the extra `bench`")

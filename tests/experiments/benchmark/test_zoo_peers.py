@@ -56,6 +56,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_and_gradients(name, num_classes):
@@ -82,7 +83,7 @@ def test_losses_and_gradients(name, num_classes):
     np.testing.assert_allclose(leaf.grad, slope, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.program
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_training_is_that_of_the_library(shape):
     """All trainings of a seed from the same networks and minibatches, Adam and all."""

@@ -65,12 +65,14 @@ def drawn(results, workdir):
     return {path.stem for path in (workdir / "figures").iterdir()}
 
 
+@pytest.mark.long
 def test_every_figure_and_the_other_number_of_health(tmp_path):
     assert drawn(make_results(), tmp_path / "compas") == FIGURES
     found = drawn(make_results("health"), tmp_path / "health")
     assert found == FIGURES - {"fig03_fronts"} | {"fig06_fronts"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method, numbers", NEEDED.items())
 def test_a_figure_without_its_methods_is_left_out(tmp_path, method, numbers):
     results = make_results()
