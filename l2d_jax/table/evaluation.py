@@ -105,6 +105,7 @@ def cross_validate(
       ValueError: the table is too small for so many parts.
     """
     plan = columns.plan_columns(cases.features, text, category)
+    cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     folds = np.stack(
         [
             make_folds(cases.labels, cases.units, num_folds, options.seed + 1000 + r)

@@ -67,6 +67,7 @@ def fit(
     cases = take(cases, np.flatnonzero(cases.labels >= 0))
     plan = columns.plan_columns(cases.features, text, category)
     columns.require_useful(plan, cases)
+    cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
     if team.by_group is not None:
