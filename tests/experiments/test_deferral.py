@@ -14,7 +14,7 @@ from experiments.method import Method
 from experiments.methods import GROUPS, METHODS
 from experiments.problem import Teams, every_value, one_team
 from experiments.runtime.errors import ConfigError
-from l2d_jax.engine import chunks
+from l2d_jax.engine import chunks, placement
 from l2d_jax.types import Sweep
 
 NAN = float("nan")
@@ -277,6 +277,19 @@ def test_fairness_is_a_preference(per_seed):
 
 
 # Parts.
+
+
+@pytest.mark.parametrize(
+    ("num_train", "seeds", "expected"),
+    # 2 ** 29 bytes are as many orders of 2 ** 20 examples, or twice of half as many.
+    [(100, 3, 400), (2**20, 1, 128), (2**19, 2, 128), (2**20, 4, 64), (2**30, 1, 1)],
+)
+def test_orders_of_many_examples_are_drawn_for_fewer_epochs(num_train, seeds, expected):
+    config = tiny.make_config(epochs_per_dispatch=400)
+    where = placement.Placement("vmap", 2)
+    sweep = Sweep(np.repeat(np.arange(seeds), 5), {})
+    found = trainings.epochs_per_dispatch(config, where, sweep, num_train)
+    assert found == expected
 
 
 def test_rows_of_each_seed_are_padded():
