@@ -25,7 +25,10 @@ def draw(workdir: pathlib.Path) -> None:
 
 
 def draw_growth(table: pd.DataFrame) -> plt.Figure:
-    """Seconds by part above, the most memory below, a column for each axis."""
+    """Seconds by part above, the most memory below, a column for each axis.
+
+    A circle marks a size whose seconds or memory are steeper than linear.
+    """
     axes_of = list(dict.fromkeys(table.axis))
     figure, panels = plt.subplots(
         2,
@@ -60,6 +63,9 @@ def draw_growth(table: pd.DataFrame) -> plt.Figure:
     # A part of no time at all is not on a logarithmic axis.
     panels[0, 0].set_ylim(bottom=1e-3)
     panels[0, 0].set_ylabel("seconds")
+    # At least a decade, so that there are ticks.
+    panels[1, 0].set_ylim(bottom=100, top=max(1200, 1.2 * table.memory_mib.max()))
+    panels[1, 0].yaxis.set_major_formatter("{x:,.0f}")
     panels[1, 0].set_ylabel("most memory, MiB")
     panels[0, 0].legend(fontsize="x-small")
     return figure
