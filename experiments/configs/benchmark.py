@@ -12,6 +12,11 @@ compiles the sweeps for TPU slices and runs nothing; needs the extra ``tpu``, an
 minutes. ``topology.chip`` describes a chip: peak arithmetic in bfloat16, in which a TPU
 by default multiplies float32 matrices too, bandwidth and size of its memory. Those of a
 v5e, 197 TFLOP/s, 819 GB/s and 16 GiB, are the vendor's (Google Cloud, "TPU v5e").
+
+  python -m experiments.benchmark --workdir=runs/growth \
+      --config.workloads="('growth',)" --config.repeats=1
+
+makes an experiment larger and larger, along three axes; minutes.
 """
 
 import ml_collections
