@@ -303,25 +303,21 @@ def measure_all(
         runs = evaluation.make_runs(config, METHODS[name], teams, trained)
         common = (config, problem, name)
         splits = ("valid",) if per_seed else ("valid", "test")
-        decided = measures.decide(name, runs, trained, splits)
-        measured = measures.measure(name, runs, decided["valid"], "valid")
-        valid = tabulate(*common, runs, trained, "valid", measured)
+        measured = measures.achieve(name, runs, trained, splits)
+        valid = tabulate(*common, runs, trained, "valid", measured["valid"])
         valid["chosen"] = choose(valid, settings, hparams, per_seed)
         tested = runs
         if per_seed:
             tested = evaluation.take_runs(runs, np.flatnonzero(valid.chosen))
-            decided = measures.decide(name, tested, trained, ("test",))
-        measured = measures.measure(name, tested, decided["test"], "test")
-        test = tabulate(*common, tested, trained, "test", measured)
+            measured = measures.achieve(name, tested, trained, ("test",))
+        test = tabulate(*common, tested, trained, "test", measured["test"])
         test["chosen"] = True if per_seed else valid.chosen
         parts += [valid, test]
-        curves.append(_curves(test, measured))
-        if "resampled" in measured:
+        curves.append(_curves(test, measured["test"]))
+        draws = measured["test"].get("resampled")
+        if draws is not None:
             nothing = np.full((len(valid), intervals.NUM_RESAMPLES), np.nan, np.float32)
-            resampled += [
-                dict.fromkeys(measured["resampled"], nothing),
-                measured["resampled"],
-            ]
+            resampled += [dict.fromkeys(draws, nothing), draws]
     table = pd.concat(parts, ignore_index=True)
     names = dict.fromkeys(name for part in resampled for name in part)
     empty = np.full((0, intervals.NUM_RESAMPLES), np.nan, np.float32)

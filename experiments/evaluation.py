@@ -5,6 +5,7 @@ computed by a program for each method, and measured by one for all.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,13 +21,16 @@ from experiments.problem import Problem, Teams
 from experiments.runtime import progress
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions, intervals
-from l2d_jax.engine import chunks, processes, training
+from l2d_jax.engine import chunks, placement, processes, training
 from l2d_jax.learners import batches
 from l2d_jax.types import Array, Batch, Decision, PyTree
 
 _POLICY_STREAM = 100
 # Runs that a device measures at a time: whole data sets take more memory than batches.
 _MEASURED_AT_ONCE = 8
+# Bytes of decisions that a device measures and decides at a time, and that all of them
+# leave before they are measured, about: fewer runs where those of one take more.
+_MEASURED_BYTES, _DECIDED_BYTES, _HELD_BYTES = 2**23, 2**27, 2**28
 
 
 class Runs(NamedTuple):
@@ -296,6 +300,12 @@ class Measures:
         self._functions = {
             split: make_measure(problem, split) for split in ("valid", "test")
         }
+        traits = problem.traits
+        # Of a case: its row and weight, and a decision.
+        numbers = 2 + traits.num_classes + 3 * traits.num_experts + 1
+        self._run_bytes = (
+            4 * numbers * max(r.rows.shape[1] for r in self._rows.values())
+        )
 
     def runs_of(self, runs: Runs) -> dict[str, PyTree]:
         """What each run has of its own whatever the method."""
@@ -307,7 +317,67 @@ class Measures:
             "weights": {key: value.weights[index] for key, value in self._rows.items()},
         }
 
-    def decide(
+    def achieve(
+        self,
+        name: str,
+        runs: Runs,
+        trained: dict[str, Trained],
+        splits: tuple[str, ...],
+    ) -> dict[str, dict[str, PyTree]]:
+        """What the runs of a method achieve, by split and metric, ``[P, ...]``.
+
+        Some runs are decided and measured before the next, as decisions on every case
+        are much larger than what is left of them.
+        """
+        size = len(runs.seeds)
+        bar = progress.ProgressBar(f"{name}, {' and '.join(splits)}", unit="run")
+        found: dict[str, list[dict[str, PyTree]]] = {split: [] for split in splits}
+        for rows in self._some_at_a_time(METHODS[name], size):
+            some = take_runs(runs, rows)
+            decided = self._decide_all(name, some, trained, splits)
+            for number, split in enumerate(splits):
+                before = len(splits) * rows[0] + number * len(rows)
+
+                def report(
+                    made: chunks.Progress, before: int = before, of: int = len(rows)
+                ) -> None:
+                    done = before + min(made.done, of)
+                    bar(made._replace(done=done, total=len(splits) * size))
+
+                given = {"decision": decided[split]}
+                function = self._functions[split]
+                found[split].append(self._map_filled(function, some, given, report))
+        return {
+            split: jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+            for split, parts in found.items()
+        }
+
+    def _some_at_a_time(self, method: Method, size: int) -> list[np.ndarray]:
+        """Numbers of the runs that are decided and measured together.
+
+        Whole chunks of runs, so that each is computed by the same program whatever
+        their number; the last has what is left besides.
+        """
+        where = self._where(self._model_of(method))
+        width = where.num_devices * where.runs_per_device
+        several = max(1, _HELD_BYTES // (self._run_bytes * width))
+        count = max(1, size // (several * width))
+        ends = [several * width * number for number in range(count)] + [size]
+        return [np.arange(*pair) for pair in itertools.pairwise(ends)]
+
+    def _model_of(self, method: Method) -> ml_collections.ConfigDict | None:
+        """The network by whose kind a method's runs are placed."""
+        if not method.trainings:
+            return None
+        return self._config[TRAININGS[method.trainings[0]].model]
+
+    def _where(self, model: ml_collections.ConfigDict | None) -> placement.Placement:
+        """Where decisions are made."""
+        where = networks.make_placement(self._config, model)
+        most = max(1, _DECIDED_BYTES // self._run_bytes)
+        return where._replace(runs_per_device=min(where.runs_per_device, most))
+
+    def _decide_all(
         self,
         name: str,
         runs: Runs,
@@ -323,7 +393,7 @@ class Measures:
         }
         if method.policy is None:
             return decided
-        policy = method.policy(self._config)
+        policy = self._kept((method.policy,), method.policy, self._config)
         if policy.on_host:
             return self._decide_on_host(policy, runs, decided, splits)
         function = self._kept(
@@ -371,7 +441,6 @@ class Measures:
         self, method: Method, runs: Runs, trained: dict[str, Trained], split: str
     ) -> Decision:
         parts = [trained[key] for key in method.trainings]
-        rows = [TRAININGS[key] for key in method.trainings]
         pairs = list(zip(parts, runs.parts, strict=True))
         function = self._kept(
             (method.decide, method.trainings, split),
@@ -381,6 +450,7 @@ class Measures:
             tuple(part.program for part in parts),
             split,
         )
+        hidden = any(TRAININGS[key].hidden for key in method.trainings)
         return chunks.map_runs(
             function,
             self.runs_of(runs)
@@ -389,17 +459,18 @@ class Measures:
                 "trainings": tuple(_taken(p.sweep.hparams, i) for p, i in pairs),
                 "variables": tuple(_taken(p.result.variables, i) for p, i in pairs),
             },
-            shared_examples(
-                self._config, self._problem, any(row.hidden for row in rows)
-            ),
-            where=networks.make_placement(
-                self._config, self._config[rows[0].model] if rows else None
-            ),
+            self._shared(hidden),
+            where=self._where(self._model_of(method)),
             should_stop=self._stop,
         )
 
+    def _shared(self, hidden: bool, with_inputs: bool = True) -> dict[str, PyTree]:
+        key = ("shared", hidden, with_inputs)
+        given = (self._config, self._problem, hidden, with_inputs)
+        return self._kept(key, shared_examples, *given)
+
     def _kept(self, key: Any, make: Callable[..., Any], *args: Any) -> Any:
-        """A function that was made before: methods that share it share its program."""
+        """What was made before: methods that share a function share its program."""
         if key not in self._made:
             self._made[key] = make(*args)
         return self._made[key]
@@ -417,29 +488,19 @@ class Measures:
         """
         size = len(runs.seeds)
         where = networks.make_placement(self._config)
-        where = where._replace(runs_per_device=_MEASURED_AT_ONCE)
-        chunk = _MEASURED_AT_ONCE * max(where.num_devices, 2)
+        fitting = max(1, _MEASURED_BYTES // self._run_bytes)
+        where = where._replace(runs_per_device=min(_MEASURED_AT_ONCE, fitting))
+        chunk = where.runs_per_device * max(where.num_devices, 2)
         index = np.minimum(np.arange(-(-size // chunk) * chunk), size - 1)
         found = chunks.map_runs(
             function,
             _taken(self.runs_of(runs) | others, index),
-            shared_examples(self._config, self._problem, False, with_inputs=False),
+            self._shared(False, with_inputs=False),
             where=where,
             report=report,
             should_stop=self._stop,
         )
         return jax.tree.map(lambda leaf: leaf[:size], found)
-
-    def measure(
-        self, name: str, runs: Runs, decision: Decision, split: str
-    ) -> dict[str, PyTree]:
-        """What these decisions achieve, by metric, ``[P, ...]``."""
-        return self._map_filled(
-            self._functions[split],
-            runs,
-            {"decision": decision},
-            progress.ProgressBar(f"{name}, {split}", unit="run"),
-        )
 
 
 def _taken(tree: PyTree, index: np.ndarray | int) -> PyTree:

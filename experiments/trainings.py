@@ -19,7 +19,7 @@ from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin
 from l2d_jax import decisions, metrics, optimizers
-from l2d_jax.engine import chunks, solved, sweeps, training
+from l2d_jax.engine import chunks, placement, solved, sweeps, training
 from l2d_jax.learners import (
     bayesian,
     classifier,
@@ -69,6 +69,10 @@ DEFAULTS = {
     "weight_decay": 0.0,
 }
 """Value of a hyperparameter that a config's grid does not list."""
+
+
+# Orders of examples that are drawn for a dispatch, about; the next are drawn meanwhile.
+_ORDER_BYTES = 2**29
 
 
 class Setting(NamedTuple):
@@ -708,6 +712,7 @@ def train(
         )
         return Trained(shared, sweep, teams, result)
     _require_fit(row.model, shared, sweep, pool)
+    where = networks.make_placement(config, config[row.model])
     result = sweeps.run_sweep(
         shared,
         sweep,
@@ -715,8 +720,8 @@ def train(
         root_seed=config.seed,
         split=problem.split,
         batch_size=config.batch_size,
-        where=networks.make_placement(config, config[row.model]),
-        epochs_per_dispatch=config.epochs_per_dispatch,
+        where=where,
+        epochs_per_dispatch=epochs_per_dispatch(config, where, sweep, len(fold.train)),
         checkpoint_dir=folder,
         checkpoint_seconds=config.checkpoint_seconds,
         origin=origin,
@@ -724,6 +729,26 @@ def train(
         should_stop=stop,
     )
     return Trained(shared, sweep, teams, result)
+
+
+def epochs_per_dispatch(
+    config: ml_collections.ConfigDict,
+    where: placement.Placement,
+    sweep: Sweep,
+    num_train: int,
+) -> int:
+    """The config's, or as many epochs as the orders of their examples leave room for.
+
+    Args:
+      config: of the experiment.
+      where: the runs are placed.
+      sweep: they.
+      num_train: training examples of a seed.
+    """
+    at_once = where.num_devices * where.runs_per_device
+    num_orders = min(len(np.unique(sweep.seeds)), at_once)
+    most = _ORDER_BYTES // (4 * num_train * num_orders)
+    return min(config.epochs_per_dispatch, max(1, most))
 
 
 def _require_fit(

@@ -10,7 +10,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark import start, topology
+from experiments.benchmark import growth, start, topology
 from experiments.benchmark.layouts import layout_variants
 from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
@@ -37,7 +37,11 @@ import matplotlib.pyplot as plt
 
 ALONE: dict[
     tuple[str, ...], Callable[[ml_collections.ConfigDict, pathlib.Path], None]
-] = {("start",): start.run, ("topology",): topology.run}
+] = {
+    ("growth",): growth.run,
+    ("start",): start.run,
+    ("topology",): topology.run,
+}
 """Workloads with tables of their own, not timed in turn with others."""
 
 
@@ -155,8 +159,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if name not in made:
             known = ", ".join(made)
             raise ConfigError(
-                f"workloads must be among {known}, or start or topology alone, got"
-                f" {name!r}"
+                f"workloads must be among {known}, or growth, start or topology alone,"
+                f" got {name!r}"
             )
     variants = [variant for name in config.workloads for variant in made[name]()]
     table = run_all(variants, config.repeats)

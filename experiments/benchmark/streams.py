@@ -171,12 +171,19 @@ def make_server(num_annotators: int) -> Callable[..., tuple[PyTree, jax.Array]]:
     def serve(
         tasks: Tasks, order: jax.Array, noise: jax.Array
     ) -> tuple[PyTree, jax.Array]:
-        arrivals = jax.tree.map(lambda leaf: leaf[order], tasks.arrivals)
         state = allocator.init(
-            jax.random.key(0), tasks.hparams, tasks.annotators, arrivals.features
+            jax.random.key(0), tasks.hparams, tasks.annotators, tasks.arrivals.features
         )
         state, labels = streams.serve(
-            allocator, tasks.hparams, COMMITTEE, state, arrivals, noise, 1, observe
+            allocator,
+            tasks.hparams,
+            COMMITTEE,
+            state,
+            tasks.arrivals,
+            noise,
+            1,
+            observe,
+            order,
         )
         return state.params, labels.reshape(-1)
 

@@ -12,6 +12,11 @@ compiles the sweeps for TPU slices and runs nothing; needs the extra ``tpu``, an
 minutes. ``topology.chip`` describes a chip: peak arithmetic in bfloat16, in which a TPU
 by default multiplies float32 matrices too, bandwidth and size of its memory. Those of a
 v5e, 197 TFLOP/s, 819 GB/s and 16 GiB, are the vendor's (Google Cloud, "TPU v5e").
+
+  python -m experiments.benchmark --workdir=runs/growth \
+      --config.workloads="('growth',)" --config.repeats=1
+
+makes an experiment larger and larger, along three axes; minutes.
 """
 
 import ml_collections
@@ -97,6 +102,42 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "trips": ("experiments.trips", "experiments/configs/trips.py"),
         "clusters": ("experiments.allocation", "experiments/configs/clusters.py"),
     }
+    # One experiment from its examples to its tables, and what makes it larger. Runs:
+    # the mixture, whose price is swept, at 64 prices for each of more and more seeds.
+    # Examples: the deferral cross-entropy, one network and no price, at 4 seeds;
+    # validated and tested on a third as many as it trains on. Experts: one-vs-all, to
+    # which each expert adds one output, at 4 seeds.
+    config.growth = {
+        "runs": {
+            "sizes": (8, 64, 512, 4096, 16384),
+            "method": "mixture",
+            "model": {"name": "gated_pair", "hidden": 5},
+            "examples": 1500,
+            "experts": 1,
+            "costs": 64,
+            "epochs": 4,
+        },
+        "examples": {
+            "sizes": (1000, 10_000, 100_000, 1_000_000),
+            "method": "deferral",
+            "model": {"name": "mlp", "hidden": (32,)},
+            "runs": 4,
+            "experts": 1,
+            "costs": 1,
+            "epochs": 2,
+        },
+        "experts": {
+            "sizes": (1, 5, 20, 100, 200),
+            "method": "one_vs_all",
+            "model": {"name": "mlp", "hidden": (32,)},
+            "runs": 4,
+            "examples": 10_000,
+            "costs": 1,
+            "epochs": 5,
+        },
+    }
+    for sizes in config.growth.values():
+        sizes.update({"features": 20, "batch": 128})
     # A WideResNet-10-2 training step on 32 x 32 images.
     config.wide_resnet = {"depth": 10, "width": 2, "batch": 32, "seeds": 4, "steps": 10}
     # Images a second of the papers' networks in several layouts, for a GPU: network,
@@ -181,6 +222,13 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         del config.start.programs
         digits = ("experiments.cifar", "experiments/configs/digits.py")
         config.start.programs = {"digits": digits}
+        for axis, sizes in config.growth.items():
+            sizes.update({"features": 4, "batch": 20, "epochs": 1})
+            sizes.update({"runs": 2, "examples": 100, "experts": 1})
+            del sizes[axis]
+            sizes.sizes = {"runs": (2, 4), "examples": (100, 200), "experts": (1, 2)}[
+                axis
+            ]
         config.wide_resnet = {
             "depth": 10,
             "width": 1,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax import metrics
+from l2d_jax._checks import require_all
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Allocator, Annotators, Arrivals, Committee
 from l2d_jax.types import Array, HParams, PyTree
@@ -71,6 +72,7 @@ def serve(
     noise: jax.Array,
     batch_size: int,
     observe: Callable[[Arrivals, Served], PyTree] = lambda arrivals, served: served,
+    order: Array | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Serve arrivals in batches, learning after each.
 
@@ -83,22 +85,39 @@ def serve(
       noise: of `allocation.draw_noise`, ``[B, ...]``.
       batch_size: tasks between two updates, > 0; all are allocated with the same model.
       observe: what to keep of a batch.
+      order: which of the arrivals come, one after another, int ``[B]``, and these are
+        then any number; None: each as it stands. Streams that differ in their order
+        alone share the arrivals, of which each holds a batch at a time.
 
     Returns:
       The state, and what was kept, ``[B / batch_size, ...]``.
 
     Raises:
-      ValueError: the arrivals are no whole number of batches.
+      ValueError: what comes is no whole number of batches, or a concrete order has a
+        row that is not there; of a traced one that is a task nobody can be asked about.
     """
-    num_tasks = arrivals.answers.shape[0]
+    if order is not None:
+        known = arrivals.answers.shape[0]
+        require_all(
+            "order",
+            order,
+            lambda rows: (rows >= 0) & (rows < known),
+            f"be rows of the {known} arrivals",
+        )
+    num_tasks = len(arrivals.answers if order is None else order)
     if num_tasks % batch_size:
         raise ValueError(
             f"{num_tasks} arrivals are no whole number of batches of {batch_size}; pad"
             " them with streams.pad"
         )
 
-    def step(state: PyTree, batch: tuple[Arrivals, jax.Array]) -> tuple[PyTree, PyTree]:
-        batch_arrivals, batch_noise = batch
+    def step(state: PyTree, batch: tuple[PyTree, jax.Array]) -> tuple[PyTree, PyTree]:
+        coming, batch_noise = batch
+        batch_arrivals = coming
+        if order is not None:
+            batch_arrivals = jax.tree.map(
+                lambda leaf: jnp.take(jnp.asarray(leaf), coming, axis=0), arrivals
+            )
         weights = allocator.weigh(state, hparams, batch_arrivals)
         votes = _seat(weights, batch_noise, committee)
         probs = _aggregate(allocator, state, hparams, batch_arrivals, weights, votes)
@@ -108,7 +127,8 @@ def serve(
     # In full, not -1: the noise has no columns where everybody votes.
     count = num_tasks // batch_size
     batches = jax.tree.map(
-        lambda leaf: leaf.reshape(count, batch_size, *leaf.shape[1:]), (arrivals, noise)
+        lambda leaf: leaf.reshape(count, batch_size, *leaf.shape[1:]),
+        (arrivals if order is None else order, noise),
     )
     return jax.lax.scan(step, state, batches)
 

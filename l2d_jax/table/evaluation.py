@@ -39,6 +39,8 @@ _ENOUGH_SPLITS, _ENOUGH_UNITS = 8, 10
 _NUM_BINS = 10
 _SHARES = np.linspace(0.0, 1.0, 11)
 _NUM_FEATURES = 15
+# Of all parts that are fitted at the same time, about: a row takes a kilobyte and more.
+_ROWS_TOGETHER = 1_000_000
 
 
 class Record(NamedTuple):
@@ -105,6 +107,7 @@ def cross_validate(
       ValueError: the table is too small for so many parts.
     """
     plan = columns.plan_columns(cases.features, text, category)
+    cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     folds = np.stack(
         [
             make_folds(cases.labels, cases.units, num_folds, options.seed + 1000 + r)
@@ -117,15 +120,26 @@ def cross_validate(
         for f in range(num_folds)
     ]
     everything = np.arange(len(cases.labels))
-    teams = fit_parts(
-        cases,
-        [np.setdiff1d(everything, rows) for rows in held_out],
-        plan,
-        options,
-        report=report,
-        checkpoint_dir=checkpoint_dir,
-    )
-    record = _empty(_parties(teams[0]), num_repeats, cases)
+    most = max(1, _ROWS_TOGETHER // len(cases.labels))
+    teams: list[Team] = []
+    for first in range(0, len(held_out), most):
+        some = held_out[first : first + most]
+
+        def say(what: str, share: float, done: int = first, of: int = len(some)):
+            report(what, (done + share * of) / len(held_out))
+
+        folder = checkpoint_dir
+        if folder is not None and most < len(held_out):
+            folder = folder / f"part_{first:03d}"
+        teams += fit_parts(
+            cases,
+            [np.setdiff1d(everything, rows) for rows in some],
+            plan,
+            options,
+            report=say,
+            checkpoint_dir=folder,
+        )
+    record = _empty(_parties(teams), num_repeats, cases)
     for number, (team, rows) in enumerate(zip(teams, held_out, strict=True)):
         report("held-out cases", number / len(teams))
         _note(record, number // num_folds, rows, team, take(cases, rows), number)
@@ -134,15 +148,17 @@ def cross_validate(
 
 def record_of(team: Team, cases: Cases) -> Record:
     """What a team decides on labelled cases that it has not seen, as one batch."""
-    record = _empty(_parties(team), 1, cases)
+    record = _empty(_parties([team]), 1, cases)
     _note(record, 0, np.arange(len(cases.labels)), team, cases, 0)
     return record
 
 
-def _parties(team: Team) -> tuple[str, ...]:
-    usable = team.candidates.method[team.candidates.reason == ""]
-    others = [name for name in usable if name != "never"]
-    return (MODEL, POLICY, *others)
+def _parties(teams: Sequence[Team]) -> tuple[str, ...]:
+    """What decides, by the methods that every team can use."""
+    tables = [team.candidates for team in teams]
+    usable = [set(table.method[table.reason == ""]) for table in tables]
+    others = set.intersection(*usable) - {"never"}
+    return (MODEL, POLICY, *(name for name in tables[0].method if name in others))
 
 
 def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:

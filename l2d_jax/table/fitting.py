@@ -38,7 +38,6 @@ from l2d_jax.table.team import (
 from l2d_jax.types import Array, PyTree
 
 _HELD_OUT_FOR_GUARANTEE = 3
-_ENOUGH_FOR_THREADS = 20_000
 
 
 def fit(
@@ -67,6 +66,7 @@ def fit(
     cases = take(cases, np.flatnonzero(cases.labels >= 0))
     plan = columns.plan_columns(cases.features, text, category)
     columns.require_useful(plan, cases)
+    cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
     if team.by_group is not None:
@@ -123,10 +123,9 @@ def fit_parts(
     bases = []
     for number, rows in enumerate(parts):
         report("classifiers and people", number / len(parts) / 2)
-        # Several threads on few rows wait for one another, for seconds where the
-        # machine is busy.
-        threads = 1 if len(rows) < _ENOUGH_FOR_THREADS else None
-        with threadpoolctl.threadpool_limits(threads):
+        # Several threads wait for one another where the machine is busy: two took 21 s
+        # there for trees of 200,000 rows, and one 1.4 s.
+        with threadpoolctl.threadpool_limits(1):
             bases.append(_fit_base(take(cases, rows), plan, options))
     prices = prices_of(options, cases.people)
     reasons = _reasons(cases, options, prices)

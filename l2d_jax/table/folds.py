@@ -1,7 +1,12 @@
 """Parts of a table for cross-validation, in which no unit is split."""
 
+import warnings
+
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+# So many units are balanced by their number, and weighing each of them takes minutes.
+_MANY_UNITS = 20_000
 
 
 def make_folds(
@@ -32,10 +37,14 @@ def make_folds(
             f" are split by) and there are {num_folds} parts to hold out; merge rare"
             " classes, leave them out, or ask for fewer parts"
         )
-    folds = np.empty(len(labels), np.int32)
-    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(labels, labels, units)):
-        folds[held_out] = number
+    names, members = np.unique(units, return_inverse=True)
+    if len(names) > _MANY_UNITS:
+        folds = _draw_units(labels, members, num_folds, seed)
+    else:
+        folds = np.empty(len(labels), np.int32)
+        splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+        for number, (_, held_out) in enumerate(splitter.split(labels, labels, units)):
+            folds[held_out] = number
     for label in classes:
         if len(np.unique(folds[labels == label])) < 2:
             raise ValueError(
@@ -43,3 +52,29 @@ def make_folds(
                 " are large; split by something smaller"
             )
     return folds
+
+
+def _draw_units(
+    labels: np.ndarray, members: np.ndarray, num_folds: int, seed: int
+) -> np.ndarray:
+    """Part of each case, by a draw of whole units with those of each class apart.
+
+    A unit of several classes is one of the rarest of them.
+
+    Args:
+      labels: int ``[N]``, >= 0.
+      members: unit of each case, int ``[N]``, in [0, U).
+      num_folds: J.
+      seed: of the draw.
+    """
+    rank = np.argsort(np.argsort(np.bincount(labels), kind="stable"))
+    rarest = np.full(members.max() + 1, len(rank))
+    np.minimum.at(rarest, members, rank[labels])
+    parts = np.empty(len(rarest), np.int32)
+    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Fewer of a class than parts, as their units are of a rarer one besides.
+        warnings.filterwarnings("ignore", "The least populated class")
+        for number, (_, held_out) in enumerate(splitter.split(rarest, rarest)):
+            parts[held_out] = number
+    return parts[members]

@@ -316,6 +316,44 @@ def test_deploy_learns_nothing_and_observe_chooses_what_is_kept():
     np.testing.assert_allclose(kept[1].reshape(-1), served.probs, **TOL)
 
 
+def test_an_order_serves_as_arrivals_in_that_order():
+    """To the last bit; and many orders share the tasks, of which none has a copy."""
+    allocator = closed_loop.make_allocator(
+        models.linear(3), optimizers.make_plain_sgd()
+    )
+    hparams, train = hparams_of(fade=5.0, cost_rate=0.5), make_tasks(0, 7)
+    # The last has a row that is not there, where nobody can look beforehand.
+    orders = np.array([[6, 2, 2, 0], [1, 3, 5, 4], [0, 1, 2, 7]])
+    noise = draw_noise(jax.random.key(0), 4, 3, COMMITTEE)
+
+    def serve(tasks, order=None):
+        state = allocator.init(jax.random.key(0), hparams, ANNOTATORS, tasks.features)
+        return streams.serve(
+            allocator, hparams, COMMITTEE, state, tasks, noise, 2, order=order
+        )
+
+    found = jax.jit(jax.vmap(serve, (None, 0)))(train, orders)
+    gathered = jax.tree.map(lambda leaf: leaf[np.minimum(orders, 6)], train)
+    expected = jax.jit(jax.vmap(serve))(gathered)
+    np.testing.assert_array_equal(found[1].votes[2, 1, 1], np.zeros(3))
+    found, expected = jax.tree.map(lambda leaf: leaf[:2], (found, expected))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert np.abs(found[0].params["kernel"]).max() > 0.01
+
+
+def test_what_cannot_be_an_order():
+    train, noise = make_tasks(0, 3), jnp.zeros((4, 0))
+    for order, says in (
+        ([0, 1, 2, 3], "order must be rows of the 3 arrivals, got 3 in row 3"),
+        ([0, -1, 2, 0], "order must be rows of the 3 arrivals, got -1 in row 1"),
+        ([0, 1, 2], "3 arrivals are no whole number of batches of 2"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            streams.serve(
+                None, {}, Committee(0), None, train, noise, 2, order=np.array(order)
+            )
+
+
 def test_arrivals_must_fill_their_batches():
     arrivals = Arrivals(
         np.zeros((3, 1), np.float32),

@@ -14,6 +14,7 @@ from experiments.method import Method
 from experiments.methods import GROUPS, METHODS
 from experiments.problem import Teams, every_value, one_team
 from experiments.runtime.errors import ConfigError
+from l2d_jax.engine import chunks, placement
 from l2d_jax.types import Sweep
 
 NAN = float("nan")
@@ -278,6 +279,19 @@ def test_fairness_is_a_preference(per_seed):
 # Parts.
 
 
+@pytest.mark.parametrize(
+    ("num_train", "seeds", "expected"),
+    # 2 ** 29 bytes are as many orders of 2 ** 20 examples, or twice of half as many.
+    [(100, 3, 400), (2**20, 1, 128), (2**19, 2, 128), (2**20, 4, 64), (2**30, 1, 1)],
+)
+def test_orders_of_many_examples_are_drawn_for_fewer_epochs(num_train, seeds, expected):
+    config = tiny.make_config(epochs_per_dispatch=400)
+    where = placement.Placement("vmap", 2)
+    sweep = Sweep(np.repeat(np.arange(seeds), 5), {})
+    found = trainings.epochs_per_dispatch(config, where, sweep, num_train)
+    assert found == expected
+
+
 def test_rows_of_each_seed_are_padded():
     problem = tiny.make_problem(
         1, test_rows=lambda seed: np.arange(5 + seed), teams=one_team
@@ -291,6 +305,75 @@ def test_rows_of_each_seed_are_padded():
         np.testing.assert_array_equal(
             np.sort(valid), np.sort(problem.split(seed).valid)
         )
+
+
+def make_measures(monkeypatch, num_seeds, held, decided=1):
+    """Measures of the experts alone, over seeds, that hold so many bytes."""
+    monkeypatch.setattr(evaluation, "_HELD_BYTES", held)
+    monkeypatch.setattr(evaluation, "_DECIDED_BYTES", decided)
+    config = tiny.make_config(num_seeds=num_seeds, placement="vmap", runs_per_device=2)
+    problem = tiny.make_problem(1, teams=one_team)
+    return config, problem, evaluation.Measures(config, problem, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("runs", "decided", "held", "sizes"),
+    [
+        # 40 cases of 32 bytes. One run is decided at a time, then all is held.
+        (5, 1, 2**20, [5]),
+        (5, 1, 1, [1, 1, 1, 1, 1]),
+        (5, 1, 2 * 40 * 32, [2, 3]),
+        # Chunks of two, whatever is held.
+        (5, 2**20, 1, [2, 3]),
+        (1, 2**20, 1, [1]),
+    ],
+)
+def test_runs_that_are_measured_together(runs, decided, held, sizes, monkeypatch):
+    _, _, measures = make_measures(monkeypatch, runs, held, decided)
+    parts = measures._some_at_a_time(METHODS["expert"], runs)
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(runs))
+    assert list(map(len, parts)) == sizes
+
+
+def test_what_runs_achieve_is_put_together(monkeypatch, capsys):
+    _, _, measures = make_measures(monkeypatch, 5, 1)
+    runs = evaluation.Runs(np.arange(5), np.arange(5), (), {})
+
+    def map_filled(function, some, others, report):
+        report(chunks.Progress(16, 16))
+        found = others["decision"] + 10.0 * some.seeds
+        return {"one": found, "resampled": {"two": np.stack([found, found], 1)}}
+
+    monkeypatch.setattr(
+        measures, "_decide_all", lambda *args: {"valid": 1.0, "test": 2.0}
+    )
+    monkeypatch.setattr(measures, "_map_filled", map_filled)
+    found = measures.achieve("expert", runs, {}, ("valid", "test"))
+    for split, decision in (("valid", 1.0), ("test", 2.0)):
+        expected = decision + 10.0 * np.arange(5)
+        np.testing.assert_array_equal(found[split]["one"], expected)
+        np.testing.assert_array_equal(found[split]["resampled"]["two"][:, 1], expected)
+    # Runs that only fill the last chunk are not counted.
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == "expert, valid and test: 10/10 runs"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["expert", "deferral_thresholds"])
+def test_some_runs_at_a_time_achieve_the_same(method, monkeypatch):
+    """To the last bit, with what is decided after training."""
+    found = []
+    for held in (2**28, 1):
+        config, problem, measures = make_measures(monkeypatch, 5, held, 2**27)
+        config.methods = (method,)
+        trained, _ = deferral.train_all(config, problem, [method], None, lambda: False)
+        teams = problem.teams(5)
+        runs = evaluation.make_runs(config, METHODS[method], teams, trained)
+        parts = measures._some_at_a_time(METHODS[method], len(runs.seeds))
+        assert (len(parts) > 1) == (held == 1)
+        found.append(measures.achieve(method, runs, trained, ("valid", "test")))
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_teams():

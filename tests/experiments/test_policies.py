@@ -50,7 +50,7 @@ def deferred(decision, run):
 
 def test_a_budget_of_a_batch_counts_the_examples_that_count():
     measures, runs = make_case(1)
-    (test,) = measures.decide("deferral_budget", runs, {}, ("test",)).values()
+    (test,) = measures._decide_all("deferral_budget", runs, {}, ("test",)).values()
     for run, size in enumerate(NUM_TESTED):
         assert deferred(test, run).sum() == 0.2 * size
         mine = deferred(test, run)[:, 0] > 0
@@ -60,7 +60,7 @@ def test_a_budget_of_a_batch_counts_the_examples_that_count():
 
 def test_a_budget_of_a_stream_is_a_threshold_of_validation():
     measures, runs = make_case(1)
-    found = measures.decide("confidence_stream", runs, {}, ("valid", "test"))
+    found = measures._decide_all("confidence_stream", runs, {}, ("valid", "test"))
     # Of 18 validation examples as many whole ones as a fifth holds.
     assert (found["valid"].allocation[..., 0].sum(axis=1) == 3).all()
     # One threshold for all of a run: the order of the scores is that of who is asked.
@@ -74,7 +74,9 @@ def test_a_budget_of_a_stream_is_a_threshold_of_validation():
 def test_nobody_has_more_than_their_share(policy):
     measures, runs = make_case(3)
     part = {"capacity": "test", "prices": "valid"}[policy]
-    found = measures.decide(f"one_vs_all_{policy}", runs, {}, ("valid", "test"))[part]
+    found = measures._decide_all(f"one_vs_all_{policy}", runs, {}, ("valid", "test"))[
+        part
+    ]
     for run in SEEDS:
         taken = found.allocation[run, :, :-1]
         if part == "test":
@@ -99,7 +101,7 @@ def test_groups_differ_by_the_tolerance_where_thresholds_can_do_it(monkeypatch):
         return apply(key, decision, fitted, groups)
 
     monkeypatch.setattr(fair_thresholds, "apply", watched)
-    measures.decide("mixture_fair_budget", runs, {}, ("test",))
+    measures._decide_all("mixture_fair_budget", runs, {}, ("test",))
     test = measures._problem.test
     for (fitted, groups), size in zip(used, NUM_TESTED, strict=True):
         assert fitted.gap <= 0.01 + 1e-6 and fitted.asked.sum() <= 0.2 + 1e-6
@@ -120,7 +122,7 @@ def test_a_tolerance_out_of_reach_is_the_next_that_is_not(monkeypatch):
     monkeypatch.setattr(
         fair_thresholds, "apply", lambda *args: used.append(args[2]) or apply(*args)
     )
-    measures.decide("mixture_fair", runs, {}, ("test",))
+    measures._decide_all("mixture_fair", runs, {}, ("test",))
     for fitted, tried in zip(used, found, strict=True):
         assert fitted is next(each for each in tried if each is not None)
 
@@ -132,7 +134,7 @@ def test_what_is_asked_on_the_host_is_what_the_library_gives():
     }
     before = drawn["test"]
     measures._decide = lambda *args: jax.tree.map(np.copy, drawn[args[-1]])
-    (found,) = measures.decide("decoupled_capacity", runs, {}, ("test",)).values()
+    (found,) = measures._decide_all("decoupled_capacity", runs, {}, ("test",)).values()
     size = NUM_TESTED[1]
     answers = measures._problem.test.expert_labels[:size]
     mine = jax.tree.map(lambda leaf: leaf[1, :size], before)
@@ -158,7 +160,7 @@ def test_a_stop_is_heard_between_runs(monkeypatch):
         capacity, "keep_to_budget", lambda *args: kept.append(args) or keep(*args)
     )
     with pytest.raises(chunks.Interrupted):
-        measures.decide("deferral_budget", runs, {}, ("test",))
+        measures._decide_all("deferral_budget", runs, {}, ("test",))
     assert len(kept) == 1
 
 

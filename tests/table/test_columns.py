@@ -13,6 +13,7 @@ from l2d_jax.table.columns import (
     fit_encoder,
     from_arrays,
     plan_columns,
+    read_numbers,
     to_arrays,
 )
 from l2d_jax.table.reading import read_table
@@ -376,3 +377,24 @@ def test_from_a_file_to_numbers(tmp_path):
     found, _ = encode(encoder, cases.features)
     np.testing.assert_array_equal(found[:, 2], cases.labels)
     np.testing.assert_allclose(found[:, 0].mean(), 0, atol=1e-6)
+
+
+def test_numbers_that_are_read_beforehand_are_encoded_alike():
+    frame = mixed()
+    frame.loc[3, "age"] = "1e-300"
+    plan = plan_columns(frame)
+    read = read_numbers(plan, frame)
+    assert list(read) == list(frame)
+    assert read.age.dtype == np.float64
+    assert read.drop(columns="age").equals(frame.drop(columns="age"))
+    some = np.array([5, 2, 40, 3, 7])
+    for rows in (np.arange(len(frame)), some):
+        kept, expected = read.iloc[rows], frame.iloc[rows]
+        encoders = [fit_encoder(plan, features) for features in (kept, expected)]
+        assert encoders[0].center["age"].tolist() == encoders[1].center["age"].tolist()
+        both = encode(encoders[0], kept)[0], encode(encoders[1], expected)[0]
+        np.testing.assert_array_equal(*both)
+    # As of a DataFrame of numbers that is too large for a team.
+    read.loc[9, "age"] = np.inf
+    with pytest.raises(ValueError, match="column 'age' holds 'inf' in row 10, too"):
+        encode(encoders[0], read)

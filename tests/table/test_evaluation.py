@@ -49,6 +49,40 @@ def test_every_case_is_held_out_once_in_each_repetition(record, grouped):
     assert record.test_to_train == 0.5
 
 
+def test_parts_of_a_large_table_are_fitted_in_turn(record, grouped, monkeypatch):
+    """As together but for the networks, whose randomness is numbered in each turn."""
+    shares = []
+    options = OPTIONS._replace(methods=("never", "confidence"))
+    how = {"num_folds": 3, "num_repeats": 2}
+    monkeypatch.setattr(evaluation, "_ROWS_TOGETHER", 2 * len(grouped.labels))
+    found = evaluation.cross_validate(
+        grouped, options, report=lambda what, share: shares.append(share), **how
+    )
+    assert found.parties == record.parties[:3]
+    assert shares[: shares.index(1.0)] == sorted(shares[: shares.index(1.0)])
+    np.testing.assert_array_equal(found.splits, record.splits)
+    # By the model alone, and by confidence.
+    for name in ("right", "asked", "scores"):
+        ours, theirs = getattr(found, name), getattr(record, name)
+        np.testing.assert_array_equal(ours[[0, 2]], theirs[[0, 2]])
+
+
+def test_folders_of_parts_in_turn(grouped, monkeypatch, tmp_path):
+    """A stop is gone on from by the part that it was in."""
+    folders = []
+
+    def fit_parts(cases, parts, *args, checkpoint_dir, **given):
+        folders.append(checkpoint_dir)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(evaluation, "fit_parts", fit_parts)
+    for rows in (10**6, 1):
+        monkeypatch.setattr(evaluation, "_ROWS_TOGETHER", rows)
+        with pytest.raises(ZeroDivisionError):
+            evaluation.cross_validate(grouped, OPTIONS, checkpoint_dir=tmp_path)
+    assert folders == [tmp_path, tmp_path / "part_000"]
+
+
 def test_people_are_asked_only_what_they_answered(record, grouped):
     asked = record.allocation[:, :, :-1] > 0
     assert asked.any()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from l2d_jax.table import folds as folds_module
 from l2d_jax.table.folds import make_folds
 
 
@@ -30,3 +31,32 @@ def test_a_class_of_fewer_units_than_parts_is_refused():
     units = np.array([*range(20), *[20] * 5, *[21] * 5])
     with pytest.raises(ValueError, match="class number 1 is that of 2 units"):
         make_folds(labels, units, 5, 0)
+
+
+@pytest.mark.parametrize("singles", [True, False])
+def test_many_units_are_drawn_alike(singles, monkeypatch):
+    """As for few of them: none is split, and classes are as common in each part."""
+    monkeypatch.setattr(folds_module, "_MANY_UNITS", 100)
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 3000, p=[0.6, 0.3, 0.1])
+    units = rng.permutation(3000) if singles else rng.integers(0, 1000, 3000)
+    found, again = (make_folds(labels, units, 5, 7) for _ in range(2))
+    np.testing.assert_array_equal(found, again)
+    assert (found != make_folds(labels, units, 5, 8)).any()
+    for unit in range(1000 if not singles else 0):
+        assert len(np.unique(found[units == unit])) <= 1
+    table = np.stack([np.bincount(found[labels == k], minlength=5) for k in range(3)])
+    expected = table.sum(axis=1, keepdims=True) / 5
+    # Whole units leave a spread of some cases, and single ones of one.
+    most = 1 if singles else 5 * np.sqrt(expected)
+    assert (np.abs(table - expected) < most).all()
+
+
+def test_a_rare_class_of_many_units_is_in_every_part(monkeypatch):
+    """Its units are drawn among themselves, whatever else is in them."""
+    monkeypatch.setattr(folds_module, "_MANY_UNITS", 100)
+    units = np.tile(np.arange(500), 2)
+    labels = np.zeros(1000, int)
+    labels[:10] = 1
+    found = make_folds(labels, units, 5, 0)
+    assert np.bincount(found[:10]).tolist() == [2] * 5
