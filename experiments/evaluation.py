@@ -19,6 +19,7 @@ from experiments.method import Case, Method, Policy
 from experiments.methods import METHODS
 from experiments.problem import Problem, Teams
 from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions, intervals
 from l2d_jax.engine import chunks, placement, processes, training
@@ -395,7 +396,7 @@ class Measures:
             return decided
         policy = self._kept((method.policy,), method.policy, self._config)
         if policy.on_host:
-            return self._decide_on_host(policy, runs, decided, splits)
+            return self._decide_on_host(name, policy, runs, decided, splits)
         function = self._kept(
             (method.policy, splits), make_policy, self._problem, policy, splits
         )
@@ -406,12 +407,19 @@ class Measures:
 
     def _decide_on_host(
         self,
+        name: str,
         policy: Policy,
         runs: Runs,
         decided: dict[str, Decision],
         splits: tuple[str, ...],
     ) -> dict[str, Decision]:
-        """What a policy on the host decides, one run after another."""
+        """What a policy on the host decides, one run after another.
+
+        A run that diverged, whose scores are NaN, is left as it was; its row says so.
+
+        Raises:
+          ConfigError: the examples are none that the policy can do with.
+        """
         look = self._kept(("examples", splits), make_look_up, self._problem, splits)
         batches = self._map_filled(look, runs, {})
         found = {split: jax.tree.map(np.array, decided[split]) for split in splits}
@@ -422,16 +430,20 @@ class Measures:
                 counts = batch.weights[run] > 0
                 of_run = _taken((decided[split], batch), run)
                 parts[split] = counts, *_taken(of_run, counts)
+            if any(np.isnan(part[1].defer_score).any() for part in parts.values()):
+                continue
             key = training.run_key(jax.random.key(self._config.seed), seed)
             key = jax.random.fold_in(key, _POLICY_STREAM)
-            chosen = policy.fit(key, own, *parts["valid"][1:])
-            for number, split in enumerate(splits):
-                counts, *given = parts[split]
-                of_split = jax.random.fold_in(key, number)
-                new = policy.apply(of_split, chosen, *given)
-                for into, leaf in zip(found[split], new, strict=True):
-                    if into is not None:
+            try:
+                chosen = policy.fit(key, own, *parts["valid"][1:])
+                for number, split in enumerate(splits):
+                    counts, *given = parts[split]
+                    of_split = jax.random.fold_in(key, number)
+                    new = policy.apply(of_split, chosen, *given)
+                    for into, leaf in zip(found[split], new, strict=True):
                         into[run, counts] = leaf
+            except ValueError as error:
+                raise ConfigError(f"methods: {name}, seed {seed}: {error}") from error
             (stop,) = processes.any_of(self._stop())
             if stop:
                 raise chunks.Interrupted

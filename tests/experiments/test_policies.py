@@ -151,6 +151,33 @@ def test_what_is_asked_on_the_host_is_what_the_library_gives():
     )
 
 
+def test_a_run_that_diverged_is_left_as_it_was():
+    measures, runs = make_case(1)
+    draw = measures._decide
+
+    def decide(*args):
+        decision = draw(*args)
+        scores = np.array(decision.defer_score)
+        scores[0] = np.nan
+        return decision._replace(defer_score=scores)
+
+    measures._decide = decide
+    (test,) = measures._decide_all("deferral_budget", runs, {}, ("test",)).values()
+    assert np.isnan(test.defer_score[0]).all()
+    assert deferred(test, 1).sum() == 0.2 * NUM_TESTED[1]
+
+
+def test_what_the_examples_do_not_allow_is_one_line():
+    measures, runs = make_case(1, criterion="equal_opportunity")
+    pool = measures._problem.pool
+    alone = pool._replace(labels=np.where(pool.groups == 1, 0, pool.labels))
+    measures._problem = measures._problem._replace(pool=alone)
+    with pytest.raises(
+        ConfigError, match=r"methods: mixture_fair, seed 0: groups must"
+    ):
+        measures._decide_all("mixture_fair", runs, {}, ("test",))
+
+
 def test_a_stop_is_heard_between_runs(monkeypatch):
     # Asked after each of two chunks of runs that are looked up, and after each run.
     stops = iter([False, False, True])
