@@ -39,8 +39,6 @@ from l2d_jax.types import Batch, Decision, HParams
 
 # Thresholds on uncertainty that are tried: quantiles of that of the examples.
 _NUM_UNCERTAINTIES = 101
-# Tolerances that are tried where the config's is out of reach.
-_NUM_TOLERANCES = 21
 
 
 def _label_one(batch: Batch) -> jax.Array:
@@ -311,7 +309,7 @@ def _prices(config: Any) -> Policy:
 def _fair(within_budget: bool) -> Callable[[Any], Policy]:
     """Thresholds per group, of the best team that treats groups alike.
 
-    Where the tolerance is out of reach, the next of a few that is not.
+    Where the tolerance is out of reach, the least that is not.
     """
 
     def make(config: Any) -> Policy:
@@ -320,17 +318,17 @@ def _fair(within_budget: bool) -> Callable[[Any], Policy]:
         ) -> fair_thresholds.FairThresholds:
             del key, hparams
             assert batch.expert_labels is not None and batch.groups is not None
-            tolerance = config.policy.tolerance
-            found = fair_thresholds.trade_off(
+            given = (
                 _available(decision, batch),
                 batch.labels,
                 batch.expert_labels,
                 batch.groups,
                 config.policy.criterion,
-                np.linspace(tolerance, 1.0, _NUM_TOLERANCES),
-                config.policy.max_deferral if within_budget else 1.0,
             )
-            return next(each for each in found if each is not None)
+            share = config.policy.max_deferral if within_budget else 1.0
+            least = fair_thresholds.least_tolerance(*given, max_deferral=share)
+            tolerance = max(config.policy.tolerance, least)
+            return fair_thresholds.fit(*given, tolerance, share)
 
         def apply(
             key: jax.Array, chosen: Any, decision: Decision, batch: Batch

@@ -68,7 +68,7 @@ def draw_methods(summary: pd.DataFrame, metric: str, label: str) -> plt.Figure:
     figure, panels = plt.subplots(
         1,
         max(len(panels_of), 1),
-        figsize=(2.2 + 2.4 * max(len(panels_of), 1), 1.4 + 0.3 * len(methods)),
+        figsize=(2.2 + 2.8 * max(len(panels_of), 1), 1.4 + 0.3 * len(methods)),
         sharey=True,
         squeeze=False,
         layout="constrained",

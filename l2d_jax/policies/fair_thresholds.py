@@ -179,13 +179,37 @@ def fit(
     require_all("tolerance", tolerance, lambda v: (v >= 0) & (v <= 1), "be in [0, 1]")
     found = _solve(program, tolerance, randomized)
     if found is None:
-        # Up, but not by what the solver rounds.
-        least = np.ceil(_least_gap(program, randomized) * 1e4 - 1e-3) / 1e4
+        least = _least_tolerance(program, randomized)
         raise ValueError(
             f"tolerance of {criterion} must be >= {least:.4f}, the least that"
             f" thresholds can give within max_deferral and rates, got {tolerance}"
         )
     return found
+
+
+def least_tolerance(
+    decision: Decision,
+    labels: Array,
+    expert_labels: Array,
+    groups: Array,
+    criterion: str,
+    max_deferral: float = 1.0,
+    prices: Array | None = None,
+    rates: Array | None = None,
+    num_thresholds: int = 50,
+    randomized: bool = True,
+) -> float:
+    """The least tolerance that `fit` can meet, which takes the same arguments.
+
+    Raises:
+      TypeError: as of `fit`.
+      ValueError: as of `fit`, but for the tolerance.
+    """
+    program = _program(
+        *(decision, labels, expert_labels, groups, criterion),
+        *(max_deferral, prices, rates, num_thresholds),
+    )
+    return _least_tolerance(program, randomized)
 
 
 def gap(
@@ -523,8 +547,8 @@ def _solve(
     )
 
 
-def _least_gap(program: _Program, randomized: bool) -> float:
-    """The least gap of any thresholds within the limits."""
+def _least_tolerance(program: _Program, randomized: bool) -> float:
+    """The least gap of any thresholds within the limits, up to four digits."""
     cost = np.zeros(program.right.size + len(program.rates) + 1)
     cost[-1] = 1.0
     found = _minimum(program, cost, 1.0, randomized)
@@ -535,7 +559,8 @@ def _least_gap(program: _Program, randomized: bool) -> float:
             " whose score is NaN, which every threshold defers: raise them, or mend"
             " those cases"
         )
-    return float(found[-1])
+    # Up, but not by what the solver rounds.
+    return float(np.ceil(found[-1] * 1e4 - 1e-3) / 1e4)
 
 
 def _rate_of_label(outcomes: _Outcomes, label: int) -> _Rate:

@@ -108,23 +108,22 @@ def test_groups_differ_by_the_tolerance_where_thresholds_can_do_it(monkeypatch):
         np.testing.assert_array_equal(groups, test.groups[:size])
 
 
-def test_a_tolerance_out_of_reach_is_the_next_that_is_not(monkeypatch):
+def test_a_tolerance_out_of_reach_is_the_least_that_is_not(monkeypatch):
     measures, runs = make_case(1, criterion="equalized_odds", tolerance=0.0)
-    found, trade_off = [], fair_thresholds.trade_off
+    tried, fit = [], fair_thresholds.fit
 
     def watched(*args):
-        # None at the first two, as where nothing meets them.
-        found.append((None, None, *trade_off(*args)[2:]))
-        return found[-1]
+        tried.append((args[:5], args[5], fit(*args)))
+        return tried[-1][-1]
 
-    used, apply = [], fair_thresholds.apply
-    monkeypatch.setattr(fair_thresholds, "trade_off", watched)
-    monkeypatch.setattr(
-        fair_thresholds, "apply", lambda *args: used.append(args[2]) or apply(*args)
-    )
+    monkeypatch.setattr(fair_thresholds, "fit", watched)
     measures._decide_all("mixture_fair", runs, {}, ("test",))
-    for fitted, tried in zip(used, found, strict=True):
-        assert fitted is next(each for each in tried if each is not None)
+    assert len(tried) == 2
+    for given, tolerance, fitted in tried:
+        assert fitted.gap <= tolerance + 1e-6
+        if tolerance > 1e-3:
+            with pytest.raises(ValueError, match="the least that"):
+                fit(*given, tolerance - 1e-3)
 
 
 def test_what_is_asked_on_the_host_is_what_the_library_gives():

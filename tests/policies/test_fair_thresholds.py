@@ -213,6 +213,7 @@ def test_what_no_threshold_can_give_is_said_with_what_could():
     # At best half of group 1: its case 3 is asked.
     with pytest.raises(ValueError, match=r"must be >= 0\.5000, the least"):
         fair_thresholds.fit(*given, 0.2)
+    assert fair_thresholds.least_tolerance(*given) == 0.5
     assert fair_thresholds.fit(*given, 0.5).gap == pytest.approx(0.5)
     # A budget of one case: to ask about 3 all three of the group are asked.
     with pytest.raises(ValueError, match=r"must be >= 0\.8334"):
