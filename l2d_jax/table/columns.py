@@ -131,6 +131,11 @@ def plan_columns(
 
 
 def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
+    if asked is None and column.dtype == np.float64:
+        values = column.to_numpy()
+        # Else what is too large is told below, as it is written.
+        if not _beyond(values).any():
+            return _plan_numbers(name, values[~np.isnan(values)], len(values))
     cells = _cells(column)
     known = cells[cells != None]  # noqa: E711
     missing = len(known) < len(cells)
@@ -150,9 +155,7 @@ def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
     coded = len(set(map(len, known))) == 1 and any(map(_CODE.fullmatch, known))
     if not coded and not np.isnan(numbers).any():
         _require_finite(numbers, known, where, name)
-        if np.ptp(numbers) <= _SMALLEST_SPREAD * np.abs(numbers).max() and not missing:
-            return left_out("every cell is the same")
-        return Column(name, "number", "all numbers", missing, (), 1 + missing)
+        return _plan_numbers(name, numbers, len(cells))
     days = _days(known)
     if not coded and not np.isnan(days).any():
         if np.ptp(days) == 0 and not missing:
@@ -181,6 +184,22 @@ def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
         )
     what = "codes" if coded else "texts"
     return _plan_category(name, known, len(cells), what)
+
+
+def _plan_numbers(name: str, known: np.ndarray, num_rows: int) -> Column:
+    """A column of numbers.
+
+    Args:
+      name: of the column.
+      known: those that are not missing, finite.
+      num_rows: of all cells.
+    """
+    missing = len(known) < num_rows
+    if not len(known):
+        return Column(name, "left out", "every cell is missing", missing, (), 0)
+    if np.ptp(known) <= _SMALLEST_SPREAD * np.abs(known).max() and not missing:
+        return Column(name, "left out", "every cell is the same", missing, (), 0)
+    return Column(name, "number", "all numbers", missing, (), 1 + missing)
 
 
 def _plan_category(name: str, known: np.ndarray, num_rows: int, what: str) -> Column:
@@ -509,8 +528,7 @@ def _values(column: Column, cells: pd.Series) -> np.ndarray:
     """
     if column.kind == "number" and cells.dtype == np.float64:
         values = cells.to_numpy()
-        # Else what is too large is told below, as it is written.
-        if not (np.abs(values) >= np.finfo(np.float32).max).any():
+        if not _beyond(values).any():
             return values
     texts = _cells(cells)
     values = _numbers(texts) if column.kind == "number" else _days(texts)
@@ -536,11 +554,15 @@ def _rows(column: pd.Series) -> np.ndarray:
     return np.arange(1, len(column) + 1)
 
 
+def _beyond(values: np.ndarray) -> np.ndarray:
+    """What float32 cannot hold is infinite to the classifier; NaN is missing."""
+    return np.abs(values) >= np.finfo(np.float32).max
+
+
 def _require_finite(
     values: np.ndarray, cells: np.ndarray, rows: np.ndarray, name: str
 ) -> None:
-    # What float32 cannot hold is infinite to the classifier.
-    large = ~(np.abs(values) < np.finfo(np.float32).max)
+    large = _beyond(values)
     if large.any():
         first = int(np.argmax(large))
         raise ValueError(

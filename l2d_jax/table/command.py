@@ -380,7 +380,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.engine import compiled
     from l2d_jax.table import evaluation, fitting, storage
     from l2d_jax.table.cases import take
-    from l2d_jax.table.columns import plan_columns, require_useful
+    from l2d_jax.table.columns import plan_columns, read_numbers, require_useful
     from l2d_jax.table.options import check_options
 
     compiled.keep(user_cache_dir() / "compiled")
@@ -398,9 +398,11 @@ def _fit(arguments: argparse.Namespace) -> None:
     _require_enough(labelled, num_folds)
     plan = plan_columns(labelled.features, arguments.text, arguments.category)
     require_useful(plan, labelled)
+    features = read_numbers(plan, labelled.features)
+    labelled = labelled._replace(features=features)
     with _Bar() as bar:
         team = fitting.fit(
-            cases,
+            labelled,
             options,
             text=arguments.text,
             category=arguments.category,

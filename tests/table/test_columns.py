@@ -384,6 +384,7 @@ def test_numbers_that_are_read_beforehand_are_encoded_alike():
     frame.loc[3, "age"] = "1e-300"
     plan = plan_columns(frame)
     read = read_numbers(plan, frame)
+    assert plan_columns(read) == plan
     assert list(read) == list(frame)
     assert read.age.dtype == np.float64
     assert read.drop(columns="age").equals(frame.drop(columns="age"))
@@ -398,3 +399,9 @@ def test_numbers_that_are_read_beforehand_are_encoded_alike():
     read.loc[9, "age"] = np.inf
     with pytest.raises(ValueError, match="column 'age' holds 'inf' in row 10, too"):
         encode(encoders[0], read)
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [np.nan, np.nan], [2.5, np.nan]])
+def test_numbers_are_planned_as_their_texts(values):
+    texts = [None if np.isnan(value) else str(value) for value in values]
+    assert plan_of(np.array(values)) == plan_of(texts)
