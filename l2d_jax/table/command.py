@@ -192,6 +192,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--confidence", type=float, default=0.95, help="of it")
     parser.add_argument(
+        "--consult",
+        type=float,
+        metavar="0.9",
+        help="name for each case the smallest set of people that holds one who is right"
+        " with this probability, over cases like these in which one of those who answer"
+        " is; a third of the cases is held out for it. That nobody is right is told"
+        " apart",
+    )
+    parser.add_argument(
         "--balanced", action="store_true", help="classes count alike in training"
     )
     parser.add_argument("--seed", type=int, default=0)
@@ -307,6 +316,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         ask=arguments.ask,
         max_error=arguments.guarantee,
         confidence=arguments.confidence,
+        consult=arguments.consult,
         fair=arguments.fair,
         positive=arguments.positive,
         balanced=arguments.balanced,
@@ -439,6 +449,8 @@ def _fit(arguments: argparse.Namespace) -> None:
     )
     print(judged.headline)
     print(_table(judged.parties))
+    if not judged.consult.empty:
+        print(_sets(judged.consult.iloc[0]))
     for note in judged.notes:
         print(f"note: {note}")
     print(f"the policy is {team.method}; wrote {arguments.out}")
@@ -499,6 +511,15 @@ def _table(parties: Any) -> str:
             f"  {_gain(row)}".rstrip()
         )
     return "\n".join([*lines[:40], "* the best single party"])
+
+
+def _sets(row: Any) -> str:
+    """How often sets of people hold one who is right, in a line."""
+    ends = f"{100 * row.covered_low:.1f} to {100 * row.covered_high:.1f}"
+    return (
+        f"sets of {row['size']:.2f} people hold one who is right in"
+        f" {100 * row.covered:.1f} % ({ends}) of the cases in which somebody is"
+    )
 
 
 def _gain(row: Any) -> str:

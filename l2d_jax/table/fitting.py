@@ -18,6 +18,7 @@ from l2d_jax.table import (
     chances,
     classifiers,
     columns,
+    consult,
     groups,
     networks,
 )
@@ -32,12 +33,13 @@ from l2d_jax.table.team import (
     decide_each,
     encode_features,
     kind_of,
+    known_of,
     scores,
     with_log_probs,
 )
 from l2d_jax.types import Array, PyTree
 
-_HELD_OUT_FOR_GUARANTEE = 3
+_HELD_OUT_FOR_PROMISES = 3
 _ENOUGH_FOR_THREADS = 20_000
 
 
@@ -60,7 +62,7 @@ def fit(
 
     Raises:
       ValueError: the table is too small, a name is not known, or no method can be used;
-        or the guarantee cannot be given.
+        or a guarantee, or sets of people, cannot be had of it.
     """
     options = options or Options()
     check_options(options, cases.people)
@@ -77,6 +79,15 @@ def fit(
             f" with confidence {options.confidence:g} from the cases held out for it"
             f" (a third of {len(rows)}); allow more error, less confidence, or give"
             " more cases"
+        )
+    if team.consult is not None and np.isinf(team.consult.level):
+        wanted = team.options.consult or 0.0
+        raise ValueError(
+            f"--consult: sets that hold somebody right with probability {wanted:g}"
+            f" take {np.ceil(wanted / (1 - wanted) - 1e-9):.0f} held-out cases that two"
+            " people or more answered, one of them rightly, and there are"
+            f" {team.consult.num_cases} (a third of {len(rows)} is held out); ask for"
+            " less, or give more answers"
         )
     return team
 
@@ -193,9 +204,9 @@ def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, st
 
 def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base:
     held_out = np.zeros(len(cases.labels), bool)
-    if options.max_error is not None:
+    if options.max_error is not None or options.consult is not None:
         thirds = make_folds(
-            cases.labels, cases.units, _HELD_OUT_FOR_GUARANTEE, options.seed + 1
+            cases.labels, cases.units, _HELD_OUT_FOR_PROMISES, options.seed + 1
         )
         held_out = thirds == 0
     encoder = columns.fit_encoder(plan, take(cases, np.flatnonzero(~held_out)).features)
@@ -223,7 +234,7 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
     class_probs = np.asarray(calibration.of_classes(mapped, raw), np.float32)
     log_probs = classifiers.log_probs(class_probs)
     asked = fitted.answers >= 0
-    right = np.where(asked, fitted.answers == labels[:, None], np.nan)
+    right = _right(fitted)
     params: dict[str, PyTree] = {"classifier": members, "calibration": mapped}
     chance = np.zeros(right.shape, np.float32)
     imputed = np.zeros((options.num_folds, *right.shape), np.float32)
@@ -334,15 +345,43 @@ def _choose(
         0.0,
         None,
         None,
+        None,
         pd.DataFrame(rows),
         options,
         base.notes,
     )
+    if options.consult is not None:
+        team = _with_sets(team, base, cases)
     if options.fair is not None and cases.people:
         return team._replace(by_group=groups.fit(wishes[chosen], cases, options))
     if options.max_error is not None and cases.people:
         return _certify(team, base)
     return team
+
+
+def _with_sets(team: Team, base: _Base, fitted: Cases) -> Team:
+    """The team with sets of people, and how likely it is that nobody is right."""
+    assert team.options.consult is not None
+    mapped = consult.fit_nobody(base.chances, _right(fitted), base.part.folds)
+    rows = _one_a_unit(base, team.options.seed)
+    _, found = known_of(team, base.inputs[rows])
+    right = _right(take(base.cases, rows))
+    sets = consult.fit(found.prob, right, team.people, team.options.consult)
+    return team._replace(params={**team.params, "nobody": mapped}, consult=sets)
+
+
+def _right(cases: Cases) -> np.ndarray:
+    """Whether each person was right, float ``[N, M]``; NaN who was not asked."""
+    right = cases.answers == cases.labels[:, None]
+    return np.where(cases.answers >= 0, right, np.nan)
+
+
+def _one_a_unit(base: _Base, seed: int) -> np.ndarray:
+    """Rows that are held out, one of each unit, as those of one are not independent."""
+    rows = np.flatnonzero(base.held_out)
+    drawn = np.random.default_rng(seed).permutation(rows)
+    _, first = np.unique(base.cases.units[drawn], return_index=True)
+    return np.sort(drawn[first])
 
 
 def _held_out_outputs(

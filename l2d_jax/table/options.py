@@ -26,6 +26,8 @@ class Options(NamedTuple):
       max_error: what the error among cases that the model keeps must be below, in
         (0, 1); None for no guarantee.
       confidence: of the guarantee, in (0, 1).
+      consult: how likely a set of people is to hold one who is right, of the cases in
+        which one who answers is, in (0, 1); None makes no sets.
       fair: what groups are to share, a name from
         `l2d_jax.policies.fair_thresholds.CRITERIA`, and how far they may differ, in
         [0, 1]; None asks for nothing.
@@ -44,6 +46,7 @@ class Options(NamedTuple):
     ask: int = 1
     max_error: float | None = None
     confidence: float = 0.95
+    consult: float | None = None
     fair: tuple[str, float] | None = None
     positive: str | None = None
     balanced: bool = False
@@ -81,10 +84,15 @@ def check_options(options: Options, people: Sequence[str]) -> None:
         raise ValueError(f"max_defer must be in [0, 1], got {options.max_deferral}")
     if options.ask < 1:
         raise ValueError(f"ask must be >= 1, got {options.ask}")
-    for option in ("max_error", "confidence"):
+    for option in ("max_error", "confidence", "consult"):
         value = getattr(options, option)
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{option} must be in (0, 1), got {value}")
+    if options.consult is not None and len(people) < 2:
+        raise ValueError(
+            f"consult: sets are of two people or more, and there are {len(people)};"
+            " leave it out"
+        )
     if options.fair is not None:
         criterion, tolerance = options.fair
         _require_known("fair", criterion, tuple(CRITERIA))

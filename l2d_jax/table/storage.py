@@ -25,6 +25,7 @@ import safetensors.numpy
 from l2d_jax.decisions import allocate
 from l2d_jax.policies.guarantees import Certificate
 from l2d_jax.table import columns, networks
+from l2d_jax.table.consult import Consult
 from l2d_jax.table.groups import ByGroup
 from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, prices_of
@@ -111,6 +112,7 @@ def _write(
             "threshold": team.threshold,
             "by_group": _by_group_to_json(team.by_group),
             "certificate": None if certificate is None else certificate._asdict(),
+            "consult": None if team.consult is None else team.consult._asdict(),
             "candidates": _frame_to_json(team.candidates),
             "options": {**team.options._asdict(), "how": team.options.how._asdict()},
             "notes": team.notes,
@@ -165,7 +167,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
         }
         options = dict(known["options"])
         how = networks.Training(**_as_tuples(options.pop("how")))
-        certificate = known["certificate"]
+        certificate, sets = known["certificate"], known.get("consult")
         team = Team(
             columns.from_arrays(known["encoder"], arrays),
             tuple(known["classes"]),
@@ -178,6 +180,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
             known["threshold"],
             _by_group_from_json(known["by_group"]),
             None if certificate is None else Certificate(**certificate),
+            None if sets is None else Consult(**_as_tuples(sets)),
             _frame_from_json(known["candidates"]),
             Options(**_as_tuples(options), how=how),
             tuple(known["notes"]),
@@ -202,7 +205,9 @@ def load_evaluation(folder: str | os.PathLike) -> Evaluation:
     _require_sound(folder, known)
     found = json.loads((folder / EVALUATION).read_text("utf-8"))
     for name in COLUMNS:
-        found[name] = _frame_from_json(found[name])
+        # Those of a version before know of no sets.
+        nothing: dict[str, list] = {column: [] for column in COLUMNS[name]}
+        found[name] = _frame_from_json(found.get(name, nothing))
     found["notes"] = tuple(found["notes"])
     found["how"] = tuple((what, value) for what, value in found["how"])
     error = found["calibration_error"]

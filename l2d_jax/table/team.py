@@ -16,6 +16,7 @@ from l2d_jax.table import (
     chances,
     classifiers,
     columns,
+    consult,
     groups,
     networks,
 )
@@ -40,6 +41,7 @@ class Team(NamedTuple):
       threshold: on the score, above which a case is deferred.
       by_group: thresholds in its place; None where all groups have that one.
       certificate: what is guaranteed; None where nothing is.
+      consult: how sets of people are made; None where none are.
       candidates: what was compared to choose the method, a row each.
       options: how it was fitted.
       notes: what was seen on the way, a sentence each.
@@ -54,6 +56,7 @@ class Team(NamedTuple):
     threshold: float
     by_group: groups.ByGroup | None
     certificate: guarantees.Certificate | None
+    consult: consult.Consult | None
     candidates: pd.DataFrame
     options: Options
     notes: tuple[str, ...]
@@ -66,12 +69,17 @@ class Decided(NamedTuple):
       decision: within all limits, over ``[B]`` and M people.
       chances: of the people's being right.
       wanted: who would have been asked without budget and capacity, bool ``[B, M]``.
+      members: of the set of people to consult, bool ``[B, M]``; None of no sets.
+      nobody_right: probability that none of those who can be asked is right, float
+        ``[B]``; None of no sets.
       notes: what was seen on the way, a sentence each.
     """
 
     decision: Decision
     chances: chances.Chances
     wanted: np.ndarray
+    members: np.ndarray | None
+    nobody_right: np.ndarray | None
     notes: tuple[str, ...]
 
 
@@ -114,7 +122,7 @@ def decide(
         raise ValueError(f"available must have shape {shape}, got {available.shape}")
     if not len(inputs):
         raise ValueError("there is no case to decide on")
-    class_probs, found = _known(team, inputs)
+    class_probs, found = known_of(team, inputs)
     wanted = scores(team, inputs, available, name, (class_probs, found))
     threshold: float | np.ndarray = 0.0
     if certified and name == team.method:
@@ -125,7 +133,16 @@ def decide(
     free = options._replace(max_deferral=1.0, capacity=())
     unlimited = within_limits(wanted, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
-    return Decided(decision, found, would, notes)
+    members = nobody = None
+    if team.consult is not None:
+        # Of somebody new the level says nothing.
+        met = available & np.isin(team.people, team.consult.people)
+        members = consult.members(team.consult, found.prob, met)
+        nobody = consult.nobody_right(team.params["nobody"], found.prob, available)
+        strangers = [name for name in team.people if name not in team.consult.people]
+        if strangers:
+            notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
+    return Decided(decision, found, would, members, nobody, notes)
 
 
 def welcome(team: Team, names: Sequence[str]) -> Team:
@@ -167,7 +184,7 @@ def scores(
 ) -> Decision:
     """The method's decision among those who can be asked, before all limits."""
     if known is None:
-        known = _known(team, inputs)
+        known = known_of(team, inputs)
     class_probs, found = known
     sizes = (len(team.classes), len(team.people))
     out = None
@@ -183,7 +200,7 @@ def scores(
     return decide_each(name, asked, out)
 
 
-def _known(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
+def known_of(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
     """As `know`, of any number of cases."""
     params = {name: value for name, value in team.params.items() if name != "networks"}
     return in_chunks(functools.partial(_know, team.kind), params, inputs)

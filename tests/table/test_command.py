@@ -139,6 +139,8 @@ def test_fit_refuses_tables(folder, capsys, no_fit, changes, options, says):
         ("--max-defer=nan", "max_defer must be in [0, 1]"),
         ("--guarantee=error<=5", "in (0, 1)"),
         ("--confidence=1", "confidence must be in (0, 1)"),
+        ("--consult=1", "consult must be in (0, 1)"),
+        ("--consult=nan", "consult must be in (0, 1)"),
         ("--ask=0", "ask must be >= 1"),
         ("--seed=-1", "seed"),
         ("--methods=sofmax", "did you mean softmax"),
@@ -164,6 +166,7 @@ def test_fit_refuses_options(folder, capsys, no_fit, option, says):
         "--guarantee=accuracy>0.9",
         "--guarantee=error<=e",
         "--max-defer=half",
+        "--consult=many",
         "--config=my.csv",
     ],
 )
