@@ -180,7 +180,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--guarantee",
         type=_guarantee,
         metavar="'error<=0.05'",
-        help="what the error among cases that the model keeps must be below",
+        help="what the error among cases that the model keeps must be below, or with"
+        " 'team error<=0.05' that of all cases, whoever answers; a third of the cases"
+        " is held out for it",
     )
     parser.add_argument(
         "--fair",
@@ -248,15 +250,17 @@ def _cv(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _guarantee(text: str) -> float:
-    found = re.fullmatch(r"\s*error\s*<=?\s*([0-9.eE-]+)\s*", text)
+def _guarantee(text: str) -> tuple[str, float]:
+    """The field of the options, and its value."""
+    found = re.fullmatch(r"\s*(team\s+)?error\s*<=?\s*([0-9.eE-]+)\s*", text)
     try:
         if found is None:
             raise ValueError
-        return float(found[1])
+        return "max_team_error" if found[1] else "max_error", float(found[2])
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not 'error<=NUMBER', such as 'error<=0.05'"
+            f"{text!r} is not 'error<=NUMBER', such as 'error<=0.05', or"
+            " 'team error<=NUMBER'"
         ) from None
 
 
@@ -314,13 +318,13 @@ def _options(arguments: argparse.Namespace) -> "Options":
         prices=tuple(arguments.price),
         capacity=_whole(arguments.capacity),
         ask=arguments.ask,
-        max_error=arguments.guarantee,
         confidence=arguments.confidence,
         consult=arguments.consult,
         fair=arguments.fair,
         positive=arguments.positive,
         balanced=arguments.balanced,
         seed=arguments.seed,
+        **dict([arguments.guarantee] if arguments.guarantee else []),
     )
 
 
@@ -451,6 +455,8 @@ def _fit(arguments: argparse.Namespace) -> None:
     print(_table(judged.parties))
     if not judged.consult.empty:
         print(_sets(judged.consult.iloc[0]))
+    if team.certificate is not None:
+        print(f"guarantee: {_guaranteed(team)}")
     for note in judged.notes:
         print(f"note: {note}")
     print(f"the policy is {team.method}; wrote {arguments.out}")
@@ -487,6 +493,7 @@ def _judge(
             ("Command", arguments.command),
             ("Cases", f"{path.name}, sha256 {_digest(path)}"),
             ("Policy", f"{team.method}: {label}; the model: {team.kind}"),
+            *([("Guarantee", _guaranteed(team))] if team.certificate else []),
             ("Evaluation", how),
             ("Intervals", intervals),
             ("Seed", str(team.options.seed)),
@@ -511,6 +518,23 @@ def _table(parties: Any) -> str:
             f"  {_gain(row)}".rstrip()
         )
     return "\n".join([*lines[:40], "* the best single party"])
+
+
+def _guaranteed(team: "Team") -> str:
+    """What is guaranteed, and by what cases."""
+    from l2d_jax.policies.guarantees import TeamCertificate
+
+    found, confidence = team.certificate, team.options.confidence
+    assert found is not None
+    if isinstance(found, TeamCertificate):
+        whose, count = "of the team", f"{found.num_cases} held-out cases"
+    else:
+        whose, count = "among kept cases", f"{found.num_kept} held-out cases kept"
+    return (
+        f"error {whose} below {100 * found.bound:.1f} % with confidence"
+        f" {confidence:g}; of {count} {100 * found.error:.1f} % were wrong, and"
+        f" {100 * found.coverage:.1f} % of all are kept"
+    )
 
 
 def _sets(row: Any) -> str:

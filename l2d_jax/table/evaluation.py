@@ -651,7 +651,8 @@ def _consult(record: Record, cases: Cases, options: Options) -> pd.DataFrame:
         "everybody": (size == len(cases.people)).mean(),
         "empty": (size == 0).mean(),
     }
-    holds = (record.members & held).any(axis=2).mean(axis=0)
+    each = (record.members & held).any(axis=2)
+    holds = each.mean(axis=0)
     for name, values, here in (
         ("covered", holds, someone),
         ("nobody", 1.0 - held.any(axis=1), known),
@@ -662,6 +663,12 @@ def _consult(record: Record, cases: Cases, options: Options) -> pd.DataFrame:
             found = [mean, *_wilson(mean, error, count)]
         ends = (name, f"{name}_low", f"{name}_high")
         row |= dict(zip(ends, found, strict=True))
+    if record.test_to_train > 0 and someone.any():
+        # Levels differ from split to split, and each is of few cases.
+        over = np.where(someone, each.astype(float), np.nan)
+        _, low, high = _interval(record, cases.units, [over], True)
+        row["covered_low"] = np.fmin(row["covered_low"], low)
+        row["covered_high"] = np.fmax(row["covered_high"], high)
     return pd.DataFrame([row], columns=names)
 
 

@@ -327,8 +327,10 @@ def _consult(consult: pd.DataFrame) -> str:
     warning = ""
     if row["covered_high"] < row["wanted"]:
         warning = page.paragraph(
-            "That is less than what was asked for: these cases may be of another kind "
-            "than those that the sets were calibrated on.",
+            "That is less than what was asked for. Sets keep what they promise on "
+            "average over tables like this one: where they were calibrated on few "
+            "cases some points less are no surprise, and many less say that these "
+            "cases are of another kind.",
             "warning",
         )
     return page.section(

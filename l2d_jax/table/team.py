@@ -55,7 +55,7 @@ class Team(NamedTuple):
     method: str
     threshold: float
     by_group: groups.ByGroup | None
-    certificate: guarantees.Certificate | None
+    certificate: guarantees.Certificate | guarantees.TeamCertificate | None
     consult: consult.Consult | None
     candidates: pd.DataFrame
     options: Options
@@ -133,6 +133,8 @@ def decide(
     free = options._replace(max_deferral=1.0, capacity=())
     unlimited = within_limits(wanted, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
+    if team.certificate is not None:
+        notes += tuple(_about_guarantee(available, would, decision))
     members = nobody = None
     if team.consult is not None:
         # Of somebody new the level says nothing.
@@ -143,6 +145,26 @@ def decide(
         if strangers:
             notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
     return Decided(decision, found, would, members, nobody, notes)
+
+
+def _about_guarantee(
+    available: np.ndarray, would: np.ndarray, decision: Decision
+) -> list[str]:
+    """Why what is guaranteed may not hold of these cases."""
+    notes = []
+    if not available.all():
+        notes.append(
+            "The guarantee is of cases about which everybody can be asked; here some"
+            " people cannot, so that it may not hold."
+        )
+    kept = np.asarray(decision.allocation)[:, -1] > 0
+    count = int((would.any(axis=1) & kept).sum())
+    if count:
+        notes.append(
+            f"The guarantee is not of the {count} cases that should be deferred and are"
+            " kept for want of room."
+        )
+    return notes
 
 
 def welcome(team: Team, names: Sequence[str]) -> Team:
@@ -156,7 +178,8 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
       names: of the new people, distinct, none of them the team's.
 
     Raises:
-      ValueError: a name is known, or the team's method cannot ask somebody new.
+      ValueError: a name is known, or the team's method or guarantee leaves no room for
+        somebody new.
     """
     twice = [name for name in names if name in team.people or names.count(name) > 1]
     if twice:
@@ -167,6 +190,11 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
         raise ValueError(
             f"new: the policy decides by {team.method}, a network of its own people;"
             " fit it again with --methods never,confidence to ask somebody new"
+        )
+    if isinstance(team.certificate, guarantees.TeamCertificate):
+        raise ValueError(
+            "new: the policy guarantees the team's error by the answers of people it"
+            " has met; fit it again with theirs"
         )
     if not team.people:
         raise ValueError("new: the team has no people to take somebody for one of")
