@@ -111,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     apply.add_argument("--max-defer", type=float, help="share of the cases, in [0, 1]")
     _add_pairs(apply, "capacity", "cases that a person can answer, NAME=30; repeat")
+    apply.add_argument(
+        "--stream",
+        type=int,
+        metavar="CASES",
+        help="decide on cases in the file's order, none by what comes later: --capacity"
+        " and --max-defer are then of each so many cases, such as a day's",
+    )
     apply.add_argument("--out", type=pathlib.Path, required=True, help="CSV to write")
     apply.set_defaults(run=_apply)
 
@@ -614,7 +621,9 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.options import check_options
 
     check_options(options, team.people)
-    decided = decide(team, cases, available=available, options=options)
+    decided = decide(
+        team, cases, available=available, options=options, period=arguments.stream
+    )
     table = output.tabulate(team, cases, decided)
     write_table(table, arguments.out)
     for note in (*cases.notes, *decided.notes):

@@ -42,6 +42,7 @@ from l2d_jax.types import Array, PyTree
 _HELD_OUT_FOR_PROMISES = 3
 _ENOUGH_FOR_THREADS = 20_000
 _NUM_THRESHOLDS = 20
+_ENOUGH_PAST = 1000
 
 
 def fit(
@@ -379,13 +380,30 @@ def _choose(
         options,
         base.notes,
     )
+    if not cases.people:
+        return team
     if options.consult is not None:
         team = _with_sets(team, base, cases)
-    if options.fair is not None and cases.people:
-        return team._replace(by_group=groups.fit(wishes[chosen], cases, options))
-    if guaranteed(options) and cases.people:
-        return _certify(team, base, free[chosen]().defer_score)
-    return team
+    past_scores = free[chosen]().defer_score
+    if options.fair is not None:
+        team = team._replace(by_group=groups.fit(wishes[chosen], cases, options))
+    elif guaranteed(options):
+        team = _certify(team, base, past_scores)
+    return _with_past(team, past_scores, cases)
+
+
+def _with_past(team: Team, scores: Array, cases: Cases) -> Team:
+    """The team with scores of some cases, that prices of a stream start from."""
+    drawn = np.random.default_rng(team.options.seed).permutation(len(scores))
+    rows = np.sort(drawn[:_ENOUGH_PAST])
+    cuts = np.full(len(rows), team.threshold)
+    if team.by_group is not None:
+        cuts = groups.thresholds_of(team.by_group, take(cases, rows))
+    past = {
+        "scores": np.asarray(scores, np.float32)[rows],
+        "thresholds": cuts.astype(np.float32),
+    }
+    return team._replace(params={**team.params, "past": past})
 
 
 def _with_sets(team: Team, base: _Base, fitted: Cases) -> Team:

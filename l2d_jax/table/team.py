@@ -22,7 +22,7 @@ from l2d_jax.table import (
 )
 from l2d_jax.table.cases import Cases
 from l2d_jax.table.chunks import in_chunks
-from l2d_jax.table.limits import within_limits
+from l2d_jax.table.limits import in_order, within_limits
 from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, listed, prices_of
 from l2d_jax.types import Array, Decision, PyTree
@@ -36,7 +36,8 @@ class Team(NamedTuple):
       classes: names, K.
       people: names, M.
       kind: of the classifier, a name from `CLASSIFIERS`, or ``given``.
-      params: of classifier, calibration, chances and networks, arrays by name.
+      params: of classifier, calibration, chances and networks, and scores of past
+        cases, arrays by name.
       method: by which it decides, a name from `METHODS`.
       threshold: on the score, above which a case is deferred.
       by_group: thresholds in its place; None where all groups have that one.
@@ -91,8 +92,9 @@ def decide(
     method: str | None = None,
     certified: bool = True,
     options: Options | None = None,
+    period: int | None = None,
 ) -> Decided:
-    """What the team does with cases, as one batch.
+    """What the team does with cases, as one batch or one after another.
 
     Args:
       team: from `fit`.
@@ -101,10 +103,13 @@ def decide(
       method: another than the team's, of those it was fitted with.
       certified: whether the team's own method keeps to its thresholds.
       options: whose limits are kept; None: the team's.
+      period: decide on cases in their order, none by what comes later, with limits that
+        are of so many cases each, >= 1; None decides on a batch, which limits are of.
 
     Raises:
-      ValueError: a column is missing or of another kind, people are others, or there is
-        no room for cases that cannot be kept.
+      ValueError: a column is missing or of another kind, people are others, there is no
+        room for cases that cannot be kept, or cases cannot be decided on in their
+        order.
     """
     if (cases.classes, cases.people) != (team.classes, team.people):
         raise ValueError(
@@ -129,8 +134,12 @@ def decide(
         threshold = team.threshold
         if team.by_group is not None:
             threshold = groups.thresholds_of(team.by_group, cases)
-    decision = within_limits(wanted, name, options, team.people, threshold)
     free = options._replace(max_deferral=1.0, capacity=())
+    if period is None or not team.people:
+        decision = within_limits(wanted, name, options, team.people, threshold)
+    else:
+        past = _past(team, name, options, period)
+        decision = in_order(wanted, options, team.people, period, past, threshold)
     unlimited = within_limits(wanted, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
     if team.certificate is not None:
@@ -145,6 +154,39 @@ def decide(
         if strangers:
             notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
     return Decided(decision, found, would, members, nobody, notes)
+
+
+def _past(
+    team: Team, name: str, options: Options, period: int
+) -> dict[str, np.ndarray]:
+    """What prices of a stream start from.
+
+    Raises:
+      ValueError: cases cannot be decided on in their order.
+    """
+    if period < 1:
+        raise ValueError(f"stream must be >= 1 case, got {period}")
+    if METHODS[name].several:
+        raise ValueError(
+            "stream: people who share an answer have no prices; fit again with --ask 1"
+        )
+    if not options.capacity and options.max_deferral == 1:
+        raise ValueError(
+            "stream: without a capacity or max_defer each case is decided by itself"
+            " anyway; give one, or leave stream out"
+        )
+    if name != team.method or "past" not in team.params:
+        raise ValueError(
+            "stream: the policy keeps no scores of past cases to start prices from; fit"
+            " it again"
+        )
+    past = dict(team.params["past"])
+    # Nothing is known of what somebody new would have been asked.
+    strangers = len(team.people) - past["scores"].shape[1]
+    past["scores"] = np.pad(
+        past["scores"], ((0, 0), (0, strangers)), constant_values=-np.inf
+    )
+    return past
 
 
 def _about_guarantee(
@@ -230,7 +272,9 @@ def scores(
 
 def known_of(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
     """As `know`, of any number of cases."""
-    params = {name: value for name, value in team.params.items() if name != "networks"}
+    # Without what differs in shape from table to table, as programs are kept.
+    names = ("classifier", "calibration", "chances")
+    params = {name: team.params[name] for name in names if name in team.params}
     return in_chunks(functools.partial(_know, team.kind), params, inputs)
 
 
