@@ -18,7 +18,7 @@ NAMES = ("a, b", 'c "d" + e', "[f]")
 
 @pytest.fixture(scope="module")
 def cases():
-    return make(300, people=NAMES)
+    return make(600, people=NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_decisions_name_the_sets(team, cases):
     sizes = np.array([len(names) for names in named])
     assert sizes.min() == 1 and sizes.mean() < 3
     surest = np.asarray(decided.chances.prob).argmax(axis=1)
-    assert decided.members[np.arange(300), surest].all()
+    assert decided.members[np.arange(600), surest].all()
     assert table.p_nobody_right.between(0, 1).all()
 
 
@@ -153,14 +153,14 @@ def test_sets_are_judged_by_the_answers_there_are(team, cases):
     assert row.cases == someone.sum() and row.several == several.sum()
     assert row.covered == pytest.approx((held & right)[someone].any(axis=1).mean())
     assert row.nobody == pytest.approx(1 - someone.sum() / several.sum())
-    assert row["size"] == held.sum() / 300
+    assert row["size"] == held.sum() / 600
     assert row.covered_low < row.covered < row.covered_high
     assert row.everybody == held.all(axis=1).mean() and row.empty == 0
 
 
 def test_one_case_of_a_unit_counts():
     """Those of one patient are one case, however many rows they are."""
-    rows = make(300, people=NAMES)._replace(units=np.arange(300) // 10)
+    rows = make(600, people=NAMES)._replace(units=np.arange(600) // 20)
     found = fitting.fit(rows, OPTIONS)
     assert 4 <= found.consult.num_cases <= 10
 
