@@ -75,7 +75,7 @@ def fit(
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
     if team.by_group is not None:
         groups.require_met(team.by_group, options)
-    if guaranteed(options) and cases.people:
+    if guaranteed(options):
         _require_certified(team, len(rows))
     if team.consult is not None and np.isinf(team.consult.level):
         wanted = team.options.consult or 0.0
@@ -109,10 +109,10 @@ def _require_certified(team: Team, num_cases: int) -> None:
             )
         return
     if found is None:
-        whose = "the team" if options.max_error is None else "kept cases"
+        whose = "of the team" if options.max_error is None else "among kept cases"
         wanted = options.max_error or options.max_team_error
         raise ValueError(
-            f"--guarantee: {wanted:.3g} error among {whose} cannot be had with"
+            f"--guarantee: {wanted:.3g} error {whose} cannot be had with"
             f" confidence {options.confidence:g} from the cases held out for it (a"
             f" third of {num_cases}); allow more error, less confidence, or give more"
             " cases"

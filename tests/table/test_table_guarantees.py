@@ -96,6 +96,11 @@ def test_people_who_share_an_answer_have_no_guarantee(cases, whose):
         fitting.fit(cases, options)
 
 
+def test_without_people_there_is_no_threshold_to_guarantee_by():
+    with pytest.raises(ValueError, match="error of the team cannot be had"):
+        fitting.fit(make(num_people=0), OPTIONS._replace(methods=("never",)))
+
+
 def test_rows_of_one_unit_are_one_case(cases):
     """Six hundred rows of thirty patients show no more than thirty cases could."""
     options = OPTIONS._replace(max_team_error=None, max_error=0.3)
