@@ -194,24 +194,12 @@ def certify_team(
       Predictive Algorithms to Achieve Risk Control", 2021: fixed-sequence testing and
       Bonferroni. The risk of a team, and the rule for silence, are ours.
     """
-    require_one_answers(decision)
-    score = rule_scores(decision.defer_score).max(axis=1)
-    classes, predicted, answered = first_answers(decision, labels, expert_labels)
-    require_shape("thresholds", thresholds, "[T]", min_size=1)
-    require_all("thresholds", thresholds, lambda v: ~np.isnan(v), "not be NaN")
     _require_open(max_error=max_error, confidence=confidence)
-    # As the rule compares them.
-    cuts = np.asarray(thresholds).astype(score.dtype)
-
-    silent = (answered < 0) & (score != -np.inf)
-    counts = np.ones(len(score), bool) if unanswered_wrong else ~silent
-    num_cases = int(counts.sum())
+    cuts, kept, errors, silent, num_cases = _team_errors(
+        decision, labels, expert_labels, thresholds, unanswered_wrong
+    )
     if not num_cases:
         return None
-    kept = score <= cuts[:, None]
-    # No answer is no class either.
-    wrong = np.where(kept, predicted, answered) != classes
-    errors = (counts & wrong).sum(axis=1)
     share = (1 - confidence) / (1 if in_sequence else len(cuts))
     passes = stats.binom.cdf(errors, num_cases, max_error) <= share
     if in_sequence:
@@ -224,16 +212,85 @@ def certify_team(
     best = ranks[0]
     bound = max_error
     if not in_sequence:
-        rest = num_cases - errors[best]
-        bound = float(stats.beta.ppf(1 - share, errors[best] + 1, rest))
+        bound = float(_upper(errors[best], num_cases, share))
     return TeamCertificate(
         threshold=float(cuts[best]),
-        coverage=float(num_kept[best] / len(score)),
+        coverage=float(num_kept[best] / kept.shape[1]),
         error=float(errors[best] / num_cases),
         bound=bound,
         num_cases=num_cases,
-        num_unanswered=int((silent & counts & ~kept[best]).sum()),
+        num_unanswered=int((silent & ~kept[best]).sum()) if unanswered_wrong else 0,
     )
+
+
+def team_bounds(
+    decision: Decision,
+    labels: Array,
+    expert_labels: Array,
+    thresholds: ArrayLike,
+    confidence: float = 0.95,
+    unanswered_wrong: bool = True,
+) -> np.ndarray:
+    """What the team's error is below at each threshold, at all of them at once.
+
+    The least of them is the least error that `certify_team`, not in sequence, can
+    certify by these cases. As all hold together it may be asked for after it was seen.
+
+    Args:
+      decision: as of `certify_team`, and what follows.
+      labels: class of each case, int ``[B]``, in [0, K).
+      expert_labels: answers of the experts, int ``[B, M]``, -1 of who was not asked.
+      thresholds: float ``[T]``, T >= 1, fixed without these cases.
+      confidence: in (0, 1), that all bounds hold.
+      unanswered_wrong: whether a deferred case without an answer counts as wrong.
+
+    Returns:
+      Upper ends of the exact binomial intervals, float ``[T]``, in (0, 1]; 1 where no
+      case counts.
+
+    Raises:
+      TypeError: labels or answers are not of an integer dtype.
+      ValueError: shapes disagree, or a value is out of its range.
+
+    References:
+      Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the
+      Case of the Binomial", 1934; Bonferroni.
+    """
+    _require_open(confidence=confidence)
+    cuts, _, errors, _, num_cases = _team_errors(
+        decision, labels, expert_labels, thresholds, unanswered_wrong
+    )
+    return _upper(errors, num_cases, (1 - confidence) / len(cuts))
+
+
+def _team_errors(
+    decision: Decision,
+    labels: Array,
+    expert_labels: Array,
+    thresholds: ArrayLike,
+    unanswered_wrong: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Thresholds, kept ``[T, B]``, errors ``[T]``, who is silent ``[B]``, and n."""
+    require_one_answers(decision)
+    score = rule_scores(decision.defer_score).max(axis=1)
+    classes, predicted, answered = first_answers(decision, labels, expert_labels)
+    require_shape("thresholds", thresholds, "[T]", min_size=1)
+    require_all("thresholds", thresholds, lambda v: ~np.isnan(v), "not be NaN")
+    # As the rule compares them.
+    cuts = np.asarray(thresholds).astype(score.dtype)
+    silent = (answered < 0) & (score != -np.inf)
+    counts = np.ones(len(score), bool) if unanswered_wrong else ~silent
+    kept = score <= cuts[:, None]
+    # No answer is no class either.
+    wrong = np.where(kept, predicted, answered) != classes
+    return cuts, kept, (counts & wrong).sum(axis=1), silent, int(counts.sum())
+
+
+def _upper(errors: np.ndarray, num_cases: int, share: float) -> np.ndarray:
+    """Upper end of the exact interval of a rate, one-sided; 1 where all are errors."""
+    some_right = errors < num_cases
+    rest = np.where(some_right, num_cases - errors, 1)
+    return np.where(some_right, stats.beta.ppf(1 - share, errors + 1, rest), 1.0)
 
 
 def _require_open(**values: float) -> None:

@@ -11,6 +11,8 @@ the program of `l2d_jax.policies.capacity`. With scores :math:`s_{im}`, rates
 where a case's own share is what it is worth to ask about it.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,18 @@ from l2d_jax.types import Array, Decision
 
 # The least that the solver takes; the greatest score is scaled to 1.
 _TOLERANCE = 1e-10
+
+
+class Duals(NamedTuple):
+    """Prices apart, each in units of the score, >= 0.
+
+    Attributes:
+      experts: of a case of each expert, float ``[M]``; infinite of who has no time.
+      budget: of deferring a case, to anybody, float ``[]``; infinite where none may be.
+    """
+
+    experts: jax.Array
+    budget: jax.Array
 
 
 def with_prices(decision: Decision, prices: Array) -> Decision:
@@ -103,6 +117,34 @@ def fit_prices(
       cases before are those of Agrawal, Wang and Ye, "A Dynamic Near-Optimal Algorithm
       for Online Linear Programming", 2014.
     """
+    experts, budget = _fit_duals(decision, rates, max_deferral)
+    prices = experts + budget
+    # No less than they are, or who should be kept by a hair would be asked.
+    single = prices.astype(jnp.result_type(float))
+    above = np.nextafter(single, np.asarray(np.inf, single.dtype))
+    return jnp.asarray(np.where(single < prices, above, single))
+
+
+def fit_duals(
+    decision: Decision, rates: Array | None = None, max_deferral: float = 1.0
+) -> Duals:
+    """As `fit_prices`, with the price of the budget apart.
+
+    Args:
+      decision: as of `fit_prices`, and what follows.
+      rates: share of all cases that each expert can answer, float ``[M]``, in [0, 1].
+      max_deferral: share of all cases that may be deferred, in [0, 1].
+
+    Raises:
+      ValueError: as of `fit_prices`.
+    """
+    experts, budget = _fit_duals(decision, rates, max_deferral)
+    return Duals(jnp.asarray(experts, float), jnp.asarray(budget, float))
+
+
+def _fit_duals(
+    decision: Decision, rates: Array | None, max_deferral: float
+) -> tuple[np.ndarray, float]:
     require_one_answers(decision)
     require_shape("defer_score", decision.defer_score, "[B, M]", min_size=1)
     scores = np.array(decision.defer_score, np.float64)
@@ -121,15 +163,12 @@ def fit_prices(
     budget = float(max_deferral) * num_cases - taken.sum()
     _require_room(taken, room, budget)
     cases, experts = np.nonzero((scores > 0) & ~at_any_price[:, None])
-    prices = np.zeros(num_experts)
+    prices, of_budget = np.zeros(num_experts), 0.0
     if len(cases):
         worth = scores[cases, experts]
-        prices = _duals(cases, experts, worth, num_cases, room, budget)
+        prices, of_budget = _duals(cases, experts, worth, num_cases, room, budget)
     prices[none] = np.inf
-    # No less than they are, or who should be kept by a hair would be asked.
-    single = prices.astype(jnp.result_type(float))
-    above = np.nextafter(single, np.asarray(np.inf, single.dtype))
-    return jnp.asarray(np.where(single < prices, above, single))
+    return prices, np.inf if max_deferral == 0 else of_budget
 
 
 def update_prices(
@@ -184,8 +223,8 @@ def _duals(
     num_cases: int,
     room: np.ndarray,
     budget: float,
-) -> np.ndarray:
-    """Price of each expert, that of the budget in it, ``[M]``."""
+) -> tuple[np.ndarray, float]:
+    """Price of each expert, ``[M]``, and of the budget."""
     pairs, ones = np.arange(len(cases)), np.ones(len(cases))
 
     def rows(of: np.ndarray, size: int) -> scipy.sparse.csr_matrix:
@@ -215,4 +254,4 @@ def _duals(
     if found.x is None:
         raise RuntimeError(f"the prices were not found: {found.message}")
     duals = np.maximum(-found.ineqlin.marginals[: num_experts + 1], 0.0) * scale
-    return duals[:-1] + duals[-1]
+    return duals[:-1], float(duals[-1])

@@ -5,6 +5,10 @@ classifier makes of it, fitted to all answers of all people; what is a person's 
 added by `l2d_jax.people.population`: overall skill and skill at each class, shrunk
 towards the others as far as the answers do not say otherwise. The result is calibrated
 on answers that it was not fitted to.
+
+No such model is quite right: people are better at some kinds of cases than it can say.
+How far their log-odds stray is seen in answers of a person to neighbouring cases, which
+then miss what was predicted on the same side, and intervals are wider by it.
 """
 
 import warnings
@@ -17,6 +21,7 @@ import numpy as np
 import scipy.special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
 
 from l2d_jax.people import population
 from l2d_jax.table import calibration
@@ -32,6 +37,10 @@ _BY_CLASS = (0.1, 0.5, 1.5)
 _ENOUGH_ANSWERS = 200_000
 _PEOPLE_AT_ONCE = 16
 _SURE = 1e-4
+# Standard errors that an interval of 90 % holds on either side.
+_SIDE = 1.645
+_NUM_NEIGHBOURS = 3
+_ENOUGH_NEIGHBOURS = 20_000
 
 
 class Chances(NamedTuple):
@@ -43,9 +52,9 @@ class Chances(NamedTuple):
       high: its upper end.
     """
 
-    prob: jax.Array
-    low: jax.Array
-    high: jax.Array
+    prob: Array
+    low: Array
+    high: Array
 
 
 def fit(
@@ -70,21 +79,29 @@ def fit(
       without a fold knows nothing of the people from there.
     """
     answered = ~np.isnan(right)
-    raw = np.zeros(right.shape, np.float32)
+    raw = Chances(*(np.zeros(right.shape, np.float32) for _ in Chances._fields))
     without_each = []
     for fold in range(int(folds.max()) + 1):
         here = folds == fold
         without = _fit(inputs, log_probs, np.where(here[:, None], np.nan, right))
-        found = in_chunks(_compiled, without, inputs, log_probs).prob
-        raw[here] = found[here]
-        without_each.append(found)
-    logits = scipy.special.logit(np.clip(raw.astype(float), _SURE, 1 - _SURE))
+        found = in_chunks(_compiled, without, inputs, log_probs)
+        for mine, theirs in zip(raw, found, strict=True):
+            mine[here] = theirs[here]
+        without_each.append(found.prob)
+    logits, low, high = (
+        scipy.special.logit(np.clip(values.astype(float), _SURE, 1 - _SURE))
+        for values in raw
+    )
     of_answer = np.broadcast_to(folds[:, None], right.shape)[answered]
     mapped = calibration.fit_log_odds(logits[answered], right[answered], of_answer)
     params = _fit(inputs, log_probs, right)
     params.update({f"calibration.{name}": value for name, value in mapped.items()})
-    held_out = calibration.of_log_odds(mapped, logits.astype(np.float32))
-    return params, np.asarray(held_out), np.stack(without_each)
+    held_out, low, high = (
+        np.asarray(calibration.of_log_odds(mapped, values.astype(np.float32)))
+        for values in (logits, low, high)
+    )
+    params["excess"] = _excess(inputs, right, Chances(held_out, low, high))
+    return params, held_out, np.stack(without_each)
 
 
 def predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Chances:
@@ -101,11 +118,57 @@ def predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Cha
         if name.startswith("calibration.")
     }
 
-    def calibrate(probs: jax.Array) -> jax.Array:
-        probs = jnp.clip(probs, _SURE, 1 - _SURE)
-        return calibration.of_log_odds(mapped, jnp.log(probs) - jnp.log1p(-probs))
+    def calibrate(probs: Array) -> jax.Array:
+        return calibration.of_log_odds(mapped, _logit(probs))
 
-    return Chances(*map(calibrate, _predict(params, inputs, log_probs)))
+    prob, low, high = map(calibrate, _predict(params, inputs, log_probs))
+    mean, excess = _logit(prob), _SIDE**2 * params.get("excess", 0.0)
+    below, above = (
+        jnp.maximum(v, 0.0) for v in (mean - _logit(low), _logit(high) - mean)
+    )
+    return Chances(
+        prob,
+        jax.nn.sigmoid(mean - jnp.sqrt(below**2 + excess)),
+        jax.nn.sigmoid(mean + jnp.sqrt(above**2 + excess)),
+    )
+
+
+def _logit(probs: Array) -> jax.Array:
+    probs = jnp.clip(probs, _SURE, 1 - _SURE)
+    return jnp.log(probs) - jnp.log1p(-probs)
+
+
+def _excess(inputs: np.ndarray, right: np.ndarray, held_out: Chances) -> np.ndarray:
+    r"""Variance of people's log-odds beyond that of their intervals, float32 ``[]``.
+
+    Of two answers of one person whose log-odds are off by the same :math:`\delta` the
+    residuals have a product of :math:`p (1 - p) p' (1 - p') \delta^2` on average, and
+    of nothing where the model is right: the ratio of the sums, over neighbours in the
+    features, less the mean variance there is, and 0 at least.
+
+    Args:
+      inputs: features, float ``[N, D]``.
+      right: whether each person was right, float ``[N, M]``; NaN who was not asked.
+      held_out: of people and a common part that were fitted without the case.
+    """
+    probs = np.clip(np.asarray(held_out.prob, float), _SURE, 1 - _SURE)
+    residuals, slopes = right - probs, probs * (1.0 - probs)
+    most = max(_ENOUGH_NEIGHBOURS // right.shape[1], 2 * _NUM_NEIGHBOURS)
+    products, scale = 0.0, 0.0
+    for person in range(right.shape[1]):
+        rows = np.flatnonzero(~np.isnan(right[:, person]))
+        rows = np.random.default_rng(0).permutation(rows)[:most]
+        if len(rows) <= _NUM_NEIGHBOURS:
+            continue
+        search = NearestNeighbors(n_neighbors=_NUM_NEIGHBOURS).fit(inputs[rows])
+        near = rows[search.kneighbors(return_distance=False)]
+        products += (residuals[rows, person, None] * residuals[near, person]).sum()
+        scale += (slopes[rows, person, None] * slopes[near, person]).sum()
+    if scale == 0:
+        return np.array(0.0, np.float32)
+    widths = np.asarray(_logit(held_out.high) - _logit(held_out.low))
+    known = np.square(widths[~np.isnan(right)] / (2 * _SIDE)).mean()
+    return np.array(max(products / scale - known, 0.0), np.float32)
 
 
 def welcome(params: Params, number: int) -> Params:
@@ -148,7 +211,7 @@ def _predict(params: Mapping[str, Array], inputs: Array, log_probs: Array) -> Ch
         spread = jnp.einsum("bi,sij,bj->bs", psi, person.covariance, psi)
         mean = means @ weight
         variance = (spread + means**2) @ weight - mean**2
-        half = 1.645 * jnp.sqrt(jnp.maximum(variance, 0.0))
+        half = _SIDE * jnp.sqrt(jnp.maximum(variance, 0.0))
         return Chances(
             prob,
             jax.nn.sigmoid(base + mean - half),

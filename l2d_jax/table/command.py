@@ -111,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     apply.add_argument("--max-defer", type=float, help="share of the cases, in [0, 1]")
     _add_pairs(apply, "capacity", "cases that a person can answer, NAME=30; repeat")
+    apply.add_argument(
+        "--stream",
+        type=int,
+        metavar="CASES",
+        help="decide on cases in the file's order, none by what comes later: --capacity"
+        " and --max-defer are then of each so many cases, such as a day's",
+    )
     apply.add_argument("--out", type=pathlib.Path, required=True, help="CSV to write")
     apply.set_defaults(run=_apply)
 
@@ -180,7 +187,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         "--guarantee",
         type=_guarantee,
         metavar="'error<=0.05'",
-        help="what the error among cases that the model keeps must be below",
+        help="what the error among cases that the model keeps must be below, or with"
+        " 'team error<=0.05' that of all cases, whoever answers; a third of the cases"
+        " is held out for it",
     )
     parser.add_argument(
         "--fair",
@@ -191,6 +200,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         " deferral_rate",
     )
     parser.add_argument("--confidence", type=float, default=0.95, help="of it")
+    parser.add_argument(
+        "--consult",
+        type=float,
+        metavar="0.9",
+        help="name for each case the smallest set of people that holds one who is right"
+        " with this probability, over cases like these in which one of those who answer"
+        " is; a third of the cases is held out for it. That nobody is right is told"
+        " apart",
+    )
     parser.add_argument(
         "--balanced", action="store_true", help="classes count alike in training"
     )
@@ -239,15 +257,17 @@ def _cv(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _guarantee(text: str) -> float:
-    found = re.fullmatch(r"\s*error\s*<=?\s*([0-9.eE-]+)\s*", text)
+def _guarantee(text: str) -> tuple[str, float]:
+    """The field of the options, and its value."""
+    found = re.fullmatch(r"\s*(team\s+)?error\s*<=?\s*([0-9.eE-]+)\s*", text)
     try:
         if found is None:
             raise ValueError
-        return float(found[1])
+        return "max_team_error" if found[1] else "max_error", float(found[2])
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not 'error<=NUMBER', such as 'error<=0.05'"
+            f"{text!r} is not 'error<=NUMBER', such as 'error<=0.05', or"
+            " 'team error<=NUMBER'"
         ) from None
 
 
@@ -305,12 +325,13 @@ def _options(arguments: argparse.Namespace) -> "Options":
         prices=tuple(arguments.price),
         capacity=_whole(arguments.capacity),
         ask=arguments.ask,
-        max_error=arguments.guarantee,
         confidence=arguments.confidence,
+        consult=arguments.consult,
         fair=arguments.fair,
         positive=arguments.positive,
         balanced=arguments.balanced,
         seed=arguments.seed,
+        **dict([arguments.guarantee] if arguments.guarantee else []),
     )
 
 
@@ -441,6 +462,10 @@ def _fit(arguments: argparse.Namespace) -> None:
     )
     print(judged.headline)
     print(_table(judged.parties))
+    if not judged.consult.empty:
+        print(_sets(judged.consult.iloc[0]))
+    if team.certificate is not None:
+        print(f"guarantee: {_guaranteed(team)}")
     for note in judged.notes:
         print(f"note: {note}")
     print(f"the policy is {team.method}; wrote {arguments.out}")
@@ -477,6 +502,7 @@ def _judge(
             ("Command", arguments.command),
             ("Cases", f"{path.name}, sha256 {_digest(path)}"),
             ("Policy", f"{team.method}: {label}; the model: {team.kind}"),
+            *([("Guarantee", _guaranteed(team))] if team.certificate else []),
             ("Evaluation", how),
             ("Intervals", intervals),
             ("Seed", str(team.options.seed)),
@@ -501,6 +527,32 @@ def _table(parties: Any) -> str:
             f"  {_gain(row)}".rstrip()
         )
     return "\n".join([*lines[:40], "* the best single party"])
+
+
+def _guaranteed(team: "Team") -> str:
+    """What is guaranteed, and by what cases."""
+    from l2d_jax.policies.guarantees import TeamCertificate
+
+    found, confidence = team.certificate, team.options.confidence
+    assert found is not None
+    if isinstance(found, TeamCertificate):
+        whose, count = "of the team", f"{found.num_cases} held-out cases"
+    else:
+        whose, count = "among kept cases", f"{found.num_kept} held-out cases kept"
+    return (
+        f"error {whose} below {100 * found.bound:.1f} % with confidence"
+        f" {confidence:g}; of {count} {100 * found.error:.1f} % were wrong, and"
+        f" {100 * found.coverage:.1f} % of all are kept"
+    )
+
+
+def _sets(row: Any) -> str:
+    """How often sets of people hold one who is right, in a line."""
+    ends = f"{100 * row.covered_low:.1f} to {100 * row.covered_high:.1f}"
+    return (
+        f"sets of {row['size']:.2f} people hold one who is right in"
+        f" {100 * row.covered:.1f} % ({ends}) of the cases in which somebody is"
+    )
 
 
 def _gain(row: Any) -> str:
@@ -571,7 +623,9 @@ def _apply(arguments: argparse.Namespace) -> None:
     from l2d_jax.table.options import check_options
 
     check_options(options, team.people)
-    decided = decide(team, cases, available=available, options=options)
+    decided = decide(
+        team, cases, available=available, options=options, period=arguments.stream
+    )
     table = output.tabulate(team, cases, decided)
     write_table(table, arguments.out)
     for note in (*cases.notes, *decided.notes):

@@ -18,7 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from l2d_jax import intervals
 from l2d_jax.decisions import prediction
 from l2d_jax.policies import fair_thresholds
-from l2d_jax.table import columns
+from l2d_jax.table import columns, consult
 from l2d_jax.table.cases import Cases, take
 from l2d_jax.table.check import few_cases
 from l2d_jax.table.fitting import fit_parts
@@ -26,7 +26,7 @@ from l2d_jax.table.folds import make_folds
 from l2d_jax.table.limits import outcome
 from l2d_jax.table.methods import METHODS
 from l2d_jax.table.options import Options, prices_of
-from l2d_jax.table.results import Evaluation, headline
+from l2d_jax.table.results import COLUMNS, Evaluation, headline
 from l2d_jax.table.team import Decided, Team, decide
 
 MODEL, POLICY = "the model alone", "best on validation"
@@ -54,6 +54,10 @@ class Record(NamedTuple):
       asked: people who were asked, float ``[P, R, N]``.
       allocation: of the chosen policy, float ``[R, N, M + 1]``.
       chances: of the people's being right, float ``[R, N, M]``.
+      members: of the set to consult, of all people, bool ``[R, N, M]``; of a policy
+        without sets nobody.
+      nobody_right: probability that none who answered is right, float ``[R, N]``; NaN
+        likewise.
       scores: of each party's inclination to ask whom it would ask first, float
         ``[P, R, N]``; NaN where nobody can be asked.
       first_right: whether that person is right, float ``[P, R, N]``, NaN likewise.
@@ -72,6 +76,8 @@ class Record(NamedTuple):
     asked: np.ndarray
     allocation: np.ndarray
     chances: np.ndarray
+    members: np.ndarray
+    nobody_right: np.ndarray
     scores: np.ndarray
     first_right: np.ndarray
     kept_right: np.ndarray
@@ -172,6 +178,8 @@ def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:
         np.zeros(of_parties),
         np.zeros((*shape, len(cases.people) + 1)),
         np.full((*shape, len(cases.people)), np.nan),
+        np.zeros((*shape, len(cases.people)), bool),
+        np.full(shape, np.nan),
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
@@ -204,6 +212,12 @@ def _note(
             record.allocation[repeat, rows] = np.asarray(decided.decision.allocation)
             record.chances[repeat, rows] = decided.chances.prob
             record.foremost[repeat, rows] = _foremost(decided, cases)
+            if team.consult is not None:
+                # Of all people, as sets are made; judged by those who answered.
+                record.members[repeat, rows] = consult.members(
+                    team.consult, decided.chances.prob, np.ones_like(available)
+                )
+                record.nobody_right[repeat, rows] = decided.nobody_right
     record.splits[repeat, rows] = split
 
 
@@ -273,6 +287,7 @@ def tabulate(
         parties=parties,
         curve=_curve(record),
         workload=_workload(record, cases),
+        consult=_consult(record, cases, options),
         calibration=calibration,
         calibration_error=error,
         groups=_groups(record, everybody, parties, cases),
@@ -630,6 +645,47 @@ def _workload(record: Record, cases: Cases) -> pd.DataFrame:
         rows.append(row)
     names = ["person", "answers", "asked", "accuracy", "low", "high", "when_asked"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _consult(record: Record, cases: Cases, options: Options) -> pd.DataFrame:
+    """How often sets of people hold one who is right, and how large they are."""
+    names = list(COLUMNS["consult"])
+    if options.consult is None:
+        return pd.DataFrame(columns=names)
+    right = np.where(cases.answers >= 0, cases.answers == cases.labels[:, None], np.nan)
+    known, held = consult.several(right), right == 1
+    someone = known & held.any(axis=1)
+    size = record.members.sum(axis=2)
+    row = {
+        "wanted": options.consult,
+        "cases": int(someone.sum()),
+        "several": int(known.sum()),
+        "predicted": record.nobody_right[:, known].mean() if known.any() else np.nan,
+        "size": size.mean(),
+        "half": np.quantile(size, 0.5),
+        "most": np.quantile(size, 0.9),
+        "everybody": (size == len(cases.people)).mean(),
+        "empty": (size == 0).mean(),
+    }
+    each = (record.members & held).any(axis=2)
+    holds = each.mean(axis=0)
+    for name, values, here in (
+        ("covered", holds, someone),
+        ("nobody", 1.0 - held.any(axis=1), known),
+    ):
+        found = [np.nan] * 3
+        if here.any():
+            mean, error, count = _clustered(values[here], cases.units[here])
+            found = [mean, *_wilson(mean, error, count)]
+        ends = (name, f"{name}_low", f"{name}_high")
+        row |= dict(zip(ends, found, strict=True))
+    if record.test_to_train > 0 and someone.any():
+        # Levels differ from split to split, and each is of few cases.
+        over = np.where(someone, each.astype(float), np.nan)
+        _, low, high = _interval(record, cases.units, [over], True)
+        row["covered_low"] = np.fmin(row["covered_low"], low)
+        row["covered_high"] = np.fmax(row["covered_high"], high)
+    return pd.DataFrame([row], columns=names)
 
 
 def _calibration(record: Record, cases: Cases) -> tuple[pd.DataFrame, float]:

@@ -18,6 +18,7 @@ from l2d_jax.table import (
     chances,
     classifiers,
     columns,
+    consult,
     groups,
     networks,
 )
@@ -26,18 +27,21 @@ from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.folds import make_folds
 from l2d_jax.table.limits import outcome, within_limits
 from l2d_jax.table.methods import AUTO, METHODS, Known, unmet
-from l2d_jax.table.options import Options, check_options, prices_of
+from l2d_jax.table.options import Options, check_options, guaranteed, prices_of
 from l2d_jax.table.team import (
     Team,
     decide_each,
     encode_features,
     kind_of,
+    known_of,
     scores,
     with_log_probs,
 )
 from l2d_jax.types import Array, PyTree
 
-_HELD_OUT_FOR_GUARANTEE = 3
+_HELD_OUT_FOR_PROMISES = 3
+_NUM_THRESHOLDS = 20
+_ENOUGH_PAST = 1000
 
 
 def fit(
@@ -59,7 +63,7 @@ def fit(
 
     Raises:
       ValueError: the table is too small, a name is not known, or no method can be used;
-        or the guarantee cannot be given.
+        or a guarantee, or sets of people, cannot be had of it.
     """
     options = options or Options()
     check_options(options, cases.people)
@@ -71,14 +75,48 @@ def fit(
     (team,) = fit_parts(cases, [rows], plan, options, report=report)
     if team.by_group is not None:
         groups.require_met(team.by_group, options)
-    if options.max_error is not None and team.certificate is None:
+    if guaranteed(options):
+        _require_certified(team, len(rows))
+    if team.consult is not None and np.isinf(team.consult.level):
+        wanted = team.options.consult or 0.0
         raise ValueError(
-            f"--guarantee: {options.max_error:.3g} error among kept cases cannot be had"
-            f" with confidence {options.confidence:g} from the cases held out for it"
-            f" (a third of {len(rows)}); allow more error, less confidence, or give"
-            " more cases"
+            f"--consult: sets that hold somebody right with probability {wanted:g}"
+            f" take {np.ceil(wanted / (1 - wanted) - 1e-9):.0f} held-out cases that two"
+            " people or more answered, one of them rightly, and there are"
+            f" {team.consult.num_cases} (a third of {len(rows)} is held out); ask for"
+            " less, or give more answers"
         )
     return team
+
+
+def _require_certified(team: Team, num_cases: int) -> None:
+    """See that the guarantee that was asked for can be given.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    options, found = team.options, team.certificate
+    if isinstance(found, guarantees.TeamCertificate):
+        assert options.max_team_error is not None
+        if found.bound > options.max_team_error:
+            least = np.ceil(found.bound * 1e3) / 1e3
+            raise ValueError(
+                f"--guarantee: {options.max_team_error:.3g} error of the team cannot be"
+                f" had with confidence {options.confidence:g}: by {found.num_cases} of"
+                " the cases held out for it, which whom the policy asks has answered,"
+                f" the least that can be shown is {least:.3g}; allow that, less"
+                " confidence, or give more cases"
+            )
+        return
+    if found is None:
+        whose = "of the team" if options.max_error is None else "among kept cases"
+        wanted = options.max_error or options.max_team_error
+        raise ValueError(
+            f"--guarantee: {wanted:.3g} error {whose} cannot be had with"
+            f" confidence {options.confidence:g} from the cases held out for it (a"
+            f" third of {num_cases}); allow more error, less confidence, or give more"
+            " cases"
+        )
 
 
 class _Base(NamedTuple):
@@ -184,6 +222,7 @@ def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, st
             capacity=bool(options.capacity),
             given=cases.class_probs is not None,
             fair=options.fair is not None,
+            guaranteed=guaranteed(options),
         )
         if not cases.people and name != "never":
             reasons[name] = "there are no people to ask"
@@ -192,9 +231,9 @@ def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, st
 
 def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base:
     held_out = np.zeros(len(cases.labels), bool)
-    if options.max_error is not None:
+    if guaranteed(options) or options.consult is not None:
         thirds = make_folds(
-            cases.labels, cases.units, _HELD_OUT_FOR_GUARANTEE, options.seed + 1
+            cases.labels, cases.units, _HELD_OUT_FOR_PROMISES, options.seed + 1
         )
         held_out = thirds == 0
     encoder = columns.fit_encoder(plan, take(cases, np.flatnonzero(~held_out)).features)
@@ -222,7 +261,7 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
     class_probs = np.asarray(calibration.of_classes(mapped, raw), np.float32)
     log_probs = classifiers.log_probs(class_probs)
     asked = fitted.answers >= 0
-    right = np.where(asked, fitted.answers == labels[:, None], np.nan)
+    right = _right(fitted)
     params: dict[str, PyTree] = {"classifier": members, "calibration": mapped}
     chance = np.zeros(right.shape, np.float32)
     imputed = np.zeros((options.num_folds, *right.shape), np.float32)
@@ -299,7 +338,7 @@ def _choose(
     sizes = (len(cases.classes), len(cases.people))
     prices = prices_of(options, cases.people)
     answers = cases.answers
-    utilities, wishes, rows = {}, {}, []
+    utilities, wishes, free, rows = {}, {}, {}, []
     for name, reason in reasons.items():
         row: dict[str, object] = {
             "method": name,
@@ -316,6 +355,8 @@ def _choose(
             )
             found = _held_out_outputs(name, sizes, options.how, nets.get(name), base)
             wishes[name] = decide_each(name, known, found)
+            everybody = known._replace(available=np.ones_like(known.available))
+            free[name] = functools.partial(decide_each, name, everybody, found)
             decision = within_limits(wishes[name], name, options, cases.people)
             gained = outcome(decision, base.part.labels, answers, prices)
             utilities[name] = gained["utility"]
@@ -333,15 +374,60 @@ def _choose(
         0.0,
         None,
         None,
+        None,
         pd.DataFrame(rows),
         options,
         base.notes,
     )
-    if options.fair is not None and cases.people:
-        return team._replace(by_group=groups.fit(wishes[chosen], cases, options))
-    if options.max_error is not None and cases.people:
-        return _certify(team, base)
-    return team
+    if not cases.people:
+        return team
+    if options.consult is not None:
+        team = _with_sets(team, base, cases)
+    past_scores = free[chosen]().defer_score
+    if options.fair is not None:
+        team = team._replace(by_group=groups.fit(wishes[chosen], cases, options))
+    elif guaranteed(options):
+        team = _certify(team, base, past_scores)
+    return _with_past(team, past_scores, cases)
+
+
+def _with_past(team: Team, scores: Array, cases: Cases) -> Team:
+    """The team with scores of some cases, that prices of a stream start from."""
+    drawn = np.random.default_rng(team.options.seed).permutation(len(scores))
+    rows = np.sort(drawn[:_ENOUGH_PAST])
+    cuts = np.full(len(rows), team.threshold)
+    if team.by_group is not None:
+        cuts = groups.thresholds_of(team.by_group, take(cases, rows))
+    past = {
+        "scores": np.asarray(scores, np.float32)[rows],
+        "thresholds": cuts.astype(np.float32),
+    }
+    return team._replace(params={**team.params, "past": past})
+
+
+def _with_sets(team: Team, base: _Base, fitted: Cases) -> Team:
+    """The team with sets of people, and how likely it is that nobody is right."""
+    assert team.options.consult is not None
+    mapped = consult.fit_nobody(base.chances, _right(fitted), base.part.folds)
+    rows = _one_a_unit(base, team.options.seed)
+    _, found = known_of(team, base.inputs[rows])
+    right = _right(take(base.cases, rows))
+    sets = consult.fit(found.prob, right, team.people, team.options.consult)
+    return team._replace(params={**team.params, "nobody": mapped}, consult=sets)
+
+
+def _right(cases: Cases) -> np.ndarray:
+    """Whether each person was right, float ``[N, M]``; NaN who was not asked."""
+    right = cases.answers == cases.labels[:, None]
+    return np.where(cases.answers >= 0, right, np.nan)
+
+
+def _one_a_unit(base: _Base, seed: int) -> np.ndarray:
+    """Rows that are held out, one of each unit, as those of one are not independent."""
+    rows = np.flatnonzero(base.held_out)
+    drawn = np.random.default_rng(seed).permutation(rows)
+    _, first = np.unique(base.cases.units[drawn], return_index=True)
+    return np.sort(drawn[first])
 
 
 def _held_out_outputs(
@@ -368,20 +454,50 @@ def _held_out_outputs(
     return found
 
 
-def _certify(team: Team, base: _Base) -> Team:
-    """The team with a threshold that keeps the error among kept cases low."""
+def _certify(team: Team, base: _Base, past_scores: Array) -> Team:
+    """The team with a threshold that keeps an error low, of kept cases or of all.
+
+    Args:
+      team: without one.
+      base: of its part.
+      past_scores: of cases that it was fitted to, without each, among all people, float
+        ``[N, M]``: thresholds that are tried are fixed by them.
+    """
     options = team.options
-    inputs = base.inputs[base.held_out]
-    held_out = take(base.cases, np.flatnonzero(base.held_out))
-    answers = held_out.answers
-    decided = scores(team, inputs, answers >= 0, team.method)
-    greatest = np.max(np.asarray(decided.defer_score), axis=1, initial=-np.inf)
-    wrong = np.asarray(decisions.prediction(decided)) != held_out.labels
-    assert options.max_error is not None
-    found = guarantees.certify(greatest, wrong, options.max_error, options.confidence)
+    rows = _one_a_unit(base, options.seed)
+    held_out = take(base.cases, rows)
+    # Among all people, as new cases are decided, whoever has answered.
+    everybody = np.ones(held_out.answers.shape, bool)
+    decided = scores(team, base.inputs[rows], everybody, team.method)
+    found: guarantees.Certificate | guarantees.TeamCertificate | None
+    if options.max_error is not None:
+        greatest = np.max(np.asarray(decided.defer_score), axis=1)
+        wrong = np.asarray(decisions.prediction(decided)) != held_out.labels
+        found = guarantees.certify(
+            greatest, wrong, options.max_error, options.confidence
+        )
+    else:
+        assert options.max_team_error is not None
+        known = (decided, held_out.labels, held_out.answers, _cuts(past_scores))
+        least = guarantees.team_bounds(
+            *known, confidence=options.confidence, unanswered_wrong=False
+        ).min()
+        # Where it cannot be had, what can be: `fit` refuses that.
+        level = max(options.max_team_error, min(least * (1 + 1e-9), 1 - 1e-9))
+        found = guarantees.certify_team(
+            *known, level, options.confidence, unanswered_wrong=False
+        )
     # Without a certificate nothing is kept that can be asked about.
     threshold = -np.inf if found is None else found.threshold
     return team._replace(threshold=threshold, certificate=found)
+
+
+def _cuts(scores: Array) -> np.ndarray:
+    """Thresholds to try, from all deferred to all kept, by quantiles of scores."""
+    greatest = np.max(np.asarray(scores), axis=1)
+    between = np.linspace(0.0, 1.0, _NUM_THRESHOLDS)[1:-1]
+    cuts = np.quantile(greatest, between, method="lower")
+    return np.unique(np.concatenate([[-np.inf], cuts, [np.inf]]))
 
 
 def _simplest_of_the_best(utilities: dict[str, np.ndarray], units: np.ndarray) -> str:

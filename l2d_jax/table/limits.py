@@ -1,17 +1,21 @@
 """Decisions within a budget and what people have time for, and what comes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax import decisions
-from l2d_jax.policies import capacity
+from l2d_jax.policies import capacity, one_by_one, prices
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.methods import METHODS
 from l2d_jax.table.options import Options
 from l2d_jax.types import Array, Decision
+
+# Of the spread of past scores that are worth it, by which prices move with a case.
+_STEP = 0.2
+_TINY = 1e-9
 
 
 def within_limits(
@@ -51,15 +55,67 @@ def within_limits(
     return decision._replace(allocation=found.allocation)
 
 
-def _above(defer_score: Array, threshold: float | np.ndarray) -> np.ndarray:
-    """Scores from the threshold up, in their order, and -inf below it."""
+def in_order(
+    decision: Decision,
+    options: Options,
+    people: Sequence[str],
+    period: int,
+    past: Mapping[str, np.ndarray],
+    threshold: float | np.ndarray = 0.0,
+) -> Decision:
+    """The decision within the limits of each period, one case after another.
+
+    Args:
+      decision: by scores, over ``[B]`` and M people, one of whom answers a case.
+      options: of which the limits are kept.
+      people: names, M.
+      period: cases that the limits are of, >= 1.
+      past: of cases before, from which prices start, ``scores``, float ``[P, M]``, P >=
+        1, -inf of whom nothing is known, and ``thresholds``, float ``[P]``.
+      threshold: as of `within_limits`.
+
+    Raises:
+      ValueError: there is no room for a case that cannot be kept; see
+        `l2d_jax.policies.one_by_one.assign`.
+    """
+    given = dict(options.capacity)
+    room = np.minimum([given.get(person, period) for person in people], period)
+    # Not of these cases: none of them may depend on a later one.
+    known = past["scores"][np.isfinite(past["scores"])]
+    least = float(known.min()) - 1.0 if len(known) else 0.0
+    worth = _above(past["scores"], past["thresholds"], least)
+    share = capacity.places(options.max_deferral, period) / period
+    alone = np.eye(worth.shape[1] + 1)[np.full(len(worth), -1)]
+    before = decision._replace(defer_score=worth, allocation=alone)
+    gains = worth[worth > 0]
+    spread = float(gains.std()) if len(gains) else 0.0
+    found = one_by_one.assign(
+        decision._replace(defer_score=_above(decision.defer_score, threshold, least)),
+        period,
+        room,
+        options.max_deferral,
+        duals=prices.fit_duals(before, room / period, share),
+        step_size=_STEP * spread,
+    )
+    return decision._replace(allocation=found.decision.allocation)
+
+
+def _above(
+    defer_score: Array, threshold: float | np.ndarray, least: float | None = None
+) -> np.ndarray:
+    """Scores from the threshold up, in their order, and -inf below it.
+
+    Where the threshold is -inf they are from the least up, that of these or of others.
+    """
     scores = np.asarray(defer_score, np.float64)
     cuts = np.broadcast_to(np.asarray(threshold, float), scores.shape[:1])[:, None]
     # Where all who can be asked are to be, it is from the least of them.
     finite = scores[np.isfinite(scores)]
-    least = finite.min() - 1.0 if len(finite) else 0.0
+    if least is None:
+        least = finite.min() - 1.0 if len(finite) else 0.0
     with np.errstate(invalid="ignore"):
         shifted = scores - np.where(cuts == -np.inf, least, cuts)
+        shifted = np.where(cuts == -np.inf, np.maximum(shifted, _TINY), shifted)
         above = scores > cuts
     return np.where(above | np.isnan(scores), shifted, -np.inf)
 

@@ -172,6 +172,7 @@ def unmet(
     capacity: bool,
     given: bool,
     fair: bool,
+    guaranteed: bool,
 ) -> str:
     """Why a method cannot be used; empty where it can.
 
@@ -182,6 +183,7 @@ def unmet(
       capacity: whether people have a capacity.
       given: whether the classifier is given.
       fair: whether thresholds are by group.
+      guaranteed: whether a threshold is to guarantee an error.
     """
     if method.several and ask < 2:
         return "it asks several people about a case; allow that by --ask"
@@ -189,6 +191,8 @@ def unmet(
         return "people who share an answer have no capacity"
     if method.several and fair:
         return "people who share an answer have no thresholds by group"
+    if method.several and guaranteed:
+        return "people who share an answer have no threshold to guarantee an error by"
     if method.own_classifier and given:
         return "it trains a classifier of its own, and yours is given"
     if not method.takes_prices and len(np.unique(prices)) > 1:

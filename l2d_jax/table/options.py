@@ -25,7 +25,11 @@ class Options(NamedTuple):
       ask: people asked about a case at most, >= 1.
       max_error: what the error among cases that the model keeps must be below, in
         (0, 1); None for no guarantee.
+      max_team_error: what the error of the team, kept and deferred cases together, must
+        be below in its place, in (0, 1); None likewise.
       confidence: of the guarantee, in (0, 1).
+      consult: how likely a set of people is to hold one who is right, of the cases in
+        which one who answers is, in (0, 1); None makes no sets.
       fair: what groups are to share, a name from
         `l2d_jax.policies.fair_thresholds.CRITERIA`, and how far they may differ, in
         [0, 1]; None asks for nothing.
@@ -43,7 +47,9 @@ class Options(NamedTuple):
     capacity: tuple[tuple[str, int], ...] = ()
     ask: int = 1
     max_error: float | None = None
+    max_team_error: float | None = None
     confidence: float = 0.95
+    consult: float | None = None
     fair: tuple[str, float] | None = None
     positive: str | None = None
     balanced: bool = False
@@ -56,6 +62,11 @@ def prices_of(options: Options, people: Sequence[str]) -> np.ndarray:
     """Price of each person in errors, float32 ``[M]``."""
     given = dict(options.prices)
     return np.array([given.get(name, 0.0) for name in people], np.float32)
+
+
+def guaranteed(options: Options) -> bool:
+    """Whether an error is to be guaranteed, of whichever cases."""
+    return options.max_error is not None or options.max_team_error is not None
 
 
 def check_options(options: Options, people: Sequence[str]) -> None:
@@ -81,18 +92,31 @@ def check_options(options: Options, people: Sequence[str]) -> None:
         raise ValueError(f"max_defer must be in [0, 1], got {options.max_deferral}")
     if options.ask < 1:
         raise ValueError(f"ask must be >= 1, got {options.ask}")
-    for option in ("max_error", "confidence"):
+    for option in ("max_error", "max_team_error", "confidence", "consult"):
         value = getattr(options, option)
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{option} must be in (0, 1), got {value}")
+    if options.consult is not None and len(people) < 2:
+        raise ValueError(
+            f"consult: sets are of two people or more, and there are {len(people)};"
+            " leave it out"
+        )
     if options.fair is not None:
         criterion, tolerance = options.fair
         _require_known("fair", criterion, tuple(CRITERIA))
         if not 0 <= tolerance <= 1:
             raise ValueError(f"fair: {criterion} must be in [0, 1], got {tolerance}")
-        if options.max_error is not None:
+        if guaranteed(options):
             raise ValueError(
                 "fair: thresholds by group leave no guarantee; ask for one of the two"
+            )
+    if options.max_team_error is not None:
+        if options.max_error is not None:
+            raise ValueError("guarantee: of kept cases or of the team; ask for one")
+        if options.capacity or options.max_deferral < 1:
+            raise ValueError(
+                "guarantee: the team's error is of all cases that should be deferred,"
+                " and within max_defer or a capacity some may be kept; leave one out"
             )
     if options.seed < 0 or options.seed >= 2**31:
         raise ValueError(f"seed must be in [0, 2^31), got {options.seed}")

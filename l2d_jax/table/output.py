@@ -1,5 +1,7 @@
 """Decisions as a table: who answers each case, and why."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -16,7 +18,9 @@ def tabulate(team: Team, cases: Cases, decided: Decided) -> pd.DataFrame:
     ``who`` is ``model``, a person, or several joined by `` + `` who vote with the
     model; ``answer`` is the team's answer where it is known: that of the model, or of
     people who have answered already. ``defer_score`` is the greatest of those who can
-    be asked; a case is deferred for a reason in words.
+    be asked; a case is deferred for a reason in words. ``consult`` is the set of people
+    to consult, of a team that has sets, as a list of JSON, whatever is in their names;
+    ``p_nobody_right`` is of all who can be asked.
 
     Args:
       team: that decided.
@@ -25,7 +29,7 @@ def tabulate(team: Team, cases: Cases, decided: Decided) -> pd.DataFrame:
 
     Returns:
       Columns ``case, who, answer, answer_if_model, p_<class>..., p_right_<person>...,
-      defer_score, reason``.
+      defer_score, reason``, and behind them ``consult, p_nobody_right`` of sets.
     """
     decision = decided.decision
     allocation = np.asarray(decision.allocation)
@@ -53,6 +57,12 @@ def tabulate(team: Team, cases: Cases, decided: Decided) -> pd.DataFrame:
     greatest = scores.max(axis=1) if scores.shape[1] else np.full(len(probs), -np.inf)
     table["defer_score"] = greatest
     table["reason"] = _reasons(team, decided, asked, scores)
+    if decided.members is not None:
+        table["consult"] = [
+            json.dumps(people[row].tolist(), ensure_ascii=False)
+            for row in decided.members
+        ]
+        table["p_nobody_right"] = decided.nobody_right
     return pd.DataFrame(table)
 
 

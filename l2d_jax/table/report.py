@@ -64,6 +64,7 @@ def render(evaluation: Evaluation) -> str:
         _parties(evaluation.parties, busy["person"].iloc[:_SHOWN]),
         _curve(evaluation.curve, evaluation.parties),
         _workload(busy),
+        _consult(evaluation.consult),
         _calibration(evaluation.calibration, evaluation.calibration_error),
         _groups(evaluation.groups, chosen, best),
         _features(evaluation.features, chosen),
@@ -74,7 +75,7 @@ def render(evaluation: Evaluation) -> str:
         evaluation.title,
         f"<h1>{text(evaluation.title)}</h1>\n"
         + page.paragraph(text(evaluation.headline), "headline"),
-        "\n".join(sections),
+        "\n".join(section for section in sections if section),
         page.paragraph(
             "Made with l2d_jax. Figures are of cases that nothing was learned from; "
             "they hold for cases of the same kind, answered by the same people."
@@ -312,6 +313,61 @@ def _workload(busy: pd.DataFrame) -> str:
             ],
             rows,
             [i < _SHOWN for i in range(len(rows))],
+        ),
+    )
+
+
+def _consult(consult: pd.DataFrame) -> str:
+    """How large sets of people are, and how often one of them is right."""
+    if consult.empty:
+        return ""
+    row = consult.iloc[0]
+    covered = _share(row, "covered")
+    nobody = _share(row, "nobody")
+    warning = ""
+    if row["covered_high"] < row["wanted"]:
+        warning = page.paragraph(
+            "That is less than what was asked for. Sets keep what they promise on "
+            "average over tables like this one: where they were calibrated on few "
+            "cases some points less are no surprise, and many less say that these "
+            "cases are of another kind.",
+            "warning",
+        )
+    return page.section(
+        "consult",
+        "Whom to consult",
+        page.paragraph(
+            "Where somebody is right, the set of people named for a case was to hold "
+            f"one who is in {text(rough_percent(row['wanted']))} of cases. On held-out "
+            f"cases it did in <strong>{covered}</strong>, with "
+            f"{fixed(row['size'], 2)} people on average."
+        ),
+        warning,
+        page.paragraph(
+            "Where nobody is right no set helps, and such cases are told apart: of "
+            "those that two people or more answered, nobody was right in "
+            f"{nobody}, where {text(percent(row['predicted']))} was predicted. Judged "
+            "by the answers there are: who was not asked counts as not right, so that "
+            "sets are larger than full answers would make them."
+        ),
+        page.table(
+            "consult-table",
+            "Sets of people",
+            ["What", "Value"],
+            [
+                ["Hold one who is right", covered],
+                [
+                    "Cases judged: two or more answered, one rightly",
+                    count(row["cases"]),
+                ],
+                ["Nobody right", nobody],
+                ["Cases judged: two or more answered", count(row["several"])],
+                ["People in a set, mean", fixed(row["size"], 2)],
+                ["People in a set, median", fixed(row["half"], 0)],
+                ["People in a set, 90&nbsp;% quantile", fixed(row["most"], 0)],
+                ["Sets of everybody", text(percent(row["everybody"]))],
+                ["Sets of nobody", text(percent(row["empty"]))],
+            ],
         ),
     )
 

@@ -36,6 +36,14 @@ class Evaluation(NamedTuple):
         that the chosen policy gives them); ``accuracy``, ``low``, ``high`` (of all
         their answers); ``when_asked`` (accuracy on the cases that the policy gives
         them, NaN without any).
+      consult: one row where sets of people were asked for, else none. ``wanted``
+        (probability that a set holds one who is right, where somebody who answers is);
+        ``covered``, ``covered_low``, ``covered_high`` (how often it does, of ``cases``
+        in which two people or more answered and one was right); ``nobody``,
+        ``nobody_low``, ``nobody_high`` (share without one, of the ``several`` cases
+        that two or more answered) and ``predicted`` (what it was said to be); ``size``,
+        ``half``, ``most`` (people in a set: mean, median and 90 % quantile);
+        ``everybody``, ``empty`` (shares of sets that are of all people, or of nobody).
       calibration: bins of the predicted probability of being right. ``predicted``
         (mean in the bin), ``observed``, ``low``, ``high``, ``count``.
       calibration_error: mean distance of the two, weighted by count.
@@ -55,6 +63,7 @@ class Evaluation(NamedTuple):
     parties: pd.DataFrame
     curve: pd.DataFrame
     workload: pd.DataFrame
+    consult: pd.DataFrame
     calibration: pd.DataFrame
     calibration_error: float
     groups: pd.DataFrame
@@ -72,6 +81,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "curve": ("method", "deferral", "accuracy", "low", "high"),
     "workload": (
         *("person", "answers", "asked", "accuracy", "low", "high", "when_asked"),
+    ),
+    "consult": (
+        *("wanted", "covered", "covered_low", "covered_high", "cases"),
+        *("nobody", "nobody_low", "nobody_high", "predicted", "several"),
+        *("size", "half", "most", "everybody", "empty"),
     ),
     "calibration": ("predicted", "observed", "low", "high", "count"),
     "groups": ("group", "cases", "party", "accuracy", "low", "high", "deferral"),

@@ -23,8 +23,9 @@ import safetensors
 import safetensors.numpy
 
 from l2d_jax.decisions import allocate
-from l2d_jax.policies.guarantees import Certificate
+from l2d_jax.policies.guarantees import Certificate, TeamCertificate
 from l2d_jax.table import columns, networks
+from l2d_jax.table.consult import Consult
 from l2d_jax.table.groups import ByGroup
 from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, prices_of
@@ -99,7 +100,6 @@ def _write(
     (folder / PROGRAM).write_bytes(export(team))
     if evaluation is not None:
         _dump(_evaluation_to_json(evaluation), folder / EVALUATION)
-    certificate = team.certificate
     _dump(
         {
             "format": FORMAT,
@@ -108,9 +108,10 @@ def _write(
             "people": team.people,
             "kind": team.kind,
             "method": team.method,
-            "threshold": team.threshold,
+            "threshold": _number_to_json(team.threshold),
             "by_group": _by_group_to_json(team.by_group),
-            "certificate": None if certificate is None else certificate._asdict(),
+            "certificate": _certificate_to_json(team.certificate),
+            "consult": None if team.consult is None else team.consult._asdict(),
             "candidates": _frame_to_json(team.candidates),
             "options": {**team.options._asdict(), "how": team.options.how._asdict()},
             "notes": team.notes,
@@ -165,7 +166,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
         }
         options = dict(known["options"])
         how = networks.Training(**_as_tuples(options.pop("how")))
-        certificate = known["certificate"]
+        sets = known.get("consult")
         team = Team(
             columns.from_arrays(known["encoder"], arrays),
             tuple(known["classes"]),
@@ -175,9 +176,10 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
                 {n: v for n, v in weights.items() if not n.startswith("encoder/")}
             ),
             known["method"],
-            known["threshold"],
+            float(known["threshold"]),
             _by_group_from_json(known["by_group"]),
-            None if certificate is None else Certificate(**certificate),
+            _certificate_from_json(known["certificate"]),
+            None if sets is None else Consult(**_as_tuples(sets)),
             _frame_from_json(known["candidates"]),
             Options(**_as_tuples(options), how=how),
             tuple(known["notes"]),
@@ -202,7 +204,9 @@ def load_evaluation(folder: str | os.PathLike) -> Evaluation:
     _require_sound(folder, known)
     found = json.loads((folder / EVALUATION).read_text("utf-8"))
     for name in COLUMNS:
-        found[name] = _frame_from_json(found[name])
+        # Those of a version before know of no sets.
+        nothing: dict[str, list] = {column: [] for column in COLUMNS[name]}
+        found[name] = _frame_from_json(found.get(name, nothing))
     found["notes"] = tuple(found["notes"])
     found["how"] = tuple((what, value) for what, value in found["how"])
     error = found["calibration_error"]
@@ -360,10 +364,34 @@ def _frame_from_json(columns_of_frame: dict[str, list]) -> pd.DataFrame:
     return frame
 
 
+def _number_to_json(value: float) -> float | str:
+    # JSON knows no infinity.
+    return value if np.isfinite(value) else repr(value)
+
+
+def _certificate_to_json(
+    found: Certificate | TeamCertificate | None,
+) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    whose = "team" if isinstance(found, TeamCertificate) else "kept"
+    threshold = _number_to_json(found.threshold)
+    return {"of": whose, **found._asdict(), "threshold": threshold}
+
+
+def _certificate_from_json(
+    known: dict[str, Any] | None,
+) -> Certificate | TeamCertificate | None:
+    if known is None:
+        return None
+    values = {**known, "threshold": float(known["threshold"])}
+    kind = {"team": TeamCertificate, "kept": Certificate}[values.pop("of", "kept")]
+    return kind(**values)
+
+
 def _by_group_to_json(found: ByGroup | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    # JSON knows no infinity.
     return {**found._asdict(), "thresholds": [repr(t) for t in found.thresholds]}
 
 

@@ -16,12 +16,13 @@ from l2d_jax.table import (
     chances,
     classifiers,
     columns,
+    consult,
     groups,
     networks,
 )
 from l2d_jax.table.cases import Cases
 from l2d_jax.table.chunks import in_chunks
-from l2d_jax.table.limits import within_limits
+from l2d_jax.table.limits import in_order, within_limits
 from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, listed, prices_of
 from l2d_jax.types import Array, Decision, PyTree
@@ -35,11 +36,13 @@ class Team(NamedTuple):
       classes: names, K.
       people: names, M.
       kind: of the classifier, a name from `CLASSIFIERS`, or ``given``.
-      params: of classifier, calibration, chances and networks, arrays by name.
+      params: of classifier, calibration, chances and networks, and scores of past
+        cases, arrays by name.
       method: by which it decides, a name from `METHODS`.
       threshold: on the score, above which a case is deferred.
       by_group: thresholds in its place; None where all groups have that one.
       certificate: what is guaranteed; None where nothing is.
+      consult: how sets of people are made; None where none are.
       candidates: what was compared to choose the method, a row each.
       options: how it was fitted.
       notes: what was seen on the way, a sentence each.
@@ -53,7 +56,8 @@ class Team(NamedTuple):
     method: str
     threshold: float
     by_group: groups.ByGroup | None
-    certificate: guarantees.Certificate | None
+    certificate: guarantees.Certificate | guarantees.TeamCertificate | None
+    consult: consult.Consult | None
     candidates: pd.DataFrame
     options: Options
     notes: tuple[str, ...]
@@ -66,12 +70,17 @@ class Decided(NamedTuple):
       decision: within all limits, over ``[B]`` and M people.
       chances: of the people's being right.
       wanted: who would have been asked without budget and capacity, bool ``[B, M]``.
+      members: of the set of people to consult, bool ``[B, M]``; None of no sets.
+      nobody_right: probability that none of those who can be asked is right, float
+        ``[B]``; None of no sets.
       notes: what was seen on the way, a sentence each.
     """
 
     decision: Decision
     chances: chances.Chances
     wanted: np.ndarray
+    members: np.ndarray | None
+    nobody_right: np.ndarray | None
     notes: tuple[str, ...]
 
 
@@ -83,8 +92,9 @@ def decide(
     method: str | None = None,
     certified: bool = True,
     options: Options | None = None,
+    period: int | None = None,
 ) -> Decided:
-    """What the team does with cases, as one batch.
+    """What the team does with cases, as one batch or one after another.
 
     Args:
       team: from `fit`.
@@ -93,10 +103,13 @@ def decide(
       method: another than the team's, of those it was fitted with.
       certified: whether the team's own method keeps to its thresholds.
       options: whose limits are kept; None: the team's.
+      period: decide on cases in their order, none by what comes later, with limits that
+        are of so many cases each, >= 1; None decides on a batch, which limits are of.
 
     Raises:
-      ValueError: a column is missing or of another kind, people are others, or there is
-        no room for cases that cannot be kept.
+      ValueError: a column is missing or of another kind, people are others, there is no
+        room for cases that cannot be kept, or cases cannot be decided on in their
+        order.
     """
     if (cases.classes, cases.people) != (team.classes, team.people):
         raise ValueError(
@@ -114,18 +127,86 @@ def decide(
         raise ValueError(f"available must have shape {shape}, got {available.shape}")
     if not len(inputs):
         raise ValueError("there is no case to decide on")
-    class_probs, found = _known(team, inputs)
+    class_probs, found = known_of(team, inputs)
     wanted = scores(team, inputs, available, name, (class_probs, found))
     threshold: float | np.ndarray = 0.0
     if certified and name == team.method:
         threshold = team.threshold
         if team.by_group is not None:
             threshold = groups.thresholds_of(team.by_group, cases)
-    decision = within_limits(wanted, name, options, team.people, threshold)
     free = options._replace(max_deferral=1.0, capacity=())
+    if period is None or not team.people:
+        decision = within_limits(wanted, name, options, team.people, threshold)
+    else:
+        past = _past(team, name, options, period)
+        decision = in_order(wanted, options, team.people, period, past, threshold)
     unlimited = within_limits(wanted, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
-    return Decided(decision, found, would, notes)
+    if team.certificate is not None:
+        notes += tuple(_about_guarantee(available, would, decision))
+    members = nobody = None
+    if team.consult is not None:
+        # Of somebody new the level says nothing.
+        met = available & np.isin(team.people, team.consult.people)
+        members = consult.members(team.consult, found.prob, met)
+        nobody = consult.nobody_right(team.params["nobody"], found.prob, available)
+        strangers = [name for name in team.people if name not in team.consult.people]
+        if strangers:
+            notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
+    return Decided(decision, found, would, members, nobody, notes)
+
+
+def _past(
+    team: Team, name: str, options: Options, period: int
+) -> dict[str, np.ndarray]:
+    """What prices of a stream start from.
+
+    Raises:
+      ValueError: cases cannot be decided on in their order.
+    """
+    if period < 1:
+        raise ValueError(f"stream must be >= 1 case, got {period}")
+    if METHODS[name].several:
+        raise ValueError(
+            "stream: people who share an answer have no prices; fit again with --ask 1"
+        )
+    if not options.capacity and options.max_deferral == 1:
+        raise ValueError(
+            "stream: without a capacity or max_defer each case is decided by itself"
+            " anyway; give one, or leave stream out"
+        )
+    if name != team.method or "past" not in team.params:
+        raise ValueError(
+            "stream: the policy keeps no scores of past cases to start prices from; fit"
+            " it again"
+        )
+    past = dict(team.params["past"])
+    # Nothing is known of what somebody new would have been asked.
+    strangers = len(team.people) - past["scores"].shape[1]
+    past["scores"] = np.pad(
+        past["scores"], ((0, 0), (0, strangers)), constant_values=-np.inf
+    )
+    return past
+
+
+def _about_guarantee(
+    available: np.ndarray, would: np.ndarray, decision: Decision
+) -> list[str]:
+    """Why what is guaranteed may not hold of these cases."""
+    notes = []
+    if not available.all():
+        notes.append(
+            "The guarantee is of cases about which everybody can be asked; here some"
+            " people cannot, so that it may not hold."
+        )
+    kept = np.asarray(decision.allocation)[:, -1] > 0
+    count = int((would.any(axis=1) & kept).sum())
+    if count:
+        notes.append(
+            f"The guarantee is not of the {count} cases that should be deferred and are"
+            " kept for want of room."
+        )
+    return notes
 
 
 def welcome(team: Team, names: Sequence[str]) -> Team:
@@ -139,7 +220,8 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
       names: of the new people, distinct, none of them the team's.
 
     Raises:
-      ValueError: a name is known, or the team's method cannot ask somebody new.
+      ValueError: a name is known, or the team's method or guarantee leaves no room for
+        somebody new.
     """
     twice = [name for name in names if name in team.people or names.count(name) > 1]
     if twice:
@@ -150,6 +232,11 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
         raise ValueError(
             f"new: the policy decides by {team.method}, a network of its own people;"
             " fit it again with --methods never,confidence to ask somebody new"
+        )
+    if isinstance(team.certificate, guarantees.TeamCertificate):
+        raise ValueError(
+            "new: the policy guarantees the team's error by the answers of people it"
+            " has met; fit it again with theirs"
         )
     if not team.people:
         raise ValueError("new: the team has no people to take somebody for one of")
@@ -167,7 +254,7 @@ def scores(
 ) -> Decision:
     """The method's decision among those who can be asked, before all limits."""
     if known is None:
-        known = _known(team, inputs)
+        known = known_of(team, inputs)
     class_probs, found = known
     sizes = (len(team.classes), len(team.people))
     out = None
@@ -183,9 +270,11 @@ def scores(
     return decide_each(name, asked, out)
 
 
-def _known(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
+def known_of(team: Team, inputs: np.ndarray) -> tuple[np.ndarray, chances.Chances]:
     """As `know`, of any number of cases."""
-    params = {name: value for name, value in team.params.items() if name != "networks"}
+    # Without what differs in shape from table to table, as programs are kept.
+    names = ("classifier", "calibration", "chances")
+    params = {name: team.params[name] for name in names if name in team.params}
     return in_chunks(functools.partial(_know, team.kind), params, inputs)
 
 

@@ -183,6 +183,22 @@ def test_a_team_certificate_by_hand():
     assert found is None
 
 
+def test_the_least_bound_is_the_least_error_that_can_be_certified():
+    decision, labels, answers = team(np.random.default_rng(4), 500)
+    given = (decision, labels, answers, GRID)
+    bounds = guarantees.team_bounds(*given)
+    assert bounds.shape == GRID.shape
+    errors = round(500 * guarantees.certify_team(*given[:3], GRID[4:5], 0.9).error)
+    exact = stats.binomtest(errors, 500).proportion_ci(1 - 0.1 / 21, "exact").high
+    assert bounds[4] == pytest.approx(exact)
+    least = bounds.min()
+    found = guarantees.certify_team(*given, least + 1e-9)
+    assert found.bound == pytest.approx(least)
+    assert guarantees.certify_team(*given, least - 1e-6) is None
+    nobody = (decision, labels, np.full_like(answers, -1), GRID)
+    assert guarantees.team_bounds(*nobody, unanswered_wrong=False).tolist() == [1] * 21
+
+
 def test_silence_is_wrong_or_left_out():
     decision, labels, answers = team(np.random.default_rng(2), 2000, 0.0)
     answers[::2] = -1

@@ -177,6 +177,7 @@ def evaluation_of(people, seed=0, *, classes=2, **values):
             ignore_index=True,
         ),
         workload=work,
+        consult=empty("consult"),
         calibration=calibration_of(),
         calibration_error=0.021,
         groups=groups,
@@ -206,9 +207,16 @@ def binary():
     return evaluation_of(["r1", "r2", "r3", "r4"])
 
 
+def sets_of(**values):
+    """Of nine tenths, among four people."""
+    row = (0.9, 0.914, 0.885, 0.936, 480, 0.042, 0.028, 0.062, 0.039, 501)
+    row += (1.62, 1.0, 3.0, 0.021, 0.0)
+    return pd.DataFrame([row], columns=COLUMNS["consult"]).assign(**values)
+
+
 def many_people():
     people = [f"annotator {i:03d}" for i in range(170)]
-    return evaluation_of(people, 1, classes=5)
+    return evaluation_of(people, 1, classes=5, consult=sets_of())
 
 
 def never_defers():

@@ -63,6 +63,35 @@ def test_new_cases_are_as_the_old(simulated, fitted):
 
 
 @pytest.mark.long
+def test_where_people_are_not_as_the_model_says_intervals_are_wider():
+    """People who are good at what the model does not know of: neighbours show it."""
+    rng = np.random.default_rng(1)
+    inputs, log_probs, right, folds, _ = simulate()
+    skill = rng.normal(0, 0.5, (4, 12))
+    true = expit(1.0 + inputs @ skill - 0.3 * inputs[:, 2:3] ** 2)
+    drawn = (rng.random(true.shape) < true).astype(float)
+    params, *_ = chances.fit(
+        inputs, log_probs, np.where(np.isnan(right), np.nan, drawn), folds
+    )
+
+    def covered(params):
+        found = chances.predict(params, inputs, log_probs)
+        return ((found.low <= true) & (true <= found.high)).mean()
+
+    assert params["excess"] > 0.3
+    assert covered({**params, "excess": np.float32(0)}) < 0.3
+    assert 0.7 < covered(params) < 0.97
+
+
+def test_where_they_are_intervals_stay(fitted, simulated):
+    inputs, log_probs, _, _, true = simulated
+    params, *_ = fitted
+    assert params["excess"] == 0
+    found = chances.predict(params, inputs, log_probs)
+    assert ((found.low <= true) & (true <= found.high)).mean() > 0.8
+
+
+@pytest.mark.long
 def test_somebody_of_few_answers_is_as_the_others_and_less_sure():
     inputs, log_probs, right, folds, _ = simulate(400, 8, 8)
     right[:, 0] = np.nan

@@ -166,7 +166,10 @@ def test_it_has_landmarks_and_headings(pages, example):
         *("header", "main", "footer")
     ]
     assert len(page.one("header").all("h1")) == 1 == len(page.all("h1"))
-    assert [words(heading) for heading in page.one("main").all("h2")] == HEADINGS
+    expected = list(HEADINGS)
+    if example == "many_people":
+        expected.insert(3, "Whom to consult")
+    assert [words(heading) for heading in page.one("main").all("h2")] == expected
 
 
 def test_identifiers_are_distinct_and_lead_somewhere(pages, example):
@@ -440,6 +443,29 @@ def test_calibration_in_words():
         "predicted 90 %, observed 80 % of 160 cases. In 1 of 2 bins the prediction "
         "lies outside the interval of what was observed."
     ) in said
+
+
+def test_sets_of_people_in_words(pages):
+    page = pages["many_people"]
+    said = words(page.one("section", **{"aria-labelledby": "consult"}))
+    assert (
+        "was to hold one who is in 90 % of cases. On held-out cases it did in 91.4 % "
+        "(88.5 to 93.6), with 1.62 people on average."
+    ) in said
+    assert "nobody was right in 4.2 % (2.8 to 6.2), where 3.9 % was predicted" in said
+    assert "less than what was asked for" not in said
+    rows = dict(rows_of(table_of(page, "consult-table")))
+    assert rows["Sets of everybody"] == "2.1 %"
+    assert rows["People in a set, 90 % quantile"] == "3"
+
+
+def test_sets_that_hold_nobody_right_are_warned_of():
+    few = evaluations.sets_of(covered=0.8, covered_low=0.75, covered_high=0.85)
+    page = parse(render(evaluations.binary()._replace(consult=few)))
+    section = page.one("section", **{"aria-labelledby": "consult"})
+    assert "less than what was asked for" in words(
+        section.one("p", **{"class": "warning"})
+    )
 
 
 def test_features_in_words(pages):

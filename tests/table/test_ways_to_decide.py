@@ -81,6 +81,7 @@ def test_a_panel_that_cannot_change_the_answer_is_not_asked():
         ("panel", {"ask": 1}, "several people"),
         ("panel", {"ask": 3, "capacity": True}, "capacity"),
         ("panel", {"ask": 3, "fair": True}, "no thresholds by group"),
+        ("panel", {"ask": 3, "guaranteed": True}, "no threshold to guarantee"),
         ("softmax", {"given": True}, "yours is given"),
         ("two_stage", {"prices": np.array([0.1, 0.2])}, "prices differ"),
         ("two_stage", {}, ""),
@@ -89,7 +90,7 @@ def test_a_panel_that_cannot_change_the_answer_is_not_asked():
 )
 def test_an_unmet_need_says_why(name, change, reason):
     of_table = {"ask": 1, "prices": np.zeros(2), "capacity": False, "given": False}
-    of_table["fair"] = False
+    of_table |= {"fair": False, "guaranteed": False}
     found = unmet(METHODS[name], **of_table | change)
     assert reason in found
     assert bool(reason) == bool(found)
