@@ -2,7 +2,7 @@
 
 The sets are those of `l2d_jax.policies.expert_sets`, by rank. They are of everybody who
 can be asked, and who did not answer a held-out case is no right one there: the fewer
-have answered, the larger sets are, and no blank makes one too small.
+have answered, the larger sets are, and as a rule no blank makes one too small.
 """
 
 from collections.abc import Mapping
