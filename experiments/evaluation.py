@@ -5,6 +5,7 @@ computed by a program for each method, and measured by one for all.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from experiments.problem import Problem, Teams
 from experiments.runtime import progress
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions, intervals
-from l2d_jax.engine import chunks, training
+from l2d_jax.engine import chunks, memory, training
 from l2d_jax.learners import batches
 from l2d_jax.types import Array, Batch, Decision, PyTree
 
@@ -87,6 +88,39 @@ def make_runs(
     seeds = teams.seeds[of_team]
     others = tuple(trainings.best_runs(part, seeds, of_team) for part in parts[1:])
     return Runs(seeds, of_team, (main, *others) if parts else (), hparams)
+
+
+def require_memory(
+    config: ml_collections.ConfigDict, problem: Problem, methods: list[str]
+) -> None:
+    """See that the runs of every method can be measured, before anything is made.
+
+    What is counted is linear in the seeds: their folds, and for each run the rows of a
+    split and what it decides there.
+
+    Raises:
+      TooLargeError: the machine cannot hold them.
+    """
+    one, two = (len(problem.teams(count).seeds) for count in (1, 2))
+    num_teams = one + (config.num_seeds - 1) * (two - one)
+    fold, traits = problem.split(0), problem.traits
+    num_test = len(problem.test_rows(0) if problem.test_rows else problem.test.labels)
+    # A row and its weight, of both splits.
+    rows = 8 * (len(fold.valid) + num_test)
+    decided = 4 * (traits.num_classes + 3 * traits.num_experts + 1)
+    most = 0
+    for name in methods:
+        method = METHODS[name]
+        values = trainings.values_of(config, method.hparams)
+        for training_name in method.trainings[:1]:
+            values = values | trainings.grid_of(config, training_name)
+        most = max(most, num_teams * math.prod(map(len, values.values())))
+    memory.require(
+        splits=config.num_seeds * memory.size_of(fold),
+        # With the copy that fills the last chunk.
+        rows=2 * most * rows,
+        decisions=2 * most * decided * len(fold.valid),
+    )
 
 
 def take_runs(runs: Runs, index: np.ndarray) -> Runs:

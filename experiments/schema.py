@@ -17,6 +17,8 @@ from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 from l2d_jax.models.convolutions import IMPLEMENTATIONS
 
+_LARGEST = 2**31 - 1
+
 Check = Callable[[str, Any], None]
 """``(field, value)``; raises `ConfigError`."""
 
@@ -62,6 +64,11 @@ def whole(low: int, high: float = math.inf) -> Check:
 
     def check(field: str, value: Any) -> None:
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if is_whole and high == math.inf and value > _LARGEST:
+            raise ConfigError(
+                f"{field} must be a whole number of 31 bits, at most {_LARGEST}, got"
+                f" {value!r}"
+            )
         if not is_whole or not low <= value <= high:
             limit = f">= {low}" if high == math.inf else f"in {low}..{high}"
             raise ConfigError(f"{field} must be a whole number {limit}, got {value!r}")

@@ -160,6 +160,9 @@ def test_bad_flags(run_program, args, fragments):
     assert not (ROOT / "W").exists()
 
 
+HELD = ("TB of memory (", "and this machine has ", "; lower what is")
+
+
 @pytest.mark.parametrize(
     ("setting", "fragments"),
     [
@@ -181,6 +184,13 @@ def test_bad_flags(run_program, args, fragments):
         ("grid.alpha=(1,2", ["--config.grid.alpha=(1,2"]),
         ("grid.learning_rate=(1e999,)", ["grid.learning_rate must be", "got inf"]),
         ("methods=magic", ["methods: there is no 'magic'", "experiments.methods"]),
+        ("num_seeds=1000000000", ["error: num_seeds=1000000000: this takes", *HELD]),
+        (
+            "model.hidden=(1000000,1000000)",
+            ["error: model.hidden=1000000: this takes about", "states 144 TB", *HELD],
+        ),
+        ("num_epochs=4000000000", ["num_epochs must", "31 bits, at most 2147"]),
+        ("crop_padding=8", ["crop_padding 8 is more than", "choose one of at most 7"]),
         ("batch_size=5000", ["batch_size 5000 is larger than the 11", "at most 11"]),
     ],
 )
