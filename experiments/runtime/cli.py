@@ -111,8 +111,9 @@ def run(main: Main, default_config: str | None = None) -> None:
 
     def start(argv: Sequence[str]) -> None:
         del argv
-        # orbax tells the whole life of every file at the level of INFO.
-        logging.set_verbosity(logging.WARNING)
+        # orbax tells the whole life of every file, and of an error, which it raises
+        # too, the trace of each of its threads.
+        logging.set_verbosity(logging.FATAL)
         devices.use_all_cores()
         config, folder = config_flag.value, str(workdir_flag.value)
         try:
@@ -137,7 +138,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                     f"{error.filename}: {error.strerror}, where this program has"
                     " something else; move it away"
                 )
-            if error.errno not in checkpoints.DISK_ERRORS:
+            if not _is_of_disk(error, folder):
                 raise
             _fail(
                 f"{error.filename or folder}: {error.strerror}; what was finished is"
@@ -199,6 +200,14 @@ def _is_missing_field(error: Exception) -> bool:
     return isinstance(error, AttributeError) and isinstance(
         next(iter(error.args), None), KeyError
     )
+
+
+def _is_of_disk(error: OSError, folder: str) -> bool:
+    """Whether a disk fails, or what lay in the work folder has gone from there."""
+    if error.errno == errno.ENOENT and error.filename is not None:
+        own = pathlib.Path(folder).expanduser().absolute()
+        return pathlib.Path(str(error.filename)).is_relative_to(own)
+    return error.errno in checkpoints.DISK_ERRORS
 
 
 def _is_too_large(error: BaseException) -> bool:

@@ -54,14 +54,18 @@ def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
         yield workdir
     except BaseException:
         # Where nothing was trained the folder is left to any other config.
-        for claim in _claims(workdir) - claims if held else ():
-            if not (claim.parent / "checkpoints").exists():
-                claim.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for claim in _claims(workdir) - claims if held else ():
+                if not (claim.parent / "checkpoints").exists():
+                    claim.unlink(missing_ok=True)
         raise
     finally:
         for descriptor in held:
-            (workdir / ".lock").unlink(missing_ok=True)
-            os.close(descriptor)
+            # A disk that fails has said so already, of what was written.
+            with contextlib.suppress(OSError):
+                (workdir / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _claims(workdir: pathlib.Path) -> set[pathlib.Path]:
