@@ -505,6 +505,15 @@ STREAM = {
 """Fields of one scenario or data set of `ALLOCATION`."""
 
 
+CLAIMS = {
+    "scale": Field(one_of(("smoke", "default", "paper")), "Of what is run here."),
+    "run": Field(many(text, least=0), "Sources that are run if they have no folder."),
+    "results": Field(group(), "Work folder of each source; empty: none."),
+    "tolerance": Field(_FRACTION, "By how much a system may be worse, in accuracy."),
+}
+"""Fields of `experiments.claims`."""
+
+
 def _depth(field: str, value: Any) -> None:
     whole(10)(field, value)
     if value % 6 != 4:

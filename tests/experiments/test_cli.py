@@ -314,10 +314,10 @@ def test_a_work_folder_where_nobody_may_write(run_program):
 @pytest.mark.parametrize(
     ("setting", "fragments"),
     [
-        ("run=mnist", ["run must be among bias, ", ", got 'mnist'"]),
+        ("run=mnist", ["run must be one of bias, ", ", got 'mnist'"]),
         ("results.digits=/nowhere", ["results.digits: there is no /nowhere/results"]),
         ("results.mnist=/nowhere", ["config has no field 'mnist'"]),
-        ("tolerance=-1", ["tolerance must be a number in [0, 1], got -1"]),
+        ("tolerance=-1", ["tolerance must be a finite number in [0, 1], got -1"]),
     ],
 )
 @pytest.mark.parametrize("config", [[], ["--config=experiments/configs/claims.py"]])
