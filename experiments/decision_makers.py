@@ -25,6 +25,7 @@ from experiments.runtime.errors import ConfigError
 from l2d_jax import data, decisions
 from l2d_jax.data import synthetic
 from l2d_jax.data.tabular import with_decisions
+from l2d_jax.engine import memory
 from l2d_jax.types import Array, Batch, Dataset, Decision, HParams
 
 SOURCES = ("auto", "given", "trained")
@@ -113,6 +114,8 @@ def _load_table(
     config: ml_collections.ConfigDict, source: str, scenario: str
 ) -> data.Tabular:
     if config.problem == "synthetic":
+        # Its inputs alone, and twice: as they are drawn, and with the group.
+        memory.require(examples=(4 + 5) * 4 * config.num_examples)
         return data.make_synthetic(
             scenario, seed=config.seed, num_examples=config.num_examples
         )
@@ -190,6 +193,7 @@ def make(
         problem = problem._replace(law=functools.partial(_law, rules=rules))
     if cases.source == "given":
         return [problem]
+    trainings.check(config, problem, "informed")
     trained = trainings.train(config, problem, "informed", workdir, stop, {})
     probs = decide(config, cases, trained)
     return [

@@ -159,17 +159,17 @@ def train_all(
     """
     done: dict[str, Trained] = {}
     spent = []
-    for method in methods:
-        for training in METHODS[method].trainings:
-            for name in (TRAININGS[training].after, training):
-                if name and name not in done:
-                    start = time.monotonic()
-                    done[name] = trainings.train(
-                        config, problem, name, workdir, stop, done
-                    )
-                    seconds = time.monotonic() - start
-                    runs = len(done[name].sweep.seeds)
-                    spent.append((problem.name, name, runs, round(seconds, 1)))
+    wanted = [name for method in methods for name in METHODS[method].trainings]
+    pairs = [(TRAININGS[name].after, name) for name in wanted]
+    names = [name for pair in pairs for name in pair if name]
+    for name in dict.fromkeys(names):
+        trainings.check(config, problem, name)
+    for name in dict.fromkeys(names):
+        start = time.monotonic()
+        done[name] = trainings.train(config, problem, name, workdir, stop, done)
+        seconds = time.monotonic() - start
+        runs = len(done[name].sweep.seeds)
+        spent.append((problem.name, name, runs, round(seconds, 1)))
     columns = ["problem", "training", "runs", "seconds"]
     return done, pd.DataFrame(spent, columns=columns)
 
@@ -387,6 +387,7 @@ def run(
     parts, shown, seconds = [], [], []
     with signals.StopSignal() as stop:
         for problem in row.make(config, prepared, workdir, stop):
+            evaluation.require_memory(config, problem, methods)
             check_examples(config, problem)
             fitting, found = choose_fitting(config, problem, methods)
             reasons |= found

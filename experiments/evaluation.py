@@ -6,6 +6,7 @@ computed by a program for each method, and measured by one for all.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.trainings import TRAININGS, Trained
 from l2d_jax import decisions, intervals
-from l2d_jax.engine import chunks, placement, processes, training
+from l2d_jax.engine import chunks, memory, placement, processes, training
 from l2d_jax.learners import batches
 from l2d_jax.types import Array, Batch, Decision, PyTree
 
@@ -92,6 +93,37 @@ def make_runs(
     seeds = teams.seeds[of_team]
     others = tuple(trainings.best_runs(part, seeds, of_team) for part in parts[1:])
     return Runs(seeds, of_team, (main, *others) if parts else (), hparams)
+
+
+def require_memory(
+    config: ml_collections.ConfigDict, problem: Problem, methods: list[str]
+) -> None:
+    """See that the runs of every method can be measured, before anything is made.
+
+    What is counted is linear in the seeds: their folds, the rows of a split, and what
+    is left of each run.
+
+    Raises:
+      TooLargeError: the machine cannot hold them.
+    """
+    one, two = (len(problem.teams(count).seeds) for count in (1, 2))
+    num_teams = one + (config.num_seeds - 1) * (two - one)
+    fold = problem.split(0)
+    num_test = len(problem.test_rows(0) if problem.test_rows else problem.test.labels)
+    most = 0
+    for name in methods:
+        method = METHODS[name]
+        values = trainings.values_of(config, method.hparams)
+        for training_name in method.trainings[:1]:
+            values = values | trainings.grid_of(config, training_name)
+        most = max(most, num_teams * math.prod(map(len, values.values())))
+    memory.require(
+        splits=config.num_seeds * memory.size_of(fold),
+        # A row and its weight, of both splits.
+        rows=config.num_seeds * 8 * (len(fold.valid) + num_test),
+        # Two curves; what is resampled is more, where it is.
+        measures=most * 4 * 2 * len(measure.COVERAGES),
+    )
 
 
 def take_runs(runs: Runs, index: np.ndarray) -> Runs:

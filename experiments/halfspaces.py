@@ -17,7 +17,7 @@ import numpy as np
 from experiments import images
 from experiments.problem import Problem, Teams, Traits
 from l2d_jax import decisions
-from l2d_jax.engine import orders
+from l2d_jax.engine import memory, orders
 from l2d_jax.simulate import halfspaces
 from l2d_jax.types import Array, Dataset, Decision, HParams
 
@@ -55,6 +55,7 @@ def load(config: ml_collections.ConfigDict) -> halfspaces.Simulated:
 
     Raises:
       ConfigError: a part would be empty or a batch is larger than the training part.
+      TooLargeError: the machine cannot hold them.
     """
     images.check_sizes(config, config.num_examples)
     size = config.num_examples + config.num_test
@@ -65,6 +66,8 @@ def load(config: ml_collections.ConfigDict) -> halfspaces.Simulated:
         inputs = INPUTS[config.input_law](of_inputs, size, config.num_features)
         return halfspaces.simulate(of_rest, inputs, *law)
 
+    one = jax.eval_shape(draw, jax.random.key(0))
+    memory.require(examples=config.num_seeds * memory.size_of(one))
     keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.num_seeds))
     return jax.tree.map(np.asarray, jax.jit(lambda keys: jax.lax.map(draw, keys))(keys))
 

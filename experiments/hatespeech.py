@@ -20,7 +20,7 @@ from experiments.problem import Problem, Traits, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data.davidson import CLASS_NAMES, Davidson
-from l2d_jax.engine import orders
+from l2d_jax.engine import memory, orders
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset, HParams
 
@@ -94,6 +94,7 @@ def load(config: ml_collections.ConfigDict) -> Prepared:
             f" and {size - num_test} for the rest; both must be positive"
         )
     images.check_sizes(config, size - num_test)
+    memory.require(splits=8 * config.num_seeds * size)
     # The rows are in an order of their own, apart from those of `orders`.
     shuffled = np.stack(
         [

@@ -34,10 +34,12 @@ def load(config: ml_collections.ConfigDict) -> data.Splits:
 
     Raises:
       ConfigError: a part would be empty, a batch is larger than the training part, or
-        ``panel`` has a class that there is not.
+        ``panel`` has a class that there is not, or ``crop_padding`` is wider than the
+        images.
     """
     splits = LOADERS[config.images](config.data_dir)
     check_sizes(config, len(splits.train.labels))
+    check_padding(config, np.shape(splits.train.inputs))
     for classes in config.get("panel", ()):
         if not all(0 <= label < splits.num_classes for label in classes):
             raise ConfigError(
@@ -58,6 +60,20 @@ def check_sizes(config: ml_collections.ConfigDict, size: int) -> None:
         raise ConfigError(
             f"batch_size {config.batch_size} is larger than the {num_train} training"
             f" examples; choose one of at most {num_train}"
+        )
+
+
+def check_padding(config: ml_collections.ConfigDict, shape: tuple[int, ...]) -> None:
+    """See that inputs ``[N, ...]`` are images that can be shifted so far.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    largest = min(shape[1:3]) - 1 if len(shape) == 4 else 0
+    if config.crop_padding > largest:
+        raise ConfigError(
+            f"crop_padding {config.crop_padding} is more than the inputs can be"
+            f" shifted, {largest} pixels; choose one of at most {largest}"
         )
 
 

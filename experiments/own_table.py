@@ -22,7 +22,7 @@ from experiments.problem import Problem, Traits, annotate_with_nobody, one_team
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.texts import annotate_with_one
-from l2d_jax.engine import orders
+from l2d_jax.engine import memory, orders
 from l2d_jax.types import Dataset
 
 if TYPE_CHECKING:
@@ -122,13 +122,12 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
     splits = make_splits(config, cases)
     try:
         plan = columns.plan_columns(cases.features, config.text, config.category)
-        inputs = [
-            columns.encode(
-                columns.fit_encoder(plan, cases.features.iloc[split.fold.train]),
-                cases.features,
-            )[0]
-            for split in splits
-        ]
+        inputs = []
+        for split in splits:
+            encoder = columns.fit_encoder(plan, cases.features.iloc[split.fold.train])
+            inputs.append(columns.encode(encoder, cases.features)[0])
+            if len(inputs) == 1:
+                memory.require(inputs=(len(splits) - 1) * inputs[0].nbytes)
     except ValueError as error:
         raise ConfigError(f"cases: {error}") from error
     if not inputs[0].shape[1]:
@@ -231,6 +230,7 @@ def make_splits(config: ml_collections.ConfigDict, cases: "Cases") -> tuple[Spli
     """
     from l2d_jax.table.folds import make_folds
 
+    memory.require(splits=4 * config.num_seeds * len(cases.labels))
     found = []
     for number in range(config.num_seeds):
         repeat, fold = divmod(number, config.num_folds)

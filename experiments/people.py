@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
+from l2d_jax.engine import memory
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset
 
@@ -234,6 +235,7 @@ def _simulate(
             " people.crowd_images leaves; lower one of them"
         )
     crowd = _make_crowd(config, images, crowd_images)
+    memory.require(answers=2 * 8 * num_shown * len(seeds))
     shown = np.stack(
         [np.random.default_rng([s, 2]).permutation(free)[:num_shown] for s in seeds]
     )
@@ -280,13 +282,10 @@ def _make_crowd(
     size = config.people.crowd_people
     generator = np.random.default_rng([config.seed, 4])
     a, b = config.people.crowd_skill
+    num_answers = min(config.people.crowd_answers, len(shown))
+    memory.require(crowd=8 * size * (images.num_classes + num_answers))
     skill = generator.beta(a, b, (size, images.num_classes))
-    picked = [
-        generator.choice(
-            len(shown), min(config.people.crowd_answers, len(shown)), False
-        )
-        for _ in range(size)
-    ]
+    picked = [generator.choice(len(shown), num_answers, False) for _ in range(size)]
     persons = np.repeat(np.arange(size), len(picked[0]))
     picks = np.concatenate(picked)
     correct = generator.random(len(picks)) < skill[persons, labels[picks]]

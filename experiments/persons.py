@@ -10,6 +10,7 @@ References:
 """
 
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from experiments.runtime.workdir import read_origin
 from experiments.trainings import classifier_score, expert_score
 from l2d_jax import optimizers
 from l2d_jax.data import folder
-from l2d_jax.engine import sweeps, training
+from l2d_jax.engine import memory, sweeps, training
 from l2d_jax.learners import classifier, expert_model
 from l2d_jax.types import Dataset, HParams
 
@@ -97,9 +98,12 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
                     f"{name} is missing, which the imputer {imputer} needs; add it to"
                     " the config file"
                 )
+    # One of each seed at least, who is first listed by two of Python's numbers.
+    memory.require(people=sys.getsizeof((0, 0)) * config.num_seeds)
     shown = people.load_images(config)
     size = len(shown.unlabelled.labels)
     images.check_split(config, size)
+    images.check_padding(config, np.shape(shown.unlabelled.inputs))
     num_train = size - round(config.valid_fraction * size)
     if config.base.batch_size > num_train:
         raise ConfigError(

@@ -18,6 +18,8 @@ from l2d_jax.engine import placement
 from l2d_jax.models.convolutions import IMPLEMENTATIONS
 from l2d_jax.policies import fair_thresholds
 
+_LARGEST = 2**31 - 1
+
 Check = Callable[[str, Any], None]
 """``(field, value)``; raises `ConfigError`."""
 
@@ -63,6 +65,11 @@ def whole(low: int, high: float = math.inf) -> Check:
 
     def check(field: str, value: Any) -> None:
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if is_whole and high == math.inf and value > _LARGEST:
+            raise ConfigError(
+                f"{field} must be a whole number of 31 bits, at most {_LARGEST}, got"
+                f" {value!r}"
+            )
         if not is_whole or not low <= value <= high:
             limit = f">= {low}" if high == math.inf else f"in {low}..{high}"
             raise ConfigError(f"{field} must be a whole number {limit}, got {value!r}")
@@ -507,6 +514,15 @@ STREAM = {
     "num_folds": FIELDS["num_folds"],
 }
 """Fields of one scenario or data set of `ALLOCATION`."""
+
+
+CLAIMS = {
+    "scale": Field(one_of(("smoke", "default", "paper")), "Of what is run here."),
+    "run": Field(many(text, least=0), "Sources that are run if they have no folder."),
+    "results": Field(group(), "Work folder of each source; empty: none."),
+    "tolerance": Field(_FRACTION, "By how much a system may be worse, in accuracy."),
+}
+"""Fields of `experiments.claims`."""
 
 
 def _depth(field: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from experiments.problem import Problem, Traits, annotate_with_nobody, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data import Annotated
-from l2d_jax.engine import orders
+from l2d_jax.engine import memory, orders
 from l2d_jax.types import Dataset, HParams
 
 LOADERS: dict[str, Callable[..., Annotated]] = {
@@ -74,6 +74,7 @@ def folds(
     seed: int, num_splits: int, num_folds: int, rows: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows to learn from and rows to test on, of each split."""
+    memory.require(splits=num_splits * rows.nbytes)
     found = []
     for number in range(num_splits):
         repeat, fold = divmod(number, num_folds)
@@ -104,20 +105,19 @@ def make(
     del workdir, stop
     labels, known = labels_of(annotated)
     splits = folds(config.seed, config.num_seeds, config.num_folds, known)
-    inputs = np.stack(
-        [
-            data.fit_text_features(
-                [annotated.texts[row] for row in train],
-                config.num_features,
-                config.features,
-            )(annotated.texts)
-            for train, _ in splits
-        ],
-        axis=1,
-    ).astype(np.float32)
+    inputs = []
+    for train, _ in splits:
+        fitted = data.fit_text_features(
+            [annotated.texts[row] for row in train],
+            config.num_features,
+            config.features,
+        )
+        inputs.append(fitted(annotated.texts))
+        if len(inputs) == 1:
+            memory.require(inputs=(len(splits) - 1) * inputs[0].nbytes)
     one = config.answers == "one"
     dataset = Dataset(
-        inputs,
+        np.stack(inputs, axis=1).astype(np.float32),
         np.maximum(labels, 0).astype(np.int32),
         annotated.answers.astype(np.int32),
         annotated.categories.astype(np.int32),

@@ -3,7 +3,6 @@
 Two methods that need the same training share it.
 """
 
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -659,6 +658,43 @@ def given_probs(
     return np.moveaxis(probs, 0, 1)
 
 
+def _pool_of(problem: Problem, row: Training) -> Dataset:
+    """What a training sees of the pool, but for what another training gives it."""
+    pool = problem.pool
+    if row.hidden:
+        assert problem.hidden is not None
+        pool = pool._replace(inputs=problem.hidden[0])
+    if not row.knows_expert:
+        # What is not read need not be gathered at every step.
+        pool = pool._replace(expert_labels=None, expert_correct=None, expert_probs=None)
+    return pool
+
+
+def check(config: ml_collections.ConfigDict, problem: Problem, name: str) -> None:
+    """See that a training's runs can be started, before anything is trained.
+
+    Raises:
+      ConfigError: its network does not take the problem's inputs, such as a window that
+        is larger than the images.
+      TooLargeError: the machine cannot hold them.
+    """
+    row = TRAININGS[name]
+    if row.solved:
+        return
+    pool, size = _pool_of(problem, row), len(problem.pool.labels)
+    if row.after:
+        shape = (size, config.num_seeds, problem.traits.num_classes)
+        given = jax.ShapeDtypeStruct(shape, np.float32)
+        pool = pool._replace(class_probs=given)  # type: ignore[arg-type]
+    sweep, _ = make_sweep(config, problem, name)
+    program = make_program(config, problem, name, len(problem.split(0).train))
+    where = networks.make_placement(config, config[row.model])
+    try:
+        sweeps.check_start(program, sweep, pool, where)
+    except ValueError as error:
+        raise ConfigError(f"{row.model} does not fit the inputs: {error}") from error
+
+
 def train(
     config: ml_collections.ConfigDict,
     problem: Problem,
@@ -684,13 +720,7 @@ def train(
     """
     row = TRAININGS[name]
     sweep, teams = make_sweep(config, problem, name)
-    pool = problem.pool
-    if row.hidden:
-        assert problem.hidden is not None
-        pool = pool._replace(inputs=problem.hidden[0])
-    if not row.knows_expert:
-        # What is not read need not be gathered at every step.
-        pool = pool._replace(expert_labels=None, expert_correct=None, expert_probs=None)
+    pool = _pool_of(problem, row)
     if row.after:
         given = given_probs(config, problem, row.after, done[row.after], stop)
         pool = pool._replace(class_probs=given)
@@ -711,7 +741,6 @@ def train(
             should_stop=stop,
         )
         return Trained(shared, sweep, teams, result)
-    _require_fit(row.model, shared, sweep, pool)
     where = networks.make_placement(config, config[row.model])
     result = sweeps.run_sweep(
         shared,
@@ -749,19 +778,3 @@ def epochs_per_dispatch(
     num_orders = min(len(np.unique(sweep.seeds)), at_once)
     most = _ORDER_BYTES // (4 * num_train * num_orders)
     return min(config.epochs_per_dispatch, max(1, most))
-
-
-def _require_fit(
-    field: str, program: training.Program, sweep: Sweep, pool: Dataset
-) -> None:
-    """See that a network takes the problem's inputs, before anything compiles.
-
-    Raises:
-      ConfigError: it does not, such as a window that is larger than the images.
-    """
-    seed, hparams = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
-    start = functools.partial(training.start, program)
-    try:
-        jax.eval_shape(start, jax.random.key(0), seed, hparams, pool)
-    except ValueError as error:
-        raise ConfigError(f"{field} does not fit the inputs: {error}") from error

@@ -13,6 +13,7 @@ References:
 
 import functools
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -30,6 +31,7 @@ from experiments.runtime.workdir import claim_workdir, read_origin
 from l2d_jax import decisions, models, optimizers
 from l2d_jax.engine import (
     chunks,
+    memory,
     orders,
     processes,
     sweeps,
@@ -133,6 +135,11 @@ def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
         "joined": (num_joined, model.num_epochs, min(batch_size, num_joined)),
         "rejector": (num_joined, rejector.num_epochs, rejector.batch_size),
     }
+    # As they are drawn, numbers of 64 bits.
+    sizes = [
+        8 * epochs * (size - size % batch) for size, epochs, batch in made.values()
+    ]
+    memory.require(orders=sum(sizes))
     return {
         name: orders.epoch_orders(config.seed, 0, epochs, np.arange(size), batch)
         if epochs
@@ -578,6 +585,9 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
     claim_workdir(config, workdir)
+    num_runs = config.num_repetitions * len(config.finetune_trips)
+    # Of a run its two numbers, as they are listed and as arrays.
+    memory.require(runs=(sys.getsizeof((0, 0)) + 4 + 4) * num_runs)
     grid = sweeps.grid(
         range(config.num_repetitions), {"finetune_trips": config.finetune_trips}
     )

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import allocation, cifar, deferral, tables, tabular, trips, zoo
+from experiments import allocation, cifar, deferral, schema, tables, tabular, trips, zoo
 from experiments.claims.allocation import bias_claims, clusters_claims, texts_claims
 from experiments.claims.claim import CannotMeasure, Claim, Evidence
 from experiments.claims.deferral import image_claims
@@ -156,7 +156,6 @@ SOURCES = {
     ),
 }
 
-SCALES = ("smoke", "default", "paper")
 CLAIMS: list[Claim] = [
     *image_claims("digits"),
     *image_claims("cifar10"),
@@ -346,19 +345,23 @@ def _check_seal(name: str, path: pathlib.Path) -> None:
         raise ConfigError(f"results.{name}: {error}") from error
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+    """Check the config.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    schema.check(config, schema.CLAIMS)
+    schema.group(*SOURCES)("results", config.results)
+    for name, folder in config.results.items():
+        schema.one_of(SOURCES)("results", name)
+        schema.text(f"results.{name}", folder)
+    schema.many(schema.one_of(config.results), least=0)("run", config.run)
+
+
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Judge every claim; the ledger goes to ``workdir``."""
-    if config.scale not in SCALES:
-        known = ", ".join(SCALES)
-        raise ConfigError(f"scale must be one of {known}, got {config.scale!r}")
-    if not 0.0 <= config.tolerance <= 1.0:
-        raise ConfigError(
-            f"tolerance must be a number in [0, 1], got {config.tolerance}"
-        )
-    for source in config.run:
-        if source not in config.results:
-            known = ", ".join(config.results)
-            raise ConfigError(f"run must be among {known}, got {source!r}")
+    check(config)
     # Folders that are named come first: one that is wrong is found before any work.
     named_first = sorted(config.results, key=lambda name: not config.results[name])
     found = {name: find_evidence(config, name, workdir) for name in named_first}

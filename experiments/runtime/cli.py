@@ -7,10 +7,11 @@ does, in one line and 75. Of several processes the first alone writes and prints
 
 import errno
 import itertools
+import numbers
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -30,6 +31,13 @@ _STATUS_OF_OTHERS = {
     **dict.fromkeys(("FileExistsError", "IsADirectoryError", "NotADirectoryError"), 2),
     "InUseError": signals.REQUEUE_STATUS,
 }
+
+# What NumPy and XLA say of an array that is larger than memory or an address.
+_TOO_LARGE = (
+    "Maximum allowed dimension exceeded",
+    "array is too big",
+    "RESOURCE_EXHAUSTED: Out of memory",
+)
 
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
@@ -103,8 +111,9 @@ def run(main: Main, default_config: str | None = None) -> None:
 
     def start(argv: Sequence[str]) -> None:
         del argv
-        # orbax tells the whole life of every file at the level of INFO.
-        logging.set_verbosity(logging.WARNING)
+        # orbax tells the whole life of every file, and of an error, which it raises
+        # too, the trace of each of its threads.
+        logging.set_verbosity(logging.FATAL)
         devices.use_all_cores()
         config, folder = config_flag.value, str(workdir_flag.value)
         try:
@@ -129,7 +138,7 @@ def run(main: Main, default_config: str | None = None) -> None:
                     f"{error.filename}: {error.strerror}, where this program has"
                     " something else; move it away"
                 )
-            if error.errno not in checkpoints.DISK_ERRORS:
+            if not _is_of_disk(error, folder):
                 raise
             _fail(
                 f"{error.filename or folder}: {error.strerror}; what was finished is"
@@ -140,6 +149,10 @@ def run(main: Main, default_config: str | None = None) -> None:
             if not _is_missing_field(error):
                 raise
             _fail(_flag_error(error))
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if not _is_too_large(error):
+                raise
+            _fail(f"{_largest(config)}: {_one_line(error)}; lower what is named first")
         except processes.FirstProcessError as error:
             sys.exit(_STATUS_OF_OTHERS.get(error.name, 1))
         except sweeps.Interrupted:
@@ -187,6 +200,41 @@ def _is_missing_field(error: Exception) -> bool:
     return isinstance(error, AttributeError) and isinstance(
         next(iter(error.args), None), KeyError
     )
+
+
+def _is_of_disk(error: OSError, folder: str) -> bool:
+    """Whether a disk fails, or what lay in the work folder has gone from there."""
+    if error.errno == errno.ENOENT and error.filename is not None:
+        own = pathlib.Path(folder).expanduser().absolute()
+        return pathlib.Path(str(error.filename)).is_relative_to(own)
+    return error.errno in checkpoints.DISK_ERRORS
+
+
+def _is_too_large(error: BaseException) -> bool:
+    """Whether something asked for more memory than there is."""
+    return isinstance(error, MemoryError) or any(
+        said in str(error) for said in _TOO_LARGE
+    )
+
+
+def _largest(config: ml_collections.ConfigDict) -> str:
+    """The largest numbers of a config that are numbers of something, by field."""
+    found = sorted(_counts(config), key=lambda pair: -pair[1])
+    # What is far smaller is not what it fails by.
+    named = [pair for pair in found[:3] if 100 * pair[1] >= found[0][1]]
+    return ", ".join(f"{name}={count}" for name, count in named)
+
+
+def _counts(group: Any, above: str = "") -> Iterator[tuple[str, int]]:
+    for name, value in group.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from _counts(value, f"{above}{name}.")
+            continue
+        listed = value if isinstance(value, tuple | list) else (value,)
+        counts = [int(n) for n in listed if isinstance(n, numbers.Integral)]
+        # Any seed is as large as another.
+        if counts and name != "seed":
+            yield f"{above}{name}", max(counts)
 
 
 def _flag_error(error: Exception) -> str:

@@ -6,12 +6,15 @@ knows (``--distributed``).
 """
 
 import contextlib
+import errno
 import hashlib
 import ipaddress
 import json
 import os
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +28,8 @@ from l2d_jax.engine import processes
 
 # How long a process that ends waits for the others, which may be waiting for it.
 _SHUTDOWN_SECONDS = 10
+# How long a process waits for one that has its number and may be about to end.
+_OTHER_SECONDS = 5.0
 # How much later than we JAX would end a process that waits for others.
 _LATER_SECONDS = 60
 
@@ -102,6 +107,7 @@ def join_processes() -> None:
             "process_id": given.process_id,
             "coordinator_bind_address": _bind_address(given.coordinator),
         }
+        _take_number(given.coordinator, given.process_id)
         if given.process_id == 0:
             _require_port(given.coordinator)
     late = (
@@ -136,6 +142,47 @@ def _bind_address(coordinator: str) -> str | None:
     except ValueError:
         is_here = host == "localhost"
     return coordinator if is_here else None
+
+
+def _take_number(
+    coordinator: str, number: int, seconds: float = _OTHER_SECONDS
+) -> None:
+    """Have a process's number for as long as it runs, among those of this machine.
+
+    A second one of the same number would end all of the program: JAX takes it for the
+    first, started anew, and aborts. On other machines nobody can be asked before JAX
+    is, so there it still does.
+
+    Args:
+      coordinator: of the program.
+      number: of the process.
+      seconds: to wait for another that has it and may be about to end.
+
+    Raises:
+      ConfigError: another process has it.
+    """
+    if sys.platform != "linux":
+        return
+    # A name that is no file, which the system gives up when the process ends.
+    name = f"\0l2d_jax {coordinator} {number}"
+    deadline = time.monotonic() + seconds
+    holder = socket.socket(socket.AF_UNIX)
+    while True:
+        try:
+            holder.bind(name)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            raise ConfigError(
+                f"process_id {number} of the program at {coordinator} is another"
+                " process of this machine; give every process a number of its own"
+            ) from error
+        # Open until the end, whoever lets go of the object.
+        holder.detach()
+        return
 
 
 def _require_port(coordinator: str) -> None:

@@ -18,7 +18,7 @@ from experiments.runtime.errors import ConfigError, InUseError
 from l2d_jax.engine import origins, processes
 from l2d_jax.types import PyTree
 
-ORIGIN = "origin.json"
+CONFIG, ORIGIN = "config.json", "origin.json"
 _POLL_SECONDS = 0.05
 _FILES = ("*.csv", "*.json")
 _FOLDERS = ("checkpoints", "figures")
@@ -48,13 +48,34 @@ def use_workdir(path: str, seconds: float = 0.0) -> Iterator[pathlib.Path]:
         raise ConfigError(f"workdir {path}: {error}") from error
     held: list[int] = []
     processes.from_first(lambda: held.append(_lock(workdir, seconds)))
+    claims = _claims(workdir)
     try:
         processes.from_first(lambda: _check_kinds(workdir))
         yield workdir
+    except BaseException:
+        # Where nothing was trained the folder is left to any other config.
+        with contextlib.suppress(OSError):
+            for claim in _claims(workdir) - claims if held else ():
+                if not (claim.parent / "checkpoints").exists():
+                    claim.unlink(missing_ok=True)
+        raise
     finally:
         for descriptor in held:
-            (workdir / ".lock").unlink(missing_ok=True)
-            os.close(descriptor)
+            # A disk that fails has said so already, of what was written.
+            with contextlib.suppress(OSError):
+                (workdir / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _claims(workdir: pathlib.Path) -> set[pathlib.Path]:
+    """Files that say whose the folder is, and whose those of its parts are."""
+    folders = [workdir, *workdir.glob("*/")]
+    return {path for folder in folders for path in _claims_of(folder)}
+
+
+def _claims_of(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [folder / name for name in (CONFIG, ORIGIN) if (folder / name).is_file()]
 
 
 def _lock(workdir: pathlib.Path, seconds: float) -> int:
@@ -174,7 +195,7 @@ def claim_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
     Raises:
       ConfigError: the folder holds the results of another config.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     ours = _as_json(config)
     if path.exists():
         theirs = _read_json(path)

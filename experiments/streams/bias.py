@@ -21,7 +21,7 @@ from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin
 from l2d_jax.crowds import allocation, reward_penalty, streams
 from l2d_jax.crowds.allocation import Arrivals, Committee
-from l2d_jax.engine import chunks, placement, training
+from l2d_jax.engine import chunks, memory, placement, training
 from l2d_jax.simulate import biased_groups
 from l2d_jax.types import PyTree
 
@@ -124,6 +124,9 @@ def run(
       ``results``: a row for each run at its start and at its end; ``curves``: means
       over seeds with intervals along the stream.
     """
+    num_settings = len(config.alphas) * len(config.gammas)
+    # Of a row its three numbers alone, as Python has them.
+    memory.require(runs=3 * 24 * num_settings * config.num_seeds)
     grid = list(
         itertools.product(config.alphas, config.gammas, range(config.num_seeds))
     )

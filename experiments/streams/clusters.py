@@ -21,7 +21,7 @@ from experiments.streams import methods
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS, Sizes
 from l2d_jax.crowds import allocation
-from l2d_jax.engine import chunks, placement, training
+from l2d_jax.engine import chunks, memory, placement, training
 from l2d_jax.simulate import clusters
 from l2d_jax.types import PyTree
 
@@ -78,6 +78,7 @@ def make_run(
     sizes = Sizes(num_annotators, NUM_CLUSTERS, NUM_CLUSTERS)
     stream = methods.make_stream(kind, config, sizes)
     rbf = config.model.body == "rbf"
+    memory.require(centers=2 * 4 * config.model.rbf_per_axis**2)
     axis = np.linspace(-2.0, 2.0, config.model.rbf_per_axis, dtype=np.float32)
     centers = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     num_test = round(config.test_fraction * NUM_CLUSTERS * config.tasks_per_cluster)
@@ -127,6 +128,8 @@ def simulate(config: ml_collections.ConfigDict, seed: int) -> clusters.Simulated
             config.other_accuracy,
         )
 
+    one = jax.eval_shape(draw, jnp.zeros((), int))
+    memory.require(tasks=config.num_seeds * memory.size_of(one))
     return jax.jit(jax.vmap(draw))(jnp.arange(config.num_seeds))
 
 

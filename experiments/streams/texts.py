@@ -25,7 +25,7 @@ from l2d_jax import data
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Arrivals
 from l2d_jax.data import Annotated
-from l2d_jax.engine import chunks, placement, training
+from l2d_jax.engine import chunks, memory, placement, training
 from l2d_jax.types import PyTree
 
 LOADERS: dict[str, Callable[..., Annotated]] = {
@@ -124,6 +124,7 @@ def make_splits(
     seed: int, config: ml_collections.ConfigDict, num_tasks: int
 ) -> list[Split]:
     """Folds of repeated cross-validation, the tasks of a stream in random order."""
+    memory.require(splits=8 * config.num_seeds * num_tasks)
     splits = []
     for number in range(config.num_seeds):
         repeat, fold = divmod(number, config.num_folds)
@@ -173,6 +174,8 @@ def make_features(
             config.features,
         )
         made.append(np.concatenate([fitted(annotated.texts), categories], axis=1))
+        if len(made) == 1:
+            memory.require(features=(len(splits) - 1) * made[0].nbytes)
     return np.stack(made).astype(np.float32)
 
 

@@ -34,8 +34,20 @@ DISK_ERRORS = (
     errno.EPERM,
     errno.EROFS,
     errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.EMFILE,
+    errno.ENFILE,
 )
-"""The system's numbers for a disk that is full or may not be written."""
+"""The system's numbers for a disk that is full, fails, went away or may not be used,
+which the same command does not meet again once that is mended."""
+
+
+# What orbax says of a folder that is no longer to be seen, whatever the system said.
+_GONE = ("not exist", "not found", "not a directory", "incomplete checkpoint")
 
 
 class DamagedCheckpointError(ValueError):
@@ -82,13 +94,32 @@ def _save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, _manifest_path(path))
     except Exception as error:
-        number = _disk_error(error)
-        if number is None:
+        try:
+            _raise_disk_error(error, path)
+        except OSError:
+            # Room for whoever goes on; what else is in the folder stays as it was.
+            with contextlib.suppress(OSError):
+                remove(path)
+                temporary.unlink(missing_ok=True)
             raise
-        # Room for whoever goes on; what else is in the folder stays as it was.
-        with contextlib.suppress(OSError):
-            remove(path)
-            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _raise_disk_error(error: BaseException, path: pathlib.Path) -> None:
+    """Raise the system's error that is behind an error, of ``path``, if there is one.
+
+    Raises:
+      OSError: there is.
+    """
+    number = _disk_error(error)
+    if number is None and any(said in str(error) for said in _GONE):
+        try:
+            os.listdir(path)
+            # It is back.
+            number = errno.EIO
+        except OSError as found:
+            number = found.errno
+    if number is not None:
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
@@ -129,13 +160,17 @@ def read_info(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       DamagedCheckpointError: a file is missing, cut short or changed.
+      OSError: the disk fails; it names ``path``.
     """
     try:
         manifest = json.loads(_manifest_path(path).read_text())
         expected, info = manifest["sha256"], manifest["info"]
+        found = _digests(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        # What cannot be read today may be whole: nothing is made anew in its place.
+        if _disk_error(error) is not None:
+            _raise_disk_error(error, path)
         raise DamagedCheckpointError(f"{_manifest_path(path)}: {error}") from error
-    found = _digests(path)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise DamagedCheckpointError(
@@ -154,7 +189,16 @@ def restore(path: pathlib.Path, like: PyTree) -> PyTree:
 
     Raises:
       ForeignResultsError: what was saved has another structure or other shapes.
+      OSError: the disk fails; it names ``path``.
     """
+    try:
+        return _restore(path, like)
+    except Exception as error:
+        _raise_disk_error(error, path)
+        raise
+
+
+def _restore(path: pathlib.Path, like: PyTree) -> PyTree:
     manifest = json.loads(_manifest_path(path).read_text())
     origins.refuse_foreign(path, manifest, {"network": origins.shapes(like)})
     restore_args = jax.tree.map(

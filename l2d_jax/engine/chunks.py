@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from l2d_jax.engine import checkpoints, origins, placement, processes
+from l2d_jax.engine import checkpoints, memory, origins, placement, processes
 from l2d_jax.types import PyTree
 
 
@@ -68,6 +68,7 @@ def map_runs(
       ForeignResultsError: a chunk there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; the chunks that are done, which may be all,
         are kept.
+      TooLargeError: the machine cannot hold it.
       ValueError: ``runs`` is empty, or its leaves differ in length.
     """
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(runs)}
@@ -80,6 +81,7 @@ def map_runs(
     placed = _place(function, where)
     width = where.num_devices * placement.block_width(where, total)
     known = origins.of(runs, shared, origin) if checkpoint_dir is not None else {}
+    _require_memory(placed, where, runs, shared, total, width)
     shared = placed.put_shared(shared)
     parts = []
     for number, first in enumerate(range(0, total, width)):
@@ -105,6 +107,28 @@ def map_runs(
         if stop:
             raise Interrupted
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _require_memory(
+    placed: placement.Placed,
+    where: placement.Placement,
+    runs: PyTree,
+    shared: PyTree,
+    total: int,
+    width: int,
+) -> None:
+    """See that a chunk, and what is left of all runs, can be held.
+
+    Raises:
+      TooLargeError: it cannot.
+    """
+    rows = jax.eval_shape(lambda tree: tree, runs)
+    chunk = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape[1:]), leaf.dtype), rows
+    )
+    traced = placed.trace(chunk, jax.eval_shape(lambda tree: tree, shared))
+    result = memory.size_of(traced.out_info) * total // width
+    memory.require_compiled(traced, where, results=result)
 
 
 def lower_runs(

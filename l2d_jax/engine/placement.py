@@ -142,14 +142,17 @@ class Placed(NamedTuple):
     Attributes:
       run: the compiled function.
       shapes: of its result, for arguments or their `jax.ShapeDtypeStruct`.
-      lower: the program of the same, before it is compiled: where the devices are not
-        there, what they would run.
+      trace: the program of the same as JAX traces it, which the first call need not do
+        again.
+      lower: the same before it is compiled: where the devices are not there, what they
+        would run.
       put_runs: puts arrays with a leading run (or block) axis on their devices.
       put_shared: puts what all runs share on every device.
     """
 
     run: Callable[..., PyTree]
     shapes: Callable[..., PyTree]
+    trace: Callable[..., jax.stages.Traced]
     lower: Callable[..., jax.stages.Lowered]
     put_runs: Callable[[PyTree], PyTree]
     put_shared: Callable[[PyTree], PyTree]
@@ -212,7 +215,14 @@ def place(
     if placement.kind != "shard":
         compiled = jax.jit(block, donate_argnums=donate, compiler_options=options)
         shapes = functools.partial(jax.eval_shape, compiled)
-        return Placed(compiled, shapes, compiled.lower, jax.device_put, jax.device_put)
+        return Placed(
+            compiled,
+            shapes,
+            compiled.trace,
+            compiled.lower,
+            jax.device_put,
+            jax.device_put,
+        )
     devices = jax.devices() if placement.devices is None else placement.devices
     mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
     specs = tuple(PartitionSpec() if a == "s" else PartitionSpec("runs") for a in axes)
@@ -228,7 +238,7 @@ def place(
         compiler_options=options,
     )
 
-    def lower(*args: Any) -> jax.stages.Lowered:
+    def trace(*args: Any) -> jax.stages.Traced:
         laid_out = (
             jax.tree.map(
                 lambda leaf, spec=spec: jax.ShapeDtypeStruct(
@@ -241,12 +251,13 @@ def place(
                 jax.eval_shape(lambda *args: args, *args), specs, strict=True
             )
         )
-        return sharded.lower(*laid_out)
+        return sharded.trace(*laid_out)
 
     return Placed(
         sharded,
         functools.partial(jax.eval_shape, sharded),
-        lower,
+        trace,
+        lambda *args: trace(*args).lower(),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec("runs"))),
         lambda tree: processes.put(tree, NamedSharding(mesh, PartitionSpec())),
     )

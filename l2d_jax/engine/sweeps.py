@@ -22,6 +22,7 @@ import numpy as np
 
 from l2d_jax.engine import (
     checkpoints,
+    memory,
     orders,
     origins,
     placement,
@@ -228,6 +229,7 @@ def run_sweep(
     Raises:
       ForeignResultsError: a checkpoint there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
+      TooLargeError: the machine cannot hold it.
       ValueError: an argument does not fit the data.
     """
     engine, planned = _plan(
@@ -240,6 +242,7 @@ def run_sweep(
         where,
         epochs_per_dispatch,
     )
+    engine.require_memory(planned[0])
     known: dict[str, str] = {}
     if checkpoint_dir is not None:
         how = (root_seed, batch_size, program.num_epochs, program.patience)
@@ -272,6 +275,31 @@ def run_sweep(
         done += len(runs) * program.num_epochs
         report(Progress(done, total))
     return SweepResult(**finished)
+
+
+def check_start(
+    program: training.Program, sweep: Sweep, pool: Dataset, where: placement.Placement
+) -> None:
+    """See that runs can be started: from shapes, before anything compiles.
+
+    Args:
+      program: as in `run_sweep`, and so are the others; of the pool shapes are enough.
+      sweep: seeds and hyperparameters of the runs.
+      pool: training and validation examples.
+      where: placement of the runs.
+
+    Raises:
+      TooLargeError: the machine cannot hold their states, or what is left of them.
+      ValueError: the network does not take the inputs.
+    """
+    one = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
+    start = functools.partial(training.start, program)
+    state = jax.eval_shape(start, jax.random.key(0), *one, pool)
+    planned, _ = plan_chunks(sweep.seeds, where.num_devices, where.runs_per_device)
+    memory.require(
+        states=planned[0].size * memory.size_of(state),
+        results=len(sweep.seeds) * memory.size_of(_keep(state)),
+    )
 
 
 def lower_dispatch(
@@ -323,7 +351,9 @@ def _plan(
       ValueError: an argument does not fit the data.
     """
     check_sweep(sweep)
-    folds = {int(seed): split(int(seed)) for seed in np.unique(sweep.seeds)}
+    unique = np.unique(sweep.seeds)
+    memory.require(splits=len(unique) * memory.size_of(split(int(unique[0]))))
+    folds = {int(seed): split(int(seed)) for seed in unique}
     pools.check_lengths(pool)
     pools.check_folds(folds, len(pool.labels))
     pools.check(pool, _num_classes(program, sweep, pool))
@@ -397,7 +427,7 @@ class _Engine:
         tiles: placement.Tiles | None,
     ):
         self.program, self.sweep, self.folds = program, sweep, folds
-        self.batch_size, self.share = batch_size, share
+        self.batch_size, self.share, self._where = batch_size, share, where
         self.epochs_per_dispatch = epochs_per_dispatch
         order_axis = "b" if share else "r"
 
@@ -477,10 +507,36 @@ class _Engine:
 
     def lower(self, members: np.ndarray) -> jax.stages.Lowered:
         """The program of `advance` for a chunk, of which nothing is put anywhere."""
+        return self._advance.lower(*self._shapes(members))
+
+    def require_memory(self, members: np.ndarray) -> None:
+        """See that a chunk, and what is left of all runs, can be held.
+
+        Raises:
+          TooLargeError: it cannot.
+        """
+        shapes = self._shapes(members)
+        state = shapes[3]
+        result = memory.size_of(_keep(state)) // members.size * len(self.sweep.seeds)
+        # Before it is traced: that takes as long as a network has layers.
+        memory.require(states=memory.size_of(state), results=result)
+        traced = self._advance.trace(*shapes)
+        memory.require_compiled(traced, self._where, state, results=result)
+
+    def _shapes(self, members: np.ndarray) -> tuple[Any, ...]:
+        """Shapes of the arguments of `advance` for a chunk."""
         root, pool = jax.eval_shape(lambda *given: given, *self._given)
         rows = jax.eval_shape(lambda *rows: rows, *self._run_rows(members))
         state = self._start.shapes(root, *rows, pool)
-        return self._advance.lower(root, *rows, state, pool, *self.draw(members, 0))
+        fold = self.folds[int(self.sweep.seeds[0])]
+        steps = len(fold.train) // self.batch_size
+        leaders = (len(members),) if self.share else (members.size,)
+        drawn = (
+            (*leaders, self.epochs_per_dispatch, steps, self.batch_size),
+            (*leaders, len(fold.valid)),
+        )
+        order, valid = (jax.ShapeDtypeStruct(shape, np.int32) for shape in drawn)
+        return (root, *rows, state, pool, order, valid)
 
     def put(self, state: training.RunState) -> training.RunState:
         """A state that was taken off the devices, back on them."""

@@ -1,7 +1,10 @@
 """A checkpoint is whole or not there, and damage is found before it is used."""
 
+import errno
 import json
 import os
+import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -176,3 +179,56 @@ def test_a_link_in_place_of_the_manifest_to_be_is_not_followed(tmp_path):
     checkpoints.save(tmp_path / "one", {"a": np.ones(2)}, {})
     assert outside.read_text() == "theirs"
     assert not (tmp_path / "one.json").is_symlink()
+
+
+def fail_with(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def find_nothing(*args, **kwargs):
+    """What orbax makes of a folder that it cannot look at."""
+    raise FileNotFoundError("Checkpoint at /somewhere not found.")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_what_cannot_be_read_is_not_taken_for_damaged(path, monkeypatch, number):
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "read_bytes", fail_with(number))
+        with pytest.raises(OSError) as said:
+            checkpoints.read_info(path)
+    assert (said.value.errno, said.value.filename) == (number, str(path))
+    assert checkpoints.read_info(path) == INFO
+
+
+@pytest.mark.parametrize(
+    ("failing", "number"),
+    [(fail_with(errno.ESTALE), errno.ESTALE), (find_nothing, errno.EIO)],
+)
+def test_a_restore_that_fails_by_the_disk_names_the_folder(
+    path, monkeypatch, failing, number
+):
+    monkeypatch.setattr(checkpoints.ocp.Checkpointer, "restore", failing)
+    with pytest.raises(OSError) as said:
+        checkpoints.restore(path, make_tree())
+    assert (said.value.errno, said.value.filename) == (number, str(path))
+
+
+STORED = pathlib.Path(__file__).with_name("stored_checkpoint")
+
+
+def test_what_an_earlier_version_stored_comes_back_to_the_bit(tmp_path):
+    """Written by `checkpoints.save` of `make_tree` and `INFO` under orbax 0.12.8."""
+    # Where nothing that reads it can change it.
+    shutil.copytree(STORED, tmp_path / "stored")
+    path, tree = tmp_path / "stored" / "chunk", make_tree()
+    assert checkpoints.read_info(path) == INFO
+    restored = checkpoints.restore(path, tree)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree)
+    for got, expected in zip(
+        jax.tree.leaves(restored), jax.tree.leaves(tree), strict=True
+    ):
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        assert got.tobytes() == expected.tobytes()

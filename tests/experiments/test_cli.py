@@ -161,6 +161,9 @@ def test_bad_flags(run_program, args, fragments):
     assert not (ROOT / "W").exists()
 
 
+HELD = ("TB of memory (", "and this machine has ", "; lower what is")
+
+
 @pytest.mark.parametrize(
     ("setting", "fragments"),
     [
@@ -182,6 +185,13 @@ def test_bad_flags(run_program, args, fragments):
         ("grid.alpha=(1,2", ["--config.grid.alpha=(1,2"]),
         ("grid.learning_rate=(1e999,)", ["grid.learning_rate must be", "got inf"]),
         ("methods=magic", ["methods: there is no 'magic'", "experiments.methods"]),
+        ("num_seeds=1000000000", ["error: num_seeds=1000000000: this takes", *HELD]),
+        (
+            "model.hidden=(1000000,1000000)",
+            ["error: model.hidden=1000000: this takes about", "states 144 TB", *HELD],
+        ),
+        ("num_epochs=4000000000", ["num_epochs must", "31 bits, at most 2147"]),
+        ("crop_padding=8", ["crop_padding 8 is more than", "choose one of at most 7"]),
         ("batch_size=5000", ["batch_size 5000 is larger than the 11", "at most 11"]),
     ],
 )
@@ -305,10 +315,10 @@ def test_a_work_folder_where_nobody_may_write(run_program):
 @pytest.mark.parametrize(
     ("setting", "fragments"),
     [
-        ("run=mnist", ["run must be among bias, ", ", got 'mnist'"]),
+        ("run=mnist", ["run must be one of bias, ", ", got 'mnist'"]),
         ("results.digits=/nowhere", ["results.digits: there is no /nowhere/results"]),
         ("results.mnist=/nowhere", ["config has no field 'mnist'"]),
-        ("tolerance=-1", ["tolerance must be a number in [0, 1], got -1"]),
+        ("tolerance=-1", ["tolerance must be a finite number in [0, 1], got -1"]),
     ],
 )
 @pytest.mark.parametrize("config", [[], ["--config=experiments/configs/claims.py"]])

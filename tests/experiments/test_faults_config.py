@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from experiments import allocation, deferral, schema, trips, zoo
+from experiments.claims import ledger
 from experiments.methods import METHODS
 from experiments.problems import PROBLEMS
 from experiments.runtime.errors import ConfigError
@@ -17,7 +18,7 @@ CONFIGS = sorted(
     path.stem
     for path in pathlib.Path(deferral.__file__).parent.glob("configs/*.py")
     # Checked by their own programs, field by field, in their own tests.
-    if path.stem not in ("__init__", "benchmark", "benchmark_scaling", "claims")
+    if path.stem not in ("__init__", "benchmark", "benchmark_scaling")
 )
 VALUES = (
     *(None, True, "", "nonsense", b"x"),
@@ -39,6 +40,8 @@ def check_of(config):
     """The check that the program of a config begins with."""
     if "parts" in config:
         return zoo.check
+    if "results" in config:
+        return ledger.check
     if "task" in config:
         return allocation.check
     return check_deferral if "problem" in config else trips.check
@@ -89,7 +92,10 @@ def test_it_is_used_or_named(name):
                 # A group of other fields lacks those that are read.
                 assert isinstance(error.args[0], KeyError), (path, value, error)
                 assert value in ({}, {"x": 1}), (path, value)
-    assert refused > 10 * len(list(paths(fields)))
+    num_fields = len(list(paths(fields)))
+    assert refused > 10 * num_fields
+    # Shown by pytest -rP. Whatever else had been raised would have ended the test.
+    print(f"{name}: {num_fields} fields x {len(VALUES)} values, {refused} refused")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

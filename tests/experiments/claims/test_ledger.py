@@ -551,12 +551,12 @@ def test_what_is_named_in_run_is_run_once(ready, workdir, monkeypatch):
     [
         (
             {"run": ("mnist",)},
-            "run must be among bias, cifar10, cifar10_finetune, clusters, compas,"
+            "run must be one of bias, cifar10, cifar10_finetune, clusters, compas,"
             " digits, digits_finetune, health, synthetic, texts, toxicity, trips, zoo,"
             " got 'mnist'",
         ),
         ({"scale": "huge"}, "scale must be one of smoke, default, paper, got 'huge'"),
-        ({"tolerance": float("nan")}, r"tolerance must be a number in \[0, 1\]"),
+        ({"tolerance": float("nan")}, r"tolerance must be a finite number in \[0, 1\]"),
         (
             {"results": {"digits": "/nowhere", "cifar10": ""}},
             r"results\.digits: there is no /nowhere/results\.csv; name the work folder",
