@@ -594,7 +594,7 @@ def _trial(field: str, value: Any) -> None:
         )
     name, precision, kind, runs = value
     text(field, name)
-    one_of(("float32", "tf32", "bfloat16"))(field, precision)
+    one_of(("default", "float32", "tf32", "bfloat16"))(field, precision)
     one_of(placement.KINDS)(field, kind)
     _SIZE(field, runs)
 
