@@ -584,6 +584,148 @@ def check_network(field: str, config: Any) -> None:
             check_part(f"{field}.{part}", config[part])
 
 
+_PAIRS = many(several(_SIZE, 2))
+_TEXTS = several(text, 2)
+_SIZES_OF_RUNS = {
+    "rows": Field(whole(2), "Examples."),
+    "valid_rows": Field(_SIZE, "Of them, to validate on."),
+    "epochs": Field(_SIZE, "Of every run."),
+}
+
+
+def _below(group_name: str, fields: Mapping[str, Field]) -> dict[str, Field]:
+    return {f"{group_name}.{name}": field for name, field in fields.items()}
+
+
+def _trial(field: str, value: Any) -> None:
+    many(lambda field, value: None, distinct=False)(field, value)
+    if len(value) != 4:
+        raise ConfigError(
+            f"{field} must hold network, precision, kind and runs, got {value!r}"
+        )
+    name, precision, kind, runs = value
+    text(field, name)
+    one_of(("default", "float32", "tf32", "bfloat16"))(field, precision)
+    one_of(placement.KINDS)(field, kind)
+    _SIZE(field, runs)
+
+
+BENCHMARK = {
+    "repeats": Field(_SIZE, "Times that each variant is timed."),
+    "workloads": Field(many(text), "What is timed; see experiments.benchmark."),
+    "hidden": Field(many(_SIZE), "Units of the pairs of small nets."),
+    **_SIZES_OF_RUNS,
+    "widths": Field(many(_SIZE), "Runs of a sweep, of the first of hidden."),
+    "other_widths": Field(many(_SIZE), "The same of the others."),
+    "stacked_widths": Field(many(_SIZE), "The same of PyTorch's, stacked by hand."),
+    "peer_epochs": Field(_SIZE, "Of what is slower, timed by the epoch."),
+    "digits_seeds": Field(_SIZE, "Runs."),
+    "digits_epochs": Field(_SIZE, "Of every run."),
+    "digits_peer_epochs": Field(_SIZE, "Of PyTorch's."),
+    "fair": Field(group("rows", "valid_rows", "batch"), "The same with fairness."),
+    **_below("fair", _SIZES_OF_RUNS),
+    "fair.features": Field(_SIZE, "Of an example."),
+    "fair.hidden": Field(_SIZE, "Units."),
+    "fair.batch": Field(_SIZE, "Examples of a minibatch."),
+    "fair.grids": Field(_PAIRS, "Numbers of costs and of alphas."),
+    "zoo": Field(group(), "Tables on which seven methods are trained, by name."),
+    "zoo.*": Field(group("rows", "valid_rows", "batch"), "Their sizes."),
+    **_below("zoo.*", _SIZES_OF_RUNS),
+    "zoo.*.features": Field(_SIZE, "Of an example."),
+    "zoo.*.classes": Field(whole(2), "K."),
+    "zoo.*.hidden": Field(many(_SIZE, least=0, distinct=False), "Units."),
+    "zoo.*.batch": Field(_SIZE, "Examples of a minibatch."),
+    "zoo.*.seeds": Field(_SIZE, "Runs of each method."),
+    "zoo.*.runs_per_device": Field(_SIZE, "That a device computes at a time."),
+    "zoo.*.peer_seeds": Field(_SIZE, "Runs of PyTorch's."),
+    "zoo.*.peer_epochs": Field(_SIZE, "Of each of those."),
+    "streams": Field(group("arrivals"), "Closed-loop streams."),
+    "streams.arrivals": Field(_SIZE, "Tasks of a stream."),
+    "streams.annotators": Field(many(_SIZE), "M."),
+    "streams.streams": Field(_SIZE, "Runs."),
+    "streams.peer_streams": Field(_SIZE, "Runs of the NumPy loop."),
+    "scaling": Field(group("rows", "valid_rows"), "One sweep on more devices."),
+    **_below("scaling", _SIZES_OF_RUNS),
+    "scaling.strong_runs": Field(_SIZE, "In all."),
+    "scaling.weak_runs": Field(_SIZE, "Of a device."),
+    "scaling.simulated_devices": Field(_SIZE, "Of one machine."),
+    "scaling.runs_per_device": Field(_SIZE, "That a device computes at a time."),
+    "growth": Field(group(), "Experiments that are made larger, by what grows."),
+    "growth.*": Field(group("sizes"), "Their sizes."),
+    "growth.*.sizes": Field(many(_SIZE), "Of what grows."),
+    "growth.*.method": Field(text, "That is trained."),
+    "growth.*.model": Field(lambda *given: check_network(*given), "The network."),
+    **{
+        f"growth.*.{name}": Field(_SIZE, meaning)
+        for name, meaning in (
+            ("runs", "Seeds, or seeds times prices."),
+            ("examples", "To train on."),
+            ("experts", "M."),
+            ("costs", "Prices of a seed."),
+            ("epochs", "Of every run."),
+            ("features", "Of an example."),
+            ("batch", "Examples of a minibatch."),
+        )
+    },
+    "start": Field(group("scales", "programs"), "Programs, from command to table."),
+    "start.scales": Field(many(text), "Of their configs; empty: the default."),
+    "start.programs": Field(group(), "Module and config file, by name."),
+    "start.programs.*": Field(_TEXTS, "Module and config file."),
+    "wide_resnet": Field(group("depth", "width"), "A training step."),
+    "wide_resnet.depth": Field(lambda *given: _depth(*given), "6n + 4."),
+    "wide_resnet.width": Field(_SIZE, "k."),
+    "wide_resnet.batch": Field(_SIZE, "Images of a minibatch."),
+    "wide_resnet.seeds": Field(_SIZE, "Runs."),
+    "wide_resnet.steps": Field(_SIZE, "That are timed."),
+    "layouts": Field(group("networks", "trials"), "Networks in several layouts."),
+    "layouts.batch": Field(_SIZE, "Images of a minibatch."),
+    "layouts.steps": Field(_SIZE, "That are timed."),
+    "layouts.peer_steps": Field(_SIZE, "Of PyTorch's."),
+    "layouts.networks": Field(group(), "By name."),
+    "layouts.networks.*": Field(group("name"), "The network, without its precision."),
+    "layouts.networks.*.name": Field(one_of(("wide_resnet", "convnet")), "Its kind."),
+    "layouts.networks.*.depth": Field(lambda *given: _depth(*given), "6n + 4."),
+    "layouts.networks.*.width": Field(_SIZE, "k."),
+    "layouts.networks.*.stem_stride": Field(_SIZE, "Of the first layer."),
+    "layouts.networks.*.channels": Field(many(_SIZE, distinct=False), "Of layers."),
+    "layouts.networks.*.window": Field(_SIZE, "Of each layer."),
+    "layouts.networks.*.hidden": Field(
+        many(_SIZE, least=0, distinct=False), "Units of the layers behind them."
+    ),
+    "layouts.peers": Field(many(_TEXTS, least=0), "Network and precision."),
+    "layouts.trials": Field(many(_trial), "Network, precision, kind and runs."),
+    "topology": Field(group("workloads", "chip"), "Slices of TPUs, described."),
+    "topology.workloads": Field(many(text), "What is compiled."),
+    "topology.generation": Field(text, "Of the chips."),
+    "topology.slices": Field(many(text), "Such as 4x4."),
+    "topology.wide_resnet_slices": Field(many(text), "The same of WideResNets."),
+    "topology.wide_resnets": Field(_PAIRS, "Depth and width."),
+    "topology.wide_resnet_runs": Field(_SIZE, "Of a chip."),
+    "topology.annotators": Field(_SIZE, "Of streams."),
+    "topology.chip": Field(group("peak_tflops"), "What one can do."),
+    "topology.chip.peak_tflops": Field(_POSITIVE, "In bfloat16."),
+    "topology.chip.memory_gb_per_second": Field(_POSITIVE, "Of its memory."),
+    "topology.chip.memory_gib": Field(_POSITIVE, "Of memory."),
+}
+"""Fields of `experiments.benchmark`; a star stands for a name that the config gives."""
+
+
+def named(
+    config: ml_collections.ConfigDict, fields: Mapping[str, Field]
+) -> dict[str, Field]:
+    """The fields, with the names of a config in the place of each star."""
+    found = {}
+    for path, field in fields.items():
+        above, star, below = path.partition(".*")
+        value: Any = config
+        for name in above.split("."):
+            value = value.get(name) if hasattr(value, "get") else None
+        names = list(value) if star and hasattr(value, "get") else []
+        for concrete in [f"{above}.{n}{below}" for n in names] if star else [path]:
+            found[concrete] = field
+    return found
+
+
 def check(
     config: ml_collections.ConfigDict,
     fields: Mapping[str, Field] = FIELDS,

@@ -10,7 +10,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark import growth, start, topology
+from experiments.benchmark import fields, growth, start, topology
 from experiments.benchmark.layouts import layout_variants
 from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
@@ -133,6 +133,7 @@ def draw(table: pd.DataFrame, path: pathlib.Path) -> None:
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Measure; the table goes to ``benchmark.csv`` in ``workdir``."""
+    fields.check(config)
     if tuple(config.workloads) in ALONE:
         return ALONE[tuple(config.workloads)](config, workdir)
     try:

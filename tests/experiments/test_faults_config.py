@@ -9,6 +9,7 @@ import ml_collections
 import pytest
 
 from experiments import allocation, deferral, schema, trips, zoo
+from experiments.benchmark import fields as benchmark
 from experiments.claims import ledger
 from experiments.methods import METHODS
 from experiments.problems import PROBLEMS
@@ -18,7 +19,7 @@ CONFIGS = sorted(
     path.stem
     for path in pathlib.Path(deferral.__file__).parent.glob("configs/*.py")
     # Checked by their own programs, field by field, in their own tests.
-    if path.stem not in ("__init__", "benchmark", "benchmark_scaling")
+    if path.stem not in ("__init__", "benchmark_scaling")
 )
 VALUES = (
     *(None, True, "", "nonsense", b"x"),
@@ -40,6 +41,8 @@ def check_of(config):
     """The check that the program of a config begins with."""
     if "parts" in config:
         return zoo.check
+    if "workloads" in config:
+        return benchmark.check
     if "results" in config:
         return ledger.check
     if "task" in config:
