@@ -122,6 +122,7 @@ def test_the_key_decides():
     assert (first != other).any()
 
 
+@pytest.mark.long
 def test_scan_and_vmap_change_nothing():
     images = np.stack([numbered(3, 5, 5), numbered(3, 5, 5)[::-1]])
     keys = jax.random.split(jax.random.key(0), 2)

@@ -40,6 +40,7 @@ def test_one_worker_is_believed(num_iterations):
     np.testing.assert_allclose(probs, [1, 0, 1], atol=1e-3)
 
 
+@pytest.mark.long
 def test_small_crowds_are_those_of_plain_em():
     found = [compare(seed) for seed in range(50)]
     assert sum(found) >= 45

@@ -98,6 +98,7 @@ def test_a_nan_feature_is_flagged_and_scores_nothing(committee):
     assert np.isnan(held_out["test"]["accuracy"]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_an_infinite_feature_is_flagged(value):
     late = tasks(features=with_entry(tasks().features, (25, 0), value))

@@ -195,6 +195,7 @@ def test_a_stream_alone_is_its_row_among_many(stream, alone):
     assert not np.allclose(many[0].params["kernel"][0], many[0].params["kernel"][1])
 
 
+@pytest.mark.long
 def test_the_same_seed_twice_is_identical_and_another_is_not(alone):
     hparams, train = hparams_of(fade=20.0), make_tasks(0, 30)
     first, again, other = (
@@ -316,6 +317,7 @@ def test_deploy_learns_nothing_and_observe_chooses_what_is_kept():
     np.testing.assert_allclose(kept[1].reshape(-1), served.probs, **TOL)
 
 
+@pytest.mark.long
 def test_an_order_serves_as_arrivals_in_that_order():
     """To the last bit; and many orders share the tasks, of which none has a copy."""
     allocator = closed_loop.make_allocator(

@@ -53,6 +53,7 @@ def test_a_second_start_takes_what_the_first_compiled(tmp_path):
     assert start(tmp_path) == (True, value, len(entries(tmp_path)))
 
 
+@pytest.mark.long
 def test_what_a_killed_process_left_half_written_is_compiled_again(tmp_path):
     _, value, _ = start(tmp_path)
     for path in entries(tmp_path):

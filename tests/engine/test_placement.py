@@ -113,6 +113,7 @@ def test_donated_memory_is_given_up(kind, arguments):
     assert before.is_deleted()
 
 
+@pytest.mark.long
 def test_what_is_brief_has_the_same_bits():
     """It draws the parameters that a sweep has always started from."""
 

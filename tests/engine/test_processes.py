@@ -374,6 +374,7 @@ def count_collectives(compiled, *args):
     return len(COLLECTIVES.findall(compiled.lower(*args).compile().as_text()))
 
 
+@pytest.mark.long
 @_several_devices
 def test_no_collective_inside_a_run(monkeypatch):
     counts = []

@@ -188,6 +188,7 @@ def test_a_run_alone_is_the_run_in_the_sweep(pool, kind):
     assert_same(row, alone, exact=False)
 
 
+@pytest.mark.long
 def test_the_same_seed_twice_is_identical(pool):
     program, sweep = make_program(), make_sweep()
     assert_same(run(program, sweep, pool), run(program, sweep, pool), exact=True)
@@ -201,6 +202,7 @@ def test_sharing_the_order_changes_nothing(pool, monkeypatch):
     assert_same(shared, run(program, sweep, pool), exact=False)
 
 
+@pytest.mark.long
 def test_a_diverged_run_touches_no_neighbour(pool):
     sound = make_sweep(1, (0.05,))
     # Adam moves by the learning rate, so this one overflows at once.
@@ -258,6 +260,7 @@ def test_stopped_at_any_dispatch_and_started_again_ends_the_same(
     assert not stopped  # The last was never asked to stop.
 
 
+@pytest.mark.long
 def test_damaged_checkpoints_are_said_and_done_again(pool, tmp_path):
     program, sweep = make_program(8), make_sweep()
     whole = run(program, sweep, pool, checkpoint_dir=tmp_path)
@@ -363,6 +366,7 @@ def test_experts_are_paired_across_hyperparameters(pool):
     assert (train[0] != test[0]).any()
 
 
+@pytest.mark.long
 def test_predictions_are_the_same_in_parts(pool):
     """Of 40 examples 13 at a time, whose last part is filled up."""
     program = make_program()

@@ -120,6 +120,7 @@ def stream(rate):
     return run(jnp.float32(rate))
 
 
+@pytest.mark.long
 def test_a_learning_rate_beyond_all_bounds_is_marked():
     """Nothing becomes infinite: the weights are as large as the learning rate."""
     assert not stream(0.3)["test"]["diverged"].any()

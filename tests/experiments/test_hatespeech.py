@@ -166,6 +166,7 @@ def test_embeddings_are_the_same_for_all_seeds(monkeypatch):
     np.testing.assert_array_equal(problem.pool.inputs, vectors)
 
 
+@pytest.mark.long
 def test_the_panel_repeats_turns_or_guesses():
     """Accuracies on a class where the annotator is always right, by hand."""
     problem = make_problem(hatespeech.make_panel, "panel_smoke")

@@ -24,9 +24,10 @@ from experiments.trainings import TRAININGS
 
 # A few are run at once, one of every kind as a whole program, and the others by the
 # slow tests; all are traced.
-FEW = ("deferral_tuned", "classifier", "expert", "majority", "oracle")
+FEW = ("classifier", "expert", "majority", "oracle")
 RUN = (
     "deferral",
+    "deferral_tuned",
     "deferral_budget",
     "two_stage",
     "confidence",

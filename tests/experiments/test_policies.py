@@ -48,6 +48,7 @@ def deferred(decision, run):
     return decision.allocation[run, : NUM_TESTED[run], :-1]
 
 
+@pytest.mark.long
 def test_a_budget_of_a_batch_counts_the_examples_that_count():
     measures, runs = make_case(1)
     (test,) = measures._decide_all("deferral_budget", runs, {}, ("test",)).values()
@@ -70,6 +71,7 @@ def test_a_budget_of_a_stream_is_a_threshold_of_validation():
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["capacity", "prices"])
 def test_nobody_has_more_than_their_share(policy):
     measures, runs = make_case(3)

@@ -121,6 +121,7 @@ def test_differences_are_paired_by_seed_and_case():
     assert gain.ci_high - gain.ci_low < 0.5 * (alone.ci_high - alone.ci_low)
 
 
+@pytest.mark.long
 def test_p_values_are_corrected_for_the_number_of_methods():
     outcomes = {"classifier": draw(0.5, 0), "deferral": draw(0.9, 1)}
     outcomes["cost_sensitive"] = draw(0.8, 2)

@@ -137,6 +137,7 @@ def test_what_is_found_costs_no_more_than_the_solver_says(solved):
     assert bound == pytest.approx(result.fun, rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_realizable_problem_is_solved_without_error():
     generator = np.random.default_rng(0)
     inputs = generator.uniform(size=(120, 4))
@@ -230,6 +231,7 @@ def solve(batch, l1_penalty=0.0):
     return state, metrics, learner.predict(state.variables, hparams, batch.inputs)
 
 
+@pytest.mark.long
 def test_the_learner_decides_as_the_pair_it_found():
     batch, right = make_batch()
     state, metrics, decision = solve(batch)

@@ -279,6 +279,7 @@ def test_objective_by_its_definition(objective, num_outputs):
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_first_step_trains_the_classifier_alone():
     """1 - 1^-c is 0: the deferrer stays as it starts, the classifier is one alone."""
     batch = random_batch()
@@ -380,6 +381,7 @@ def fixed_votes(probs):
     )
 
 
+@pytest.mark.long
 def test_minimax_rounds_by_hand():
     """Its groups' losses are the same in every round."""
     learner = minimax_of_fixed_votes(steps_per_round=2)
@@ -564,6 +566,7 @@ def test_whom_to_trust_is_found(sweep):
             assert shares.mean() > 0.6
 
 
+@pytest.mark.long
 def test_a_row_alone_equals_its_row_in_the_sweep(sweep):
     keys, hparams, train, test, (of_runs, losses) = sweep
     run = jax.jit(lambda key: train_and_predict(key, hparams, train, test.inputs))

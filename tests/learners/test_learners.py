@@ -382,6 +382,7 @@ def disparity_oracle(probs, labels, groups, weights):
     return 0.5 * sum(gaps)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("expert", ["answers", "probabilities"])
 def test_a_fair_deferral_adds_the_disparity_of_the_system(expert):
     """In float64: who was not asked is decided upon by the classifier."""

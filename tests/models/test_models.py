@@ -200,6 +200,7 @@ def test_implementations_agree_through_the_network(digits):
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_seeds_in_vmap_learn_and_do_not_touch_each_other(digits):
     network, _, _, _, inputs = digits
     states = jax.jit(jax.vmap(network.init, (0, None)))(

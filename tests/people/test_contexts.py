@@ -68,6 +68,7 @@ def test_one_answer_each_has_no_context():
     assert found.places.shape == (8, 0) and (found.targets == 0).all()
 
 
+@pytest.mark.long
 def test_a_batch_holds_what_was_drawn():
     generator = np.random.default_rng(0)
     answers = Answers(

@@ -59,6 +59,7 @@ PRIOR = Population(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jit", [False, True])
 def test_population_against_the_oracle(jit):
     function = fit_population if jit else hierarchical.fit_population

@@ -42,6 +42,7 @@ def test_seats_are_drawn_by_share():
     assert (seats[1, :, :3] == 0).all()
 
 
+@pytest.mark.long
 def test_the_classifier_votes_for_a_class():
     """Two of five seats are its own, the first expert has one and the third two."""
     seats = np.array([[0.2, 0, 0.4, 0.4], [0, 0, 0, 1.0]], np.float32)

@@ -268,6 +268,7 @@ def test_of_equals_it_is_the_team_that_defers_least():
     assert found.accuracy == 1.0 and found.asked.sum() == 0.0
 
 
+@pytest.mark.long
 def test_drawn_thresholds_give_their_rates_to_those_to_come():
     given = team(6, 400, 2)
     found = fair_thresholds.fit(

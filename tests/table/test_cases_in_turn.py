@@ -116,6 +116,7 @@ def test_what_cannot_be_a_stream_is_refused(
         decide(other, coming, options=options, period=period)
 
 
+@pytest.mark.long
 def test_the_command_decides_in_order(team, coming, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     how = {"id": "case", "label": "label", "experts": list(team.people)}

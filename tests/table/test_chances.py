@@ -107,6 +107,7 @@ def test_somebody_of_few_answers_is_as_the_others_and_less_sure():
     assert width[:, 1].mean() > 2 * width[:, 2:].mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("all_right", [0.0, 1.0])
 def test_people_who_are_always_right_or_wrong_do_not_fail(all_right):
     inputs, log_probs, right, folds, _ = simulate(60, 2, 2)

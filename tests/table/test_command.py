@@ -338,6 +338,7 @@ command.run()
 """
 
 
+@pytest.mark.long
 def test_a_stop_is_one_line_wherever_it_comes(folder):
     with subprocess.Popen(
         [sys.executable, "-c", _ENDLESS, *fit_argv(EXPERTS)],

@@ -80,6 +80,7 @@ def test_an_index_means_nothing(table, fitted):
     np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
 
 
+@pytest.mark.long
 def test_frames_hold_categories_and_gaps(table):
     X, y, experts = table
     X = X.assign(site=np.where(np.arange(len(X)) % 3, "north", None))
@@ -90,6 +91,7 @@ def test_frames_hold_categories_and_gaps(table):
     assert np.isfinite(found.predict_proba(X)).all()
 
 
+@pytest.mark.long
 def test_it_works_in_a_pipeline_and_is_judged_by_cross_validation(table):
     X, y, experts = table
     with sklearn.config_context(enable_metadata_routing=True):

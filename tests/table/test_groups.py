@@ -66,6 +66,7 @@ def test_what_cannot_be_met_says_what_can(grouped):
         fitting.fit(grouped, options)
 
 
+@pytest.mark.long
 def test_equal_opportunity_is_about_the_positive_class(grouped):
     """Turned around, classes and all, it finds the same thresholds."""
     options = OPTIONS._replace(fair=("equal_opportunity", 0.1), positive="a")

@@ -263,6 +263,7 @@ def test_equal_evaluations_give_equal_bytes(texts):
         )
 
 
+@pytest.mark.long
 def test_another_process_gives_equal_bytes(texts):
     code = (
         "import sys, evaluations; from l2d_jax.table.report import render; "

@@ -13,6 +13,8 @@ from l2d_jax.table.methods import METHODS
 from l2d_jax.table.team import decide, encode
 from tests.table import conftest
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(team, tmp_path_factory):
@@ -26,7 +28,6 @@ def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
 
 
-@pytest.mark.long
 def test_what_is_read_decides_to_the_bit(team, cases, folder):
     found, made = storage.load(folder)
     assert made == {"command": "l2d fit", "sha256": "0" * 64}
@@ -44,7 +45,6 @@ def test_nothing_is_pickled(folder):
     safetensors.numpy.load_file(folder / "weights.safetensors")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_the_exported_program_decides_the_same(team, cases, name):
     one = team._replace(method=name)
@@ -63,7 +63,6 @@ def test_the_exported_program_decides_the_same(team, cases, name):
             )
 
 
-@pytest.mark.long
 def test_another_program_needs_jax_alone(team, cases, folder, tmp_path):
     inputs, _ = encode(team, cases)
     np.savez(tmp_path / "cases.npz", inputs=inputs)

@@ -128,6 +128,7 @@ def test_a_team_without_people_never_defers():
     assert (said == cases.labels).mean() > 0.75
 
 
+@pytest.mark.long
 def test_cases_without_a_label_have_no_part():
     cases = make()
     unknown = cases.labels.copy()
@@ -167,6 +168,7 @@ def test_nothing_to_go_by_is_refused():
         fitting.fit(empty, Options(("never",), ("logistic",), num_folds=2))
 
 
+@pytest.mark.long
 def test_a_guarantee_is_kept_or_refused():
     cases = make(600)
     options = Options(("confidence",), ("logistic",), num_folds=2, max_error=0.25)

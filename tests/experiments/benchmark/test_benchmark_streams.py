@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("cheap_compiles")
 NUM_TASKS = 150
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_annotators", [3, 40])
 def test_both_ways_serve_alike(num_annotators):
     tasks = peers.make_tasks(NUM_TASKS, num_annotators)

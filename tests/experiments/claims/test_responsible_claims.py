@@ -273,6 +273,7 @@ def test_the_best_rule_is_the_measure_of_deferring():
     assert found[0.80]["verdict"] == "not reproduced"
 
 
+@pytest.mark.long
 def test_claims_need_no_column_that_results_lack():
     made = set(make_results().columns)
     keys = {"problem", "decision_maker", "chosen", "seed", "split"}
