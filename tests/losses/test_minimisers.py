@@ -11,6 +11,9 @@ from scipy import optimize
 
 from l2d_jax import decisions, losses
 
+# Each descends to the end.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def _in_float64():

@@ -5,7 +5,7 @@ import pytest
 
 from l2d_jax.models import Context, Query, context_rejector
 
-pytestmark = pytest.mark.usefixtures("cheap_compiles")
+pytestmark = [pytest.mark.usefixtures("cheap_compiles"), pytest.mark.long]
 
 NUM_CLASSES, FEATURES, SIZE, LENGTH = 3, 4, 5, 6
 KINDS = pytest.mark.parametrize("num_heads", [0, 2], ids=["mean", "attentive"])

@@ -34,6 +34,7 @@ def draw(rng, num_cases, num_people=4):
     return expit(logits).astype(np.float32), right.astype(float)
 
 
+@pytest.mark.long
 def test_the_promise_is_kept_on_average():
     """Of 99 cases the level is the 90th: nine tenths, not a case more or less."""
     rng = np.random.default_rng(0)
@@ -50,6 +51,7 @@ def test_the_promise_is_kept_on_average():
     assert 0.89 <= np.mean(covered) <= 0.92
 
 
+@pytest.mark.long
 def test_a_blank_makes_no_set_too_small():
     chances, right = draw(np.random.default_rng(1), 4000)
     asked = np.random.default_rng(2).random((2000, 4)) < 0.6
@@ -140,6 +142,7 @@ def test_what_is_read_has_the_sets(team, cases, tmp_path):
     pd.testing.assert_frame_equal(read, judged.consult, check_dtype=False)
 
 
+@pytest.mark.long
 def test_sets_are_judged_by_the_answers_there_are(team, cases):
     record = evaluation.record_of(team, cases)
     judged = evaluation.tabulate(
@@ -174,6 +177,7 @@ def test_too_few_answers_are_refused(cases):
         check_options(OPTIONS, ("r0",))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_makes_sets(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
