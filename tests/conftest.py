@@ -8,6 +8,7 @@ A test that is given what a whole program leaves, the fixture ``whole``, is mark
 """
 
 import os
+import sys
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -33,6 +34,17 @@ def pytest_runtest_setup(item):
             if os.environ.get("L2D_REQUIRE_DATA"):
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    """A figure that is left open would fail whichever test counts them next."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        pyplot = sys.modules["matplotlib.pyplot"]
+        left = pyplot.get_fignums()
+        pyplot.close("all")
+        assert not left, "a figure is left open: close it"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,8 @@ from l2d_jax.augmentation import (
     standardize,
 )
 
+pytestmark = pytest.mark.long
+
 
 def numbered(batch_size, height, width, channels=2):
     """Images in which no two pixels are equal: each says where it came from."""
@@ -122,7 +124,6 @@ def test_the_key_decides():
     assert (first != other).any()
 
 
-@pytest.mark.long
 def test_scan_and_vmap_change_nothing():
     images = np.stack([numbered(3, 5, 5), numbered(3, 5, 5)[::-1]])
     keys = jax.random.split(jax.random.key(0), 2)

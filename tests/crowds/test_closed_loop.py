@@ -12,7 +12,7 @@ from l2d_jax.crowds import allocation, closed_loop, dawid_skene, streams
 from l2d_jax.crowds.allocation import Annotators, Arrivals, Committee
 from l2d_jax.types import ModelFns
 
-pytestmark = pytest.mark.usefixtures("cheap_compiles")
+pytestmark = [pytest.mark.usefixtures("cheap_compiles"), pytest.mark.long]
 
 TOL = {"rtol": 1e-4, "atol": 1e-5}
 SIMILARITY = np.array([[0.9, 0.3], [0.3, 0.6]])
@@ -265,7 +265,6 @@ def test_what_asking_the_unasked_would_cost_changes_nothing(allocator, state):
     assert not np.allclose(ours.params["kernel"], expected.params["kernel"])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("crowd", ["vote", "dawid_skene"])
 def test_an_annotator_who_is_never_there_changes_nothing(crowd):
     crowd = None if crowd == "vote" else dawid_skene.make_crowd()

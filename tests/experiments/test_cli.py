@@ -13,6 +13,8 @@ from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import replacing, use_workdir, write_text
 from l2d_jax.data import cifar10
 
+pytestmark = pytest.mark.long
+
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = "--config=experiments/configs/digits.py:smoke"
 CIFAR10 = "--config=experiments/configs/cifar10.py:smoke"
@@ -72,7 +74,6 @@ def check_refusal(outcome, *fragments):
     assert status == 2
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "value", "fragment"),
     [

@@ -13,6 +13,8 @@ from l2d_jax.learners import halfspaces
 from l2d_jax.learners.halfspaces import solve_milp
 from l2d_jax.types import Batch
 
+pytestmark = pytest.mark.long
+
 LIMIT = 30.0  # Seconds; none of what is small comes near it.
 
 
@@ -65,7 +67,6 @@ def test_brute_force_finds_the_dichotomies_of_four_points():
     assert len(dichotomies(square)) == 14
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_neighbourhoods_end_where_the_whole_program_does(seed, monkeypatch):
     inputs, labels, right = draw(seed + 20, size=24)
@@ -137,7 +138,6 @@ def test_what_is_found_costs_no_more_than_the_solver_says(solved):
     assert bound == pytest.approx(result.fun, rel=1e-3)
 
 
-@pytest.mark.long
 def test_a_realizable_problem_is_solved_without_error():
     generator = np.random.default_rng(0)
     inputs = generator.uniform(size=(120, 4))
@@ -231,7 +231,6 @@ def solve(batch, l1_penalty=0.0):
     return state, metrics, learner.predict(state.variables, hparams, batch.inputs)
 
 
-@pytest.mark.long
 def test_the_learner_decides_as_the_pair_it_found():
     batch, right = make_batch()
     state, metrics, decision = solve(batch)

@@ -1,5 +1,6 @@
 """The table of growth adds up; nothing here depends on how fast it was."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,6 +116,7 @@ def test_figure_marks_what_is_steep():
         [line.get_xdata().tolist() for line in axes.lines if line.get_ms() == 10]
         for axes in drawn.axes[:2]
     ]
+    plt.close(drawn)
     assert circles == [[[]], [[10]]]
 
 
