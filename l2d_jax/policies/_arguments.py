@@ -47,6 +47,30 @@ def rule_scores(scores: ArrayLike) -> np.ndarray:
     return np.asarray(jnp.asarray(scores, kind if exact else float))
 
 
+def rooms(capacity: Array | None, num_experts: int, num_cases: int) -> np.ndarray:
+    """Cases of so many that each expert can answer, int ``[M]``, in [0, num_cases].
+
+    Args:
+      capacity: whole numbers >= 0, ``[M]``; None: any number.
+      num_experts: M.
+      num_cases: of a batch or a period.
+
+    Raises:
+      ValueError: it is of another shape, or a value is none.
+    """
+    if capacity is None:
+        return np.full(num_experts, num_cases)
+    given = np.asarray(capacity)
+    require_exact_shape("capacity", given, (num_experts,), "[M]")
+    require_all(
+        "capacity",
+        given,
+        lambda v: (v >= 0) & (v == np.floor(v)),
+        "be a whole number >= 0",
+    )
+    return np.minimum(given.astype(np.int64), num_cases)
+
+
 def first_answers(
     decision: Decision, labels: Array, expert_labels: Array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

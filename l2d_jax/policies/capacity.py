@@ -18,9 +18,9 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from l2d_jax._checks import poison_unless, require_all, require_exact_shape
+from l2d_jax._checks import poison_unless, require_all
 from l2d_jax.decisions import allocate
-from l2d_jax.policies._arguments import require_one_answers
+from l2d_jax.policies._arguments import require_one_answers, rooms
 from l2d_jax.types import Array, Decision
 
 # Scores that differ by less, relative to the greatest, are equal here.
@@ -88,17 +88,7 @@ def assign(
     require_one_answers(decision)
     scores = np.asarray(decision.defer_score, np.float64)
     num_cases, num_experts = scores.shape
-    room = np.full(num_experts, num_cases)
-    if capacity is not None:
-        capacity = np.asarray(capacity)
-        require_exact_shape("capacity", capacity, (num_experts,), "[M]")
-        require_all(
-            "capacity",
-            capacity,
-            lambda v: (v >= 0) & (v == np.floor(v)),
-            "be a whole number >= 0",
-        )
-        room = np.minimum(np.asarray(capacity).astype(np.int64), num_cases)
+    room = rooms(capacity, num_experts, num_cases)
     budget = places(max_deferral, num_cases)
 
     unknown = np.isnan(scores)

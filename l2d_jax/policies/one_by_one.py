@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax._checks import require_all, require_exact_shape
-from l2d_jax.policies._arguments import require_one_answers
+from l2d_jax.policies._arguments import require_one_answers, rooms
 from l2d_jax.policies.capacity import places
 from l2d_jax.policies.prices import Duals
 from l2d_jax.types import Array, Decision
@@ -83,17 +83,7 @@ def assign(
     num_cases, num_experts = scores.shape
     if period < 1:
         raise ValueError(f"period must be >= 1, got {period}")
-    room_of_each = np.full(num_experts, period)
-    if capacity is not None:
-        given = np.asarray(capacity)
-        require_exact_shape("capacity", given, (num_experts,), "[M]")
-        require_all(
-            "capacity",
-            given,
-            lambda v: (v >= 0) & (v == np.floor(v)),
-            "be a whole number >= 0",
-        )
-        room_of_each = np.minimum(given, period).astype(np.int64)
+    room_of_each = rooms(capacity, num_experts, period)
     if not 0 <= step_size < np.inf:
         raise ValueError(f"step_size must be >= 0 and finite, got {step_size}")
     prices = np.array(duals.experts, np.float64)
