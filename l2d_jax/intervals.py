@@ -130,10 +130,13 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     Args:
       p_values: float ``[C]``, in [0, 1], without NaN, C >= 1.
     """
-    # It takes a second to import, and few programs compare.
-    from statsmodels.stats.multitest import multipletests
-
-    return np.asarray(multipletests(p_values, method="holm")[1])
+    # By hand: that of statsmodels collects garbage twice a call, which beside JAX's
+    # objects takes a fifth of a second for each family of a comparison.
+    order = np.argsort(p_values)
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty_like(steps)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

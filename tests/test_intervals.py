@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from experiments import tables
 from l2d_jax import intervals
@@ -115,3 +116,11 @@ def test_holm_by_hand():
     found = intervals.holm(np.array([0.02, 0.04, 0.01]))
     np.testing.assert_allclose(found, [0.04, 0.04, 0.03])
     np.testing.assert_allclose(intervals.holm(np.array([0.9, 0.8])), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 40])
+def test_holm_as_statsmodels_has_it(size):
+    # Some are equal, and some are 0 or 1.
+    p_values = np.random.default_rng(size).random(size).round(1)
+    expected = multipletests(p_values, method="holm")[1]
+    np.testing.assert_array_equal(intervals.holm(p_values), expected)
