@@ -22,17 +22,18 @@ from experiments.problem import Problem, Teams
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.trainings import TRAININGS, Trained
-from l2d_jax import decisions, intervals
+from l2d_jax import decisions, intervals, ratios
 from l2d_jax.engine import chunks, memory, placement, processes, training
 from l2d_jax.learners import batches
-from l2d_jax.types import Array, Batch, Decision, PyTree
+from l2d_jax.types import Batch, Decision, PyTree
 
 _POLICY_STREAM = 100
 # Runs that a device measures at a time: whole data sets take more memory than batches.
 _MEASURED_AT_ONCE = 8
-# Bytes of decisions that a device measures and decides at a time, and that all of them
-# leave before they are measured, about: fewer runs where those of one take more.
-_MEASURED_BYTES, _DECIDED_BYTES, _HELD_BYTES = 2**23, 2**27, 2**28
+# Bytes that a device holds of what it measures at a time and of what it decides at a
+# time, and that decisions take before they are measured, about: fewer runs where one
+# takes more.
+_MEASURED_BYTES, _DECIDED_BYTES, _HELD_BYTES = 2**25, 2**27, 2**28
 
 
 class Runs(NamedTuple):
@@ -156,9 +157,7 @@ def shared_examples(
             parts[name]["subgroup"] = problem.subgroups[number]
     if problem.sampled == "seeds and cases":
         size = len(problem.test.labels)
-        resamples = intervals.draw_resamples(size, config.seed)
-        # The cases as they are come first: one program measures all.
-        parts["resamples"] = np.concatenate([np.ones_like(resamples[:1]), resamples])
+        parts["resamples"] = intervals.draw_resamples(size, config.seed)
     return parts | {"seed": np.int32(config.seed)}
 
 
@@ -253,33 +252,27 @@ def make_measure(
     A run has its ``seed``, ``team``, ``rows``, ``weights`` and ``decision``.
     """
 
-    def scalars(batch: Batch, run: PyTree, shared: PyTree) -> dict[str, jax.Array]:
+    def achieve(run: PyTree, shared: PyTree) -> dict[str, PyTree]:
         part, rows = shared[split], run["rows"][split]
-        return measure.scalars(
-            run["decision"],
+        batch, _ = look_up(problem, shared, run, split)
+        # Who is not to be had for a case does not answer it, whatever was decided.
+        decision = decisions.among(run["decision"], measure.available(batch))
+        made = measure.make_ratios(
+            decision,
             batch,
             {name: column[rows] for name, column in part["slices"].items()},
             part["subgroup"][rows] if "subgroup" in part else None,
             problem.num_subgroups,
         )
-
-    def achieve(run: PyTree, shared: PyTree) -> dict[str, PyTree]:
-        batch, _ = look_up(problem, shared, run, split)
-        # Who is not to be had for a case does not answer it, whatever was decided.
-        decision = decisions.among(run["decision"], measure.available(batch))
-        run = {**run, "decision": decision}
-        curves: dict[str, PyTree] = dict(measure.curves(decision, batch))
-        if split != "test" or "resamples" not in shared:
-            return scalars(batch, run, shared) | curves
-
-        def resampled(counts: Array) -> PyTree:
-            weights = jnp.asarray(batch.weights) * counts[run["rows"][split]]
-            return scalars(batch._replace(weights=weights), run, shared)
-
-        every = jax.lax.map(resampled, shared["resamples"])
-        first = jax.tree.map(lambda leaf: leaf[0], every)
-        others = jax.tree.map(lambda leaf: leaf[1:], every)
-        return first | curves | {"resampled": others}
+        weights = jnp.asarray(batch.weights)
+        found: dict[str, PyTree] = measure.of_ratios(ratios.weigh(made, weights))
+        found |= measure.curves(decision, batch)
+        if split == "test" and "resamples" in shared:
+            counts = shared["resamples"][:, rows]
+            found["resampled"] = measure.of_ratios(
+                ratios.resample(made, weights, counts)
+            )
+        return found
 
     return achieve
 
@@ -334,11 +327,13 @@ class Measures:
             split: make_measure(problem, split) for split in ("valid", "test")
         }
         traits = problem.traits
+        bytes_of_number = 4 * max(r.rows.shape[1] for r in self._rows.values())
         # Of a case: its row and weight, and a decision.
         numbers = 2 + traits.num_classes + 3 * traits.num_experts + 1
-        self._run_bytes = (
-            4 * numbers * max(r.rows.shape[1] for r in self._rows.values())
-        )
+        self._run_bytes = numbers * bytes_of_number
+        # And the numerators and denominators of its measures, about.
+        numbers += 50 + 4 * len(problem.slices) + 2 * problem.num_subgroups
+        self._measured_bytes = numbers * bytes_of_number
 
     def runs_of(self, runs: Runs) -> dict[str, PyTree]:
         """What each run has of its own whatever the method."""
@@ -532,7 +527,7 @@ class Measures:
         """
         size = len(runs.seeds)
         where = networks.make_placement(self._config)
-        fitting = max(1, _MEASURED_BYTES // self._run_bytes)
+        fitting = max(1, _MEASURED_BYTES // self._measured_bytes)
         where = where._replace(runs_per_device=min(_MEASURED_AT_ONCE, fitting))
         chunk = where.runs_per_device * max(where.num_devices, 2)
         index = np.minimum(np.arange(-(-size // chunk) * chunk), size - 1)

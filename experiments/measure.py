@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax import decisions, fairness, metrics
-from l2d_jax.learners.batches import experts_correct, weighted_mean
-from l2d_jax.types import Array, Batch, Decision
+from l2d_jax import decisions, fairness, metrics, ratios
+from l2d_jax.learners.batches import experts_correct
+from l2d_jax.ratios import Ratio
+from l2d_jax.types import Array, Batch, Decision, PyTree
 
 COVERAGES = np.linspace(0.0, 1.0, 21)
 """Coverages of the curves."""
@@ -21,25 +22,107 @@ def available(batch: Batch) -> jax.Array:
     return experts_correct(batch, jnp.float32)[1]
 
 
-def expected(decision: Decision, batch: Batch) -> dict[str, jax.Array]:
-    """What is to be expected if imputed probabilities of being right are right.
+def expected_right(decision: Decision, batch: Batch) -> jax.Array:
+    """How likely the team is right if imputed probabilities are right, float ``[B]``.
 
     Args:
       decision: over ``[B]`` and M experts.
-      batch: labels and imputed probabilities, perhaps weights.
+      batch: labels and imputed probabilities.
     """
-    labels = jnp.asarray(batch.labels)
-    weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
     correct, _ = experts_correct(batch, jnp.float32)
     allocation = jnp.asarray(decision.allocation)
-    right = decisions.prediction(decision) == labels
-    team = jnp.sum(allocation[:, :-1] * correct, axis=1) + allocation[:, -1] * right
-    return {
-        "system_accuracy": weighted_mean(team, weights),
-        "coverage": jnp.asarray(metrics.coverage(decision, weights)),
-        "deferral_rate": jnp.asarray(metrics.deferral_rate(decision, weights)),
-        "classifier_accuracy": weighted_mean(right.astype(jnp.float32), weights),
+    right = decisions.prediction(decision) == jnp.asarray(batch.labels)
+    return jnp.sum(allocation[:, :-1] * correct, axis=1) + allocation[:, -1] * right
+
+
+def make_ratios(
+    decision: Decision,
+    batch: Batch,
+    slices: Mapping[str, Array],
+    subgroup: Array | None,
+    num_subgroups: int,
+) -> dict[str, PyTree]:
+    """What `scalars` are ratios of, for any weighting of the cases.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      batch: labels and answers, perhaps groups and imputed probabilities.
+      slices: bool ``[B]``, by name.
+      subgroup: int ``[B]``.
+      num_subgroups: of these.
+
+    Returns:
+      `l2d_jax.ratios.Ratio` of B cases, by what they are of, or by name within it.
+    """
+    labels = jnp.asarray(batch.labels)
+    everyone = jnp.ones(labels.shape)
+    allocation = jnp.asarray(decision.allocation)
+    deferred = jnp.sum(allocation[:, :-1], axis=1)
+    if batch.expert_labels is None:
+        right = decisions.prediction(decision) == labels
+        expected = {
+            "system_accuracy": Ratio(expected_right(decision, batch), everyone),
+            "coverage": Ratio(allocation[:, -1], everyone),
+            "deferral_rate": Ratio(deferred, everyone),
+            "classifier_accuracy": Ratio(right, everyone),
+        }
+        return {"expected": expected}
+    found: dict[str, PyTree] = {
+        "team": metrics.team_ratios(decision, labels, batch.expert_labels)
     }
+    answers = decisions.answer(decision, batch.expert_labels)
+    answered, right = answers >= 0, answers == labels
+    if batch.groups is not None and decision.class_probs.shape[1] == 2:
+        rates = fairness.group_ratios(jnp.maximum(answers, 0), labels, batch.groups)
+        found["groups"] = jax.tree.map(lambda part: jnp.where(answered, part, 0), rates)
+    found["slices"] = {}
+    for name, members in slices.items():
+        found["slices"] |= {
+            f"system_accuracy_{name}": ratios.mean(right, members & answered),
+            f"deferral_rate_{name}": ratios.mean(deferred, members),
+        }
+    if subgroup is not None:
+        members = subgroup[:, None] == jnp.arange(num_subgroups)
+        found["subgroups"] = ratios.mean(right[:, None], members & answered[:, None])
+    if decision.defer_score.shape[1] > 1:
+        found["shares"] = Ratio(allocation[:, :-1], everyone[:, None])
+    if batch.expert_correct is not None:
+        prob = jnp.asarray(batch.expert_correct)
+        expert_right = jnp.asarray(batch.expert_labels) == labels[:, None]
+        asked = jnp.asarray(batch.expert_labels) >= 0
+        likelihood = jnp.where(expert_right, prob, 1.0 - prob)
+        # Kept from 0, so that one sure mistake in float32 is not the loss of everybody.
+        nll = -jnp.log(jnp.maximum(likelihood, 1e-7))
+        found["human_model"] = {
+            f"human_model_{name}": ratios.over_experts(ratios.mean(values, asked))
+            for name, values in (
+                ("accuracy", (prob >= 0.5) == expert_right),
+                ("nll", nll),
+            )
+        }
+    return found
+
+
+def of_ratios(found: dict[str, PyTree]) -> dict[str, jax.Array]:
+    """`scalars` of what `make_ratios` came to, float ``[...]`` each."""
+    if "expected" in found:
+        return found["expected"]
+    made = metrics.of_team(found["team"])
+    made["system_error"] = 1.0 - made["system_accuracy"]
+    if "groups" in found:
+        made |= fairness.of_groups(found["groups"])
+    made |= found["slices"]
+    if "subgroups" in found:
+        accuracies = found["subgroups"]
+        made["min_subgroup_accuracy"] = jnp.nanmin(accuracies, axis=-1)
+        # One subgroup alone has no gap to another.
+        several = jnp.sum(~jnp.isnan(accuracies), axis=-1) > 1
+        gap = jnp.nanmax(accuracies, axis=-1) - jnp.nanmin(accuracies, axis=-1)
+        made["subgroup_gap"] = jnp.where(several, gap, jnp.nan)
+    if "shares" in found:
+        made["top_share"] = jnp.max(found["shares"], axis=-1)
+    made |= found.get("human_model", {})
+    return {name: jnp.asarray(value, jnp.float32) for name, value in made.items()}
 
 
 def scalars(
@@ -51,7 +134,8 @@ def scalars(
 ) -> dict[str, jax.Array]:
     """Every measure that is one number, float ``[]``, by the names that tables carry.
 
-    Where nobody has answered, those of `expected`.
+    Where nobody has answered, accuracies, coverage and deferral rate to be expected if
+    imputed probabilities of being right are right.
 
     Beside those of `l2d_jax.metrics.team_metrics`: ``system_error``; the error rates of
     two groups and their disparity ``di``, of two classes; ``system_accuracy_NAME`` and
@@ -61,61 +145,17 @@ def scalars(
     how well: ``human_model_accuracy`` and ``human_model_nll``, in nats.
 
     Args:
-      decision: over ``[B]`` and M experts.
-      batch: labels and answers, perhaps groups, weights and imputed probabilities.
+      decision: as for `make_ratios`, and so are the others.
+      batch: perhaps weighted.
       slices: bool ``[B]``, by name.
       subgroup: int ``[B]``.
       num_subgroups: of these.
     """
-    if batch.expert_labels is None:
-        return expected(decision, batch)
-    labels = jnp.asarray(batch.labels)
-    weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
-    found: dict[str, Array] = metrics.team_metrics(
-        decision, labels, batch.expert_labels, weights
-    )
-    answers = decisions.answer(decision, batch.expert_labels)
-    answered = jnp.where(answers >= 0, weights, 0.0)
-    right = answers == labels
-    found["system_error"] = 1.0 - found["system_accuracy"]
-    if batch.groups is not None and decision.class_probs.shape[1] == 2:
-        found |= fairness.group_rates(
-            jnp.maximum(answers, 0), labels, batch.groups, answered
-        )
-    for name, members in slices.items():
-        inside = jnp.where(members, answered, 0.0)
-        found[f"system_accuracy_{name}"] = metrics.accuracy(answers, labels, inside)
-        found[f"deferral_rate_{name}"] = metrics.deferral_rate(
-            decision, jnp.where(members, weights, 0.0)
-        )
-    if subgroup is not None:
-        accuracies = metrics.subgroup_accuracy(right, subgroup, num_subgroups, answered)
-        found["min_subgroup_accuracy"] = jnp.nanmin(accuracies)
-        # One subgroup alone has no gap to another.
-        several = jnp.sum(~jnp.isnan(accuracies)) > 1
-        gap = jnp.nanmax(accuracies) - jnp.nanmin(accuracies)
-        found["subgroup_gap"] = jnp.where(several, gap, jnp.nan)
-    if decision.defer_score.shape[1] > 1:
-        shares = jnp.sum(decision.allocation[:, :-1] * weights[:, None], axis=0)
-        found["top_share"] = jnp.max(shares) / jnp.sum(weights)
-    if batch.expert_correct is not None:
-        prob = jnp.asarray(batch.expert_correct).ravel()
-        expert_right = (jnp.asarray(batch.expert_labels) == labels[:, None]).ravel()
-        asked = jnp.asarray(batch.expert_labels) >= 0
-        given = jnp.where(asked, weights[:, None], 0.0).ravel()
-        likelihood = jnp.where(expert_right, prob, 1.0 - prob)
-        # Kept from 0, so that one sure mistake in float32 is not the loss of everybody.
-        nll = -jnp.log(jnp.maximum(likelihood, 1e-7))
-        found["human_model_accuracy"] = metrics.accuracy(
-            prob >= 0.5, expert_right, given
-        )
-        total = jnp.sum(given)
-        found["human_model_nll"] = jnp.where(
-            total > 0,
-            jnp.sum(jnp.where(given > 0, given * nll, 0.0)) / jnp.maximum(total, 1e-9),
-            jnp.nan,
-        )
-    return {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+    made = make_ratios(decision, batch, slices, subgroup, num_subgroups)
+    weights = batch.weights
+    if weights is None:
+        weights = jnp.ones(jnp.shape(batch.labels))
+    return of_ratios(ratios.weigh(made, weights))
 
 
 def curves(decision: Decision, batch: Batch) -> dict[str, Array]:

@@ -173,7 +173,8 @@ def team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:
             batch.weights,
         )
     _, known = experts_correct(batch, jnp.float32)
-    return measure.expected(decisions.among(decision, known), batch)["system_accuracy"]
+    right = measure.expected_right(decisions.among(decision, known), batch)
+    return weighted_mean(right, batch.weights)
 
 
 def fair_team_score(decision: Decision, batch: Batch, hparams: HParams) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from l2d_jax import ratios
 from l2d_jax._checks import (
     poison_unless,
     require_all,
@@ -18,6 +19,7 @@ from l2d_jax._checks import (
     require_same_shape,
     require_shape,
 )
+from l2d_jax.ratios import Ratio
 
 
 def equalized_odds_regularizer(
@@ -146,21 +148,46 @@ def group_rates(
         "predictions", predictions, "threshold probabilities first, e.g. probs > 0.5"
     )
     weights = _check_batch("predictions", predictions, labels, groups, weights)
-    mass, error_mass, all_valid = _cell_errors(
-        _binary_or_nan(predictions), labels, groups, weights
-    )
+    weights = jnp.asarray(weights, float)
+    rates = of_groups(ratios.weigh(group_ratios(predictions, labels, groups), weights))
+    sound = (weights >= 0).all()
+    return {name: jnp.where(sound, rate, jnp.nan) for name, rate in rates.items()}
 
-    def rate(error_mass: jax.Array, mass: jax.Array) -> jax.Array:
-        rate = error_mass / jnp.where(mass > 0, mass, 1.0)
-        return jnp.where(all_valid & (mass > 0), rate, jnp.nan)
 
-    by_group, overall = rate(error_mass, mass), rate(error_mass.sum(1), mass.sum(1))
-    rates = {}
+def group_ratios(
+    predictions: ArrayLike, labels: ArrayLike, groups: ArrayLike
+) -> dict[str, Ratio]:
+    """What `group_rates` but ``di`` are ratios of, for any weighting of the cases.
+
+    Args:
+      predictions: as for `group_rates`, and so are the others.
+      labels: true label, ``[B]``.
+      groups: sensitive group, ``[B]``.
+
+    Returns:
+      By the names of `group_rates`, of B cases.
+    """
+    labels, groups = jnp.asarray(labels), jnp.asarray(groups)
+    predicted = _binary_or_nan(predictions)
+    binary = jnp.arange(2)
+    valid = (labels[:, None] == binary).any(1) & (groups[:, None] == binary).any(1)
+    errors = jnp.where(labels == 1, 1.0 - predicted, predicted)
+    members = {}
     for label, name in enumerate(("fpr", "fnr")):
-        rates[name] = overall[label]
-        rates |= {f"{name}_{group}": by_group[label, group] for group in (0, 1)}
-    rates["di"] = 0.5 * jnp.abs(by_group[:, 0] - by_group[:, 1]).sum()
-    return rates
+        members[name] = labels == label
+        members |= {f"{name}_{g}": (labels == label) & (groups == g) for g in (0, 1)}
+    # What is no label, group or prediction makes all rates unknown.
+    sound = valid & ~jnp.isnan(errors)
+    return {
+        name: Ratio(jnp.where(sound, jnp.where(inside, errors, 0), jnp.nan), inside)
+        for name, inside in members.items()
+    }
+
+
+def of_groups(found: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """`group_rates` of what `group_ratios` came to, ``[...]`` each."""
+    gaps = [jnp.abs(found[f"{name}_0"] - found[f"{name}_1"]) for name in ("fpr", "fnr")]
+    return {**found, "di": 0.5 * (gaps[0] + gaps[1])}
 
 
 def _binary_or_nan(decisions: ArrayLike) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax import decisions
+from l2d_jax import decisions, ratios
 from l2d_jax._checks import (
     require_all,
     require_classes,
@@ -17,6 +17,7 @@ from l2d_jax._checks import (
     require_matrix,
     require_vectors,
 )
+from l2d_jax.ratios import Ratio
 from l2d_jax.types import Array, Decision
 
 
@@ -156,18 +157,23 @@ def system_accuracy(
       Mozannar and Sontag, "Consistent Estimators for Learning to Defer to an Expert",
       2020.
     """
-    _allocation(decision)
     expert_labels = _answers_that_count(expert_labels, weights)
+    right = _team_right(decision, labels, expert_labels)
+    return ratios.weigh({"right": right}, _batch_weights(weights, labels))["right"]
+
+
+def _team_right(decision: Decision, labels: Array, expert_labels: Array) -> Ratio:
+    """Whether the team is right, of cases that somebody answers."""
+    allocation = _allocation(decision)
     answers = decisions.answer(decision, expert_labels)
     require_vectors("B", answers, labels=labels)
-    weights = _batch_weights(weights, labels)
-    found = accuracy(answers, labels, jnp.where(answers >= 0, weights, 0))
     # An allocation that is NaN is not somebody who was not asked, nor is an answer
     # that is none.
     num_classes = jnp.shape(decision.class_probs)[1]
     known = decisions.known_answers(expert_labels, num_classes).all(axis=1)
-    undecided = jnp.isnan(jnp.asarray(decision.allocation)).any(axis=1) | ~known
-    return jnp.where(jnp.any(undecided & (weights > 0)), jnp.nan, found)
+    undecided = jnp.isnan(allocation).any(axis=1) | ~known
+    right = jnp.where(undecided, jnp.nan, answers == jnp.asarray(labels))
+    return ratios.mean(right, (answers >= 0) | undecided)
 
 
 def _answers_that_count(expert_labels: Array, weights: Array | None) -> Array:
@@ -285,15 +291,31 @@ def calibration_error(
             f"{jnp.result_type(probs)}"
         )
     _require_shares("outcomes", outcomes, weights)
-    probs = jnp.asarray(probs, float)
+    probs, outcomes = jnp.asarray(probs, float), jnp.asarray(outcomes, float)
     weights = _batch_weights(weights, probs)
-    gaps = jnp.where(weights > 0, weights * (jnp.asarray(outcomes, float) - probs), 0)
-    inner_edges = np.arange(1, num_bins) / num_bins
-    bins = jnp.sum(probs[:, None] > jnp.asarray(inner_edges, probs.dtype), axis=1)
+    columns = probs[:, None], outcomes[:, None], jnp.ones((len(probs), 1))
+    gaps = _calibration_gaps(*columns, num_bins)
+    return jnp.sum(jnp.abs(ratios.weigh({"gaps": gaps}, weights)["gaps"]))
+
+
+def _calibration_gaps(
+    probs: jax.Array, outcomes: jax.Array, share: jax.Array, num_bins: int
+) -> Ratio:
+    """How far outcomes are from their probabilities in each bin: ``[B, num_bins]``.
+
+    Args:
+      probs: float ``[B, M]``.
+      outcomes: float ``[B, M]``, in [0, 1].
+      share: of each that counts, ``[B, M]``.
+      num_bins: of equal width, closed on the right.
+    """
+    gap = ratios.mean(outcomes - probs, share)
+    inner_edges = jnp.asarray(np.arange(1, num_bins) / num_bins, probs.dtype)
+    bins = jnp.sum(probs[..., None] > inner_edges, axis=-1)
     # A masked sum, not a scatter: the compiler fuses it, and its order is fixed.
-    members = bins[:, None] == jnp.arange(num_bins)
-    bin_gaps = jnp.sum(jnp.where(members, gaps[:, None], 0), axis=0)
-    return _ratio(jnp.sum(jnp.abs(bin_gaps)), jnp.sum(weights))
+    members = bins[..., None] == jnp.arange(num_bins)
+    in_bins = jnp.sum(jnp.where(members, gap.numerator[..., None], 0), axis=1)
+    return Ratio(in_bins, jnp.sum(gap.denominator, axis=1, keepdims=True))
 
 
 def roc_auc(scores: Array, labels: Array, weights: Array | None = None) -> Array:
@@ -346,7 +368,7 @@ def team_metrics(
     labels: Array,
     expert_labels: Array,
     weights: Array | None = None,
-) -> dict[str, Array]:
+) -> dict[str, jax.Array]:
     """The measures of one system on one batch, by the names that tables carry.
 
     An answer of -1 (not asked) counts nowhere. Where several vote, keeping and
@@ -374,35 +396,57 @@ def team_metrics(
       ValueError: if the shapes do not match.
     """
     expert_labels = _answers_that_count(expert_labels, weights)
-    accuracy_of_team = system_accuracy(decision, labels, expert_labels, weights)
     weights = _batch_weights(weights, labels)
-    labels, answers = jnp.asarray(labels), jnp.asarray(expert_labels)
-    allocation = jnp.asarray(decision.allocation)
+    return of_team(ratios.weigh(team_ratios(decision, labels, expert_labels), weights))
+
+
+def team_ratios(
+    decision: Decision, labels: Array, expert_labels: Array
+) -> dict[str, Ratio]:
+    """What `team_metrics` are ratios of, for any weighting of the cases.
+
+    Args:
+      decision: over ``[B]`` and M experts.
+      labels: class of each example, int ``[B]``.
+      expert_labels: answers of the experts, int ``[B, M]``; -1 of who was not asked.
+
+    Returns:
+      By the names of `team_metrics`, of B cases; in place of
+      ``expert_calibration_error`` what is to be added up to it, ``[B, 15]``.
+    """
+    team_right = _team_right(decision, labels, expert_labels)
+    labels, allocation = jnp.asarray(labels), jnp.asarray(decision.allocation)
+    asked_for, num_classes = allocation[:, :-1], jnp.shape(decision.class_probs)[1]
     predicted = decisions.prediction(decision)
-    right = predicted == labels
     # Without a classifier nothing of it is defined.
-    predicts = jnp.where(predicted >= 0, weights, 0)
-    num_classes = jnp.shape(decision.class_probs)[1]
-    expert_right = _right(answers, labels, num_classes).ravel()
-    asked = jnp.where(answers != -1, weights[:, None], 0)
-    estimate = jnp.asarray(decision.expert_correct_prob).ravel()
+    predicts, predicted_right = predicted >= 0, predicted == labels
+    expert_right = _right(expert_labels, labels, num_classes)
+    asked = jnp.asarray(expert_labels) != -1
+    estimate = jnp.asarray(decision.expert_correct_prob)
     return {
-        "system_accuracy": accuracy_of_team,
-        "coverage": coverage(decision, weights),
+        "system_accuracy": team_right,
+        "coverage": Ratio(allocation[:, -1], jnp.ones(labels.shape)),
         # Not 1 - coverage, which the compiler may round to just below 0.
-        "deferral_rate": deferral_rate(decision, weights),
-        "classifier_accuracy": _weighted_mean(right, predicts),
-        "classifier_accuracy_kept": _weighted_mean(right, predicts * allocation[:, -1]),
-        "expert_accuracy": _weighted_mean(expert_right, asked.ravel()),
-        "expert_accuracy_deferred": _weighted_mean(
-            expert_right, (asked * allocation[:, :-1]).ravel()
+        "deferral_rate": Ratio(jnp.sum(asked_for, axis=1), jnp.ones(labels.shape)),
+        "classifier_accuracy": ratios.mean(predicted_right, predicts),
+        "classifier_accuracy_kept": ratios.mean(
+            predicted_right, predicts * allocation[:, -1]
         ),
-        "expert_calibration_error": calibration_error(
-            estimate,
-            expert_right,
-            weights=jnp.where(jnp.isnan(estimate), 0, asked.ravel()),
+        "expert_accuracy": ratios.over_experts(ratios.mean(expert_right, asked)),
+        "expert_accuracy_deferred": ratios.over_experts(
+            ratios.mean(expert_right, asked * asked_for)
+        ),
+        "expert_calibration_gaps": _calibration_gaps(
+            estimate, expert_right, asked & ~jnp.isnan(estimate), 15
         ),
     }
+
+
+def of_team(found: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """`team_metrics` of what `team_ratios` came to, ``[...]`` each."""
+    gaps = found["expert_calibration_gaps"]
+    others = {k: v for k, v in found.items() if k != "expert_calibration_gaps"}
+    return {**others, "expert_calibration_error": jnp.sum(jnp.abs(gaps), axis=-1)}
 
 
 def deferral_curves(

@@ -16,6 +16,7 @@ KERNEL = (
     "metrics",
     "models",
     "optimizers",
+    "ratios",
     "relaxations",
 )
 METHODS = ("crowds", "learners", "people", "policies")
@@ -24,8 +25,8 @@ MAY_IMPORT = {
     "types": set(),
     "_checks": set(),
     **{name: {*BASE, name} for name in KERNEL},
-    "fairness": {*BASE, "losses"},
-    "metrics": {*BASE, "decisions"},
+    "fairness": {*BASE, "losses", "ratios"},
+    "metrics": {*BASE, "decisions", "ratios"},
     "data": {*BASE, "data", "simulate"},
     **{name: {*BASE, *KERNEL, name} for name in METHODS},
     "people": {*BASE, *KERNEL, "learners", "people"},

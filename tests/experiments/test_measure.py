@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import measure
-from l2d_jax import decisions
+from l2d_jax import decisions, ratios
 from l2d_jax.data.tabular import with_decisions
 from l2d_jax.types import Dataset
 
@@ -155,3 +155,24 @@ def test_how_well_a_model_of_the_person_foresees_them():
     assert found["human_model_accuracy"] == pytest.approx(1 / 3)
     nll = -(np.log(0.9) + np.log(0.1) + np.log(0.4)) / 3
     assert found["human_model_nll"] == pytest.approx(nll, abs=1e-5)
+
+
+def test_a_resample_is_measured_as_if_its_cases_were_there_so_often():
+    batch = Dataset(
+        np.zeros((4, 1)),
+        LABELS,
+        ANSWERS,
+        groups=np.array([0, 1, 0, 1]),
+        expert_correct=np.array([[0.9, 0.2], [0.6, 0.7], [0.5, 0.4], [0.1, 0.3]]),
+        weights=np.array([1.0, 1.0, 0.5, 1.0]),
+    )
+    given = {"odd": LABELS == 1}, np.array([0, 1, 1, 2]), 3
+    made = measure.make_ratios(DECISION, batch, *given)
+    counts = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 0, 4, 0]])
+    found = measure.of_ratios(ratios.resample(made, batch.weights, counts))
+    for number, count in enumerate(counts):
+        weighted = batch._replace(weights=batch.weights * count)
+        alone = measure.scalars(DECISION, weighted, *given)
+        assert alone.keys() == found.keys()
+        for name, value in alone.items():
+            np.testing.assert_allclose(found[name][number], value, rtol=1e-5)
