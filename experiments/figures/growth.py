@@ -67,5 +67,9 @@ def draw_growth(table: pd.DataFrame) -> plt.Figure:
     panels[1, 0].set_ylim(bottom=100, top=max(1200, 1.2 * table.memory_mib.max()))
     panels[1, 0].yaxis.set_major_formatter("{x:,.0f}")
     panels[1, 0].set_ylabel("most memory, MiB")
-    panels[0, 0].legend(fontsize="x-small")
+    # Lines may lie anywhere in a panel.
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        lines, labels, loc="outside upper center", ncols=len(labels), fontsize="small"
+    )
     return figure
