@@ -80,6 +80,10 @@ def check(config: ml_collections.ConfigDict) -> None:
             " one of them"
         )
     model, rejector = config.human_model, config.rejector
+    schema.whole(0)(
+        "human_model.finetune_factor times human_model.num_epochs",
+        person_epochs(config),
+    )
     num_others = (config.num_drivers - 1) * config.trips_per_driver
     _check_batch("human_model.batch_size", model.batch_size, num_others)
     _check_batch(
@@ -117,6 +121,12 @@ def make_world(config: ml_collections.ConfigDict) -> trips.World:
     )
 
 
+def person_epochs(config: ml_collections.ConfigDict) -> int:
+    """Epochs on the person's own trips, which may be none."""
+    model = config.human_model
+    return round(model.finetune_factor * model.num_epochs)
+
+
 def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     """Minibatches of each training.
 
@@ -126,12 +136,11 @@ def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     num_tuning = config.trips_per_driver // 2
     num_others = (config.num_drivers - 1) * config.trips_per_driver
     num_joined = num_tuning + config.num_unlabelled
-    person_epochs = round(model.finetune_factor * model.num_epochs)
     batch_size = model.batch_size
     made = {
         "others": (num_others, model.num_epochs, batch_size),
         "all": (num_others + num_tuning, model.num_epochs, batch_size),
-        "person": (num_tuning, person_epochs, model.individual_batch_size),
+        "person": (num_tuning, person_epochs(config), model.individual_batch_size),
         "joined": (num_joined, model.num_epochs, min(batch_size, num_joined)),
         "rejector": (num_joined, rejector.num_epochs, rejector.batch_size),
     }

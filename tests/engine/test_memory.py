@@ -213,6 +213,14 @@ cli.run(main)
                 "scenarios.well_conditioned.methods=('no_prior','competence')",
             ],
         ),
+        (
+            "allocation",
+            "clusters",
+            [
+                "run=('well_conditioned',)",
+                "scenarios.well_conditioned.num_annotators=9000",
+            ],
+        ),
         pytest.param(
             "tabular",
             "compas",
