@@ -134,6 +134,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             distributed.agree_on_config(config)
             with use_workdir(folder, given.wait_seconds) as workdir:
                 main(config, workdir)
+            signals.ignore()
         except (ConfigError, data.DataError, origins.ForeignResultsError) as error:
             _fail(_one_line(error))
         except InUseError as error:

@@ -122,7 +122,7 @@ def stop_at(stage, number, workdir, *flags):
 
 # All that a program does while it can be stopped, each for ever.
 _STAGES = """
-import sys, time
+import atexit, sys, time
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,7 +161,14 @@ def train(workdir, stop):
         report=report, should_stop=stop,
     )
 
+def end_slowly():
+    progress.say("begun")
+    time.sleep(1.5)
+
 def main(config, workdir):
+    if stage == "done":
+        atexit.register(end_slowly)
+        return
     progress.say("begun")
     if stage == "decoding":
         decode()
@@ -192,6 +199,13 @@ def test_where_there_is_nothing_to_keep_a_stop_is_at_once(stage, number, tmp_pat
 def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
     found = stop_at("call", number, tmp_path, "--stop_seconds=0.5")
     assert found == (signals.REQUEUE_STATUS, STOPPED)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_has_ended_well_cannot_be_stopped(number, tmp_path):
+    """While Python and JAX are taken down, which takes some tenths of a second."""
+    assert stop_at("done", number, tmp_path) == (0, "")
 
 
 @pytest.mark.long
