@@ -426,8 +426,11 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
       outcome: of `make_repetition`, leaves ``[R, ...]``.
     """
     missing = np.full(len(runs["seed"]), np.nan, np.float32)
+    errors = outcome["human_model_error"]
+    # Minutes of 1e30 are finite, and their squares are not.
+    sure = np.zeros(len(missing), bool)
     diverged = {
-        name: outcome["diverged"].get(name, np.zeros(len(missing), bool))
+        name: outcome["diverged"].get(name, sure) | np.isinf(errors.get(name, sure))
         for name in outcome["minutes"]
     }
 
@@ -457,9 +460,7 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
             "minutes_saved": base - minutes[method],
             "regret": minutes[method] - minutes["known_mean"],
             "deferral_rate": sound(method, outcome["deferral_rate"][method]),
-            "human_model_error": sound(
-                method, outcome["human_model_error"].get(method, missing)
-            ),
+            "human_model_error": sound(method, errors.get(method, missing)),
             "num_selected": selected if imitates else pd.NA,
             "fell_back": imitates & (selected == 0),
         }
