@@ -16,6 +16,7 @@ References:
 """
 
 import pathlib
+from collections.abc import Mapping
 
 import ml_collections
 import pandas as pd
@@ -25,11 +26,13 @@ from experiments.figures import streams as stream_figures
 from experiments.runtime import cli, progress, signals
 from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import claim_workdir
-from experiments.streams import bias, clusters, texts
+from experiments.streams import bias, clusters, studies, texts
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS
+from experiments.streams.studies import Study
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Committee
+from l2d_jax.data import Annotated
 from l2d_jax.engine import processes
 from l2d_jax.simulate import biased_groups
 
@@ -101,6 +104,20 @@ def check_stream(where: str, config: ml_collections.ConfigDict) -> None:
     schema.number(0.0, ours.base)(f"{where}.competence.least", ours.least)
 
 
+def plan(
+    config: ml_collections.ConfigDict, sources: Mapping[str, Annotated]
+) -> list[Study]:
+    """What the config asks for, of the data sets that it names."""
+    if config.task == "bias":
+        return [bias.plan(config)]
+    return [
+        clusters.plan(name, part, config.seed)
+        if config.task == "clusters"
+        else texts.plan(name, part, sources[name], config.seed)
+        for name, part in parts_of(config).items()
+    ]
+
+
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Run the experiment; results go to ``workdir``."""
     check(config)
@@ -108,23 +125,14 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     claim_workdir(config, workdir, sources)
     where = networks.make_placement(config)
     with signals.StopSignal() as stop:
-        if config.task == "bias":
-            results, curves = bias.run(config, where, workdir, stop)
-        else:
-            results, curves, workload = stream_tables.join(
-                [
-                    tables_of_kind
-                    for name, part in parts_of(config).items()
-                    for tables_of_kind in (
-                        clusters.run(name, part, config.seed, where, workdir, stop)
-                        if config.task == "clusters"
-                        else texts.run(
-                            name, part, sources[name], config.seed, where, workdir, stop
-                        )
-                    )
-                ]
-            )
-            tables.write_csv(workload, workdir / "workload.csv")
+        planned = plan(config, sources)
+        studies.check(planned, where)
+        parts = studies.run(planned, where, workdir, stop)
+    if config.task == "bias":
+        results, curves = bias.join(config, parts)
+    else:
+        results, curves, workload = stream_tables.join(parts)
+        tables.write_csv(workload, workdir / "workload.csv")
     summary = summarize(config, results)
     tables.write_csv(results, workdir / "results.csv")
     tables.write_csv(curves, workdir / "curves.csv")
@@ -206,7 +214,8 @@ def describe_texts(rows: pd.DataFrame) -> str:
             index="method", columns="metric", values="cell"
         )
         methods = part.method.unique()
-        table = table.reindex(index=methods, columns=metrics).fillna("")
+        table = table.reindex(index=methods, columns=metrics)
+        table = table.astype(object).fillna("")
         table = table.rename_axis(index=None, columns=None)
         parts.append(
             f"{dataset}, {truth} truth: %, mean ± 95 % interval over {part.n.max()}"

@@ -364,6 +364,24 @@ def with_reasons(
     return pd.concat([table, rows], ignore_index=True)
 
 
+def check(
+    config: ml_collections.ConfigDict,
+) -> tuple[list[str], dict[str, str]]:
+    """Check a config, before any data are read.
+
+    Returns:
+      As `choose_methods`.
+
+    Raises:
+      ConfigError: a value cannot be used; the message names the field and the remedy.
+    """
+    schema.check(config)
+    schema.one_of(PROBLEMS)("problem", config.problem)
+    for name in config.references:
+        schema.one_of(METHODS)("references", name)
+    return choose_methods(config, config.problem)
+
+
 def run(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
@@ -376,11 +394,7 @@ def run(
       workdir: its folder.
       draw: draws the figures of a finished folder.
     """
-    schema.check(config)
-    schema.one_of(PROBLEMS)("problem", config.problem)
-    for name in config.references:
-        schema.one_of(METHODS)("references", name)
-    methods, reasons = choose_methods(config, config.problem)
+    methods, reasons = check(config)
     row = PROBLEMS[config.problem]
     prepared = row.prepare(config)
     claim_workdir(config, workdir, prepared)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import images, texts
+from experiments import images, text_features, texts
 from experiments.problem import Problem, Traits, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
@@ -108,7 +108,7 @@ def load(config: ml_collections.ConfigDict) -> Prepared:
     else:
         inputs = np.stack(
             [
-                data.fit_text_features(
+                text_features.fit(
                     [davidson.texts[row] for row in rows],
                     config.num_features,
                     config.features,

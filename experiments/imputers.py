@@ -21,7 +21,7 @@ from experiments.people import Answered, People
 from experiments.runtime import progress
 from experiments.runtime.workdir import read_origin
 from l2d_jax import models, optimizers
-from l2d_jax.engine import chunks, orders, training
+from l2d_jax.engine import chunks, memory, orders, training
 from l2d_jax.learners import context_rejector
 from l2d_jax.people import beta_counts, contexts, finetuning, population, propagation
 from l2d_jax.types import Array, Dataset, Learner, PyTree
@@ -67,6 +67,11 @@ class Imputed(NamedTuple):
 
     prob: np.ndarray
     num_selected: np.ndarray
+
+
+def finetune_epochs(config: ml_collections.ConfigDict) -> int:
+    """Epochs on a person's own answers, >= 1."""
+    return max(1, round(config.finetune_ratio * config.human_model_epochs))
 
 
 def fit_all(
@@ -176,7 +181,14 @@ class _Fitting:
             return orders.epoch_orders(seed, 0, epochs, rows, batch)
 
         epochs = config.human_model_epochs
-        further = max(1, round(config.finetune_ratio * epochs))
+        drawn = {
+            "aggregate": (num_answers, epochs),
+            "both": (num_answers + num_tune, epochs),
+            "tune": (num_tune, finetune_epochs(config)),
+            "joined": (num_tune + unlabelled, epochs),
+        }
+        # As they are drawn, numbers of 64 bits.
+        memory.require(orders=8 * sum(size * epochs for size, epochs in drawn.values()))
         shared: dict[str, Any] = {
             "bank": bank.inputs,
             "crowd": {
@@ -187,10 +199,7 @@ class _Fitting:
             },
             "class_probs": bank.class_probs,
             "orders": {
-                "aggregate": order(0, num_answers, epochs),
-                "both": order(1, num_answers + num_tune, epochs),
-                "tune": order(2, num_tune, further),
-                "joined": order(3, num_tune + unlabelled, epochs),
+                name: order(number, *drawn[name]) for number, name in enumerate(drawn)
             },
         }
         if any(IMPUTERS[name].reads_graph for name in config.imputers):

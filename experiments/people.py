@@ -12,6 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from experiments import text_features
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.engine import memory
@@ -142,7 +143,7 @@ def _load_texts(config: ml_collections.ConfigDict) -> data.Splits:
     order = np.random.default_rng([config.seed, 7]).permutation(known)
     num_human = round(config.people.human_fraction * len(known))
     human, unlabelled = np.sort(order[:num_human]), np.sort(order[num_human:])
-    fitted = data.fit_text_features(
+    fitted = text_features.fit(
         [annotated.texts[row] for row in unlabelled], config.num_features
     )
     features = fitted(annotated.texts).astype(np.float32)

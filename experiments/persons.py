@@ -98,6 +98,9 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
                     f"{name} is missing, which the imputer {imputer} needs; add it to"
                     " the config file"
                 )
+    schema.whole(1)(
+        "finetune_ratio times human_model_epochs", imputers.finetune_epochs(config)
+    )
     # One of each seed at least, who is first listed by two of Python's numbers.
     memory.require(people=sys.getsizeof((0, 0)) * config.num_seeds)
     shown = people.load_images(config)

@@ -97,6 +97,12 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Check:
                 f"{field} must keep its value as float32, which it is computed with:"
                 f" 0, or from 1.2e-38 to 3.4e38, got {value!r}"
             )
+        # JAX takes a whole number for one of 31 bits, whatever it is computed with.
+        if isinstance(value, numbers.Integral) and abs(int(value)) > _LARGEST:
+            raise ConfigError(
+                f"{field} must be written as {float(value)!r}: a whole number has 31"
+                f" bits at most, got {value!r}"
+            )
 
     return check
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import images
+from experiments import images, text_features
 from experiments.problem import Problem, Traits, annotate_with_nobody, one_team
 from experiments.runtime.errors import ConfigError
 from l2d_jax import data
@@ -107,7 +107,7 @@ def make(
     splits = folds(config.seed, config.num_seeds, config.num_folds, known)
     inputs = []
     for train, _ in splits:
-        fitted = data.fit_text_features(
+        fitted = text_features.fit(
             [annotated.texts[row] for row in train],
             config.num_features,
             config.features,

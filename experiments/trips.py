@@ -80,6 +80,10 @@ def check(config: ml_collections.ConfigDict) -> None:
             " one of them"
         )
     model, rejector = config.human_model, config.rejector
+    schema.whole(0)(
+        "human_model.finetune_factor times human_model.num_epochs",
+        person_epochs(config),
+    )
     num_others = (config.num_drivers - 1) * config.trips_per_driver
     _check_batch("human_model.batch_size", model.batch_size, num_others)
     _check_batch(
@@ -117,6 +121,12 @@ def make_world(config: ml_collections.ConfigDict) -> trips.World:
     )
 
 
+def person_epochs(config: ml_collections.ConfigDict) -> int:
+    """Epochs on the person's own trips, which may be none."""
+    model = config.human_model
+    return round(model.finetune_factor * model.num_epochs)
+
+
 def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     """Minibatches of each training.
 
@@ -126,12 +136,11 @@ def make_orders(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     num_tuning = config.trips_per_driver // 2
     num_others = (config.num_drivers - 1) * config.trips_per_driver
     num_joined = num_tuning + config.num_unlabelled
-    person_epochs = round(model.finetune_factor * model.num_epochs)
     batch_size = model.batch_size
     made = {
         "others": (num_others, model.num_epochs, batch_size),
         "all": (num_others + num_tuning, model.num_epochs, batch_size),
-        "person": (num_tuning, person_epochs, model.individual_batch_size),
+        "person": (num_tuning, person_epochs(config), model.individual_batch_size),
         "joined": (num_joined, model.num_epochs, min(batch_size, num_joined)),
         "rejector": (num_joined, rejector.num_epochs, rejector.batch_size),
     }
@@ -417,8 +426,11 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
       outcome: of `make_repetition`, leaves ``[R, ...]``.
     """
     missing = np.full(len(runs["seed"]), np.nan, np.float32)
+    errors = outcome["human_model_error"]
+    # Minutes of 1e30 are finite, and their squares are not.
+    sure = np.zeros(len(missing), bool)
     diverged = {
-        name: outcome["diverged"].get(name, np.zeros(len(missing), bool))
+        name: outcome["diverged"].get(name, sure) | np.isinf(errors.get(name, sure))
         for name in outcome["minutes"]
     }
 
@@ -448,9 +460,7 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
             "minutes_saved": base - minutes[method],
             "regret": minutes[method] - minutes["known_mean"],
             "deferral_rate": sound(method, outcome["deferral_rate"][method]),
-            "human_model_error": sound(
-                method, outcome["human_model_error"].get(method, missing)
-            ),
+            "human_model_error": sound(method, errors.get(method, missing)),
             "num_selected": selected if imitates else pd.NA,
             "fell_back": imitates & (selected == 0),
         }

@@ -33,7 +33,7 @@ TABLES = (
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Check every field of every part.
+    """Check every part: a mistake in the last is said before the first is trained.
 
     Raises:
       ConfigError: a value cannot be used; the message names the part and the field.
@@ -42,7 +42,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not config.parts:
         raise ConfigError("parts is empty; give at least one config")
     for name, part in config.parts.items():
-        schema.check(part, where=f"parts.{name}.")
+        schema.group()(f"parts.{name}", part)
+        try:
+            deferral.check(part)
+        except ConfigError as error:
+            raise ConfigError(f"parts.{name}.{error}") from error
 
 
 def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

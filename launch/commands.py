@@ -6,6 +6,7 @@ A launcher's own options come first, then ``--``, then the experiment:
 """
 
 import argparse
+import ctypes
 import importlib.util
 import itertools
 import pathlib
@@ -23,6 +24,8 @@ STOPPED_STATUSES = frozenset(
     {REQUEUE_STATUS, 128 + signal.SIGTERM, 128 + signal.SIGUSR1}
 )
 """Also of one that SIGTERM or SIGUSR1 ended before it had taken the signals over."""
+
+_PR_SET_PDEATHSIG = 1  # Of Linux's prctl.
 
 T = TypeVar("T")
 
@@ -154,6 +157,19 @@ def split_evenly(items: Sequence[T], num_parts: int) -> list[tuple[T, ...]]:
 def shell_status(returncode: int) -> int:
     """The exit status of a process as a shell gives it: 128 + N after signal N."""
     return returncode if returncode >= 0 else 128 - returncode
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """What makes a child get SIGTERM if its parent is killed; None if not to be had.
+
+    For `subprocess.Popen`, as ``preexec_fn``. Run between fork and exec, so all that it
+    needs is looked up here.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None:
+        return None
+    number = int(signal.SIGTERM)
+    return lambda: prctl(_PR_SET_PDEATHSIG, number)
 
 
 def make_folder(path: pathlib.Path, flag: str = "--workdir") -> pathlib.Path:

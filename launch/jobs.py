@@ -58,6 +58,9 @@ class ExperimentJob(submitit.helpers.Checkpointable):
             _without_signal(warning, self.command.words()),
             cwd=self.folder,
             env=_environment(os.environ),
+            # Left behind it would join the next start of the job, at the same address,
+            # as a second process of its number, which ends them all.
+            preexec_fn=commands.end_with_parent(),
         )
         forwarded = False
         while child.poll() is None:

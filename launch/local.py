@@ -13,7 +13,6 @@ Exit status: the first that was not zero; 75 if they were told to stop and the s
 command goes on from there; 2 for a mistake in the command.
 """
 
-import ctypes
 import errno
 import importlib.metadata
 import os
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from launch import commands
@@ -33,7 +32,6 @@ from launch import commands
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.05
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_PR_SET_PDEATHSIG = 1  # Of Linux's prctl.
 _ONE_THREAD_A_DEVICE = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -326,22 +324,10 @@ def _start(command: commands.Command, share: Share) -> "subprocess.Popen[bytes]"
             env={**os.environ, "PYTHONUNBUFFERED": "1", **share.environment},
             # A terminal's Ctrl-C comes through the launcher alone, once.
             start_new_session=True,
-            preexec_fn=_end_with_parent(),
+            preexec_fn=commands.end_with_parent(),
         )
     finally:
         os.sched_setaffinity(0, mine)
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What makes a child get SIGTERM if the launcher is killed; None if not to be had.
-
-    Run between fork and exec, so all that it needs is looked up here.
-    """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is None:
-        return None
-    number = int(signal.SIGTERM)
-    return lambda: prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _read(index: int, child: "subprocess.Popen[bytes]", log: Log) -> None:

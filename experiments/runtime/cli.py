@@ -8,11 +8,14 @@ does, in one line and 75. Of several processes the first alone writes and prints
 import errno
 import itertools
 import numbers
+import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import jax
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -38,6 +41,9 @@ _TOO_LARGE = (
     "array is too big",
     "RESOURCE_EXHAUSTED: Out of memory",
 )
+
+# What JAX says of another process of the program that is no longer there.
+_LOST = ("Gloo", "coordination service", "Connection closed by peer")
 
 Main = Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 
@@ -128,6 +134,7 @@ def run(main: Main, default_config: str | None = None) -> None:
             distributed.agree_on_config(config)
             with use_workdir(folder, given.wait_seconds) as workdir:
                 main(config, workdir)
+            signals.ignore()
         except (ConfigError, data.DataError, origins.ForeignResultsError) as error:
             _fail(_one_line(error))
         except InUseError as error:
@@ -150,6 +157,8 @@ def run(main: Main, default_config: str | None = None) -> None:
                 raise
             _fail(_flag_error(error))
         except (MemoryError, RuntimeError, ValueError) as error:
+            if _has_lost_others(error):
+                _end_without_others()
             if not _is_too_large(error):
                 raise
             _fail(f"{_largest(config)}: {_one_line(error)}; lower what is named first")
@@ -210,6 +219,36 @@ def _is_of_disk(error: OSError, folder: str) -> bool:
     return error.errno in checkpoints.DISK_ERRORS
 
 
+def _has_lost_others(error: BaseException) -> bool:
+    """Whether another process of the program has ended while this one needs it."""
+    return (
+        isinstance(error, jax.errors.JaxRuntimeError)
+        and processes.count() > 1
+        and any(said in str(error) for said in _LOST)
+    )
+
+
+def _end_without_others() -> NoReturn:
+    """End as one that was told to stop, where this one or another process was.
+
+    In a compiled call that takes longer than there is time the others end in it, and
+    this one is left with what it asked of them.
+    """
+    status = 1
+    if signals.StopSignal.told:
+        signals.end()
+        status = signals.REQUEUE_STATUS
+    else:
+        _say_error(
+            "another process of the program has ended, and has said why unless it was"
+            " killed; what was finished is kept, and the same command goes on from it"
+        )
+    # The first is the coordinator of those that are left. There is nobody to agree on
+    # the end with, which JAX would wait for and then tell of at length.
+    time.sleep(processes.is_first())
+    os._exit(status)
+
+
 def _is_too_large(error: BaseException) -> bool:
     """Whether something asked for more memory than there is."""
     return isinstance(error, MemoryError) or any(
@@ -262,5 +301,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    _say_error(message)
     sys.exit(status)
+
+
+def _say_error(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)

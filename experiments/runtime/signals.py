@@ -97,10 +97,19 @@ def set_process(index: int, count: int) -> None:
     _Watch.is_first, _Watch.is_alone = index == 0, count == 1
 
 
-def end() -> None:
-    """Say that the program ends because it was told to, and heed no signal more."""
+def ignore() -> None:
+    """Heed no signal more: all is done, and there is nothing left to stop.
+
+    While it ends Python gives back its handlers, and a signal would be the end of a
+    program that has done well.
+    """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end() -> None:
+    """Say that the program ends because it was told to, and heed no signal more."""
+    ignore()
     _say_stopped()
 
 

@@ -6,8 +6,7 @@ References:
 """
 
 import itertools
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +15,11 @@ import numpy as np
 import pandas as pd
 
 from experiments import schema, tables
-from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import read_origin
+from experiments.streams.studies import Kind, Study
 from l2d_jax.crowds import allocation, reward_penalty, streams
 from l2d_jax.crowds.allocation import Arrivals, Committee
-from l2d_jax.engine import chunks, memory, placement, training
+from l2d_jax.engine import memory, training
 from l2d_jax.simulate import biased_groups
 from l2d_jax.types import PyTree
 
@@ -112,18 +110,8 @@ def make_run(
     return run
 
 
-def run(
-    config: ml_collections.ConfigDict,
-    where: placement.Placement,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All settings.
-
-    Returns:
-      ``results``: a row for each run at its start and at its end; ``curves``: means
-      over seeds with intervals along the stream.
-    """
+def plan(config: ml_collections.ConfigDict) -> Study:
+    """All settings; a kind's table has a row for each run and place in the stream."""
     num_settings = len(config.alphas) * len(config.gammas)
     # Of a row its three numbers alone, as Python has them.
     memory.require(runs=3 * 24 * num_settings * config.num_seeds)
@@ -139,20 +127,10 @@ def run(
     }
     exact = biased_groups.gap(alphas, gammas)
     lower, upper = biased_groups.printed_bounds(alphas, gammas)
-    parts = []
-    for size, method in itertools.product(config.committee_sizes, METHODS):
-        accuracies = chunks.map_runs(
-            make_run(config, method, size),
-            runs,
-            {"seed": np.int32(config.seed)},
-            where=where,
-            checkpoint_dir=workdir / "checkpoints" / f"{method}_{size}",
-            origin=read_origin(workdir),
-            report=progress.ProgressBar(f"bias, {method}, k = {size}", unit="run"),
-            should_stop=stop,
-        )
-        for place in range(accuracies.shape[1]):
-            parts.append(
+
+    def make_kind(size: int, method: str) -> Kind:
+        def tabulate(accuracies: np.ndarray) -> pd.DataFrame:
+            parts = [
                 pd.DataFrame(
                     {
                         "experiment": "allocation",
@@ -172,7 +150,33 @@ def run(
                         "printed_upper": upper,
                     }
                 )
-            )
+                for place in range(accuracies.shape[1])
+            ]
+            return pd.concat(parts, ignore_index=True)
+
+        return Kind(
+            f"bias, {method}, k = {size}",
+            f"{method}_{size}",
+            make_run(config, method, size),
+            runs,
+            tabulate,
+        )
+
+    pairs = itertools.product(config.committee_sizes, METHODS)
+    return Study(
+        [make_kind(*pair) for pair in pairs], lambda: {"seed": np.int32(config.seed)}
+    )
+
+
+def join(
+    config: ml_collections.ConfigDict, parts: Sequence[pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of all kinds as one.
+
+    Returns:
+      ``results``: a row for each run at its start and at its end; ``curves``: means
+      over seeds with intervals along the stream.
+    """
     everything = pd.concat(parts, ignore_index=True)
     ends = (0, config.num_windows)
     results = everything[everything.window.isin(ends)].reset_index(drop=True)

@@ -5,23 +5,21 @@ References:
   Allocation", 2023.
 """
 
-import pathlib
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import pandas as pd
 
-from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import read_origin
 from experiments.streams import methods
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS, Sizes
+from experiments.streams.studies import Kind, Study
 from l2d_jax.crowds import allocation
-from l2d_jax.engine import chunks, memory, placement, training
+from l2d_jax.engine import memory, training
 from l2d_jax.simulate import clusters
 from l2d_jax.types import PyTree
 
@@ -133,59 +131,43 @@ def simulate(config: ml_collections.ConfigDict, seed: int) -> clusters.Simulated
     return jax.jit(jax.vmap(draw))(jnp.arange(config.num_seeds))
 
 
-def run(
-    name: str,
-    config: ml_collections.ConfigDict,
-    seed: int,
-    where: placement.Placement,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> list[pd.DataFrame]:
-    """All methods of a scenario.
+def make_shared(config: ml_collections.ConfigDict, seed: int) -> dict[str, PyTree]:
+    """What all runs of a scenario share."""
+    return {"seed": np.int32(seed), "drawn": simulate(config, seed)}
 
-    Returns:
-      The tables of `stream_tables.tabulate`, one list entry for each kind.
-    """
-    parts = []
-    drawn = jax.tree.map(np.asarray, simulate(config, seed))
-    kinds = {METHODS[method].kind for method in config.methods}
-    for kind in sorted(kinds):
-        listed = list_runs(config, kind)
-        settings = {
-            "strength": np.array([r["strength"] for r in listed], np.float32),
-            "misplaced": np.array([r["misplaced"] for r in listed], np.float32),
-        }
-        # A prior that says nothing, where none is read.
-        runs = {
-            "seed": np.array([r["seed"] for r in listed], np.int32),
-            "strength": np.nan_to_num(settings["strength"], nan=1.0 / NUM_CLUSTERS),
-            "misplaced": np.nan_to_num(settings["misplaced"]),
-            "hparams": {
-                field: np.array([r["hparams"][field] for r in listed], np.float32)
-                for field in listed[0]["hparams"]
-            },
-        }
-        measures = chunks.map_runs(
-            make_run(config, kind),
-            runs,
-            {"seed": np.int32(seed), "drawn": drawn},
-            where=where,
-            checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
-            origin=read_origin(workdir),
-            report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
-            should_stop=stop,
-        )
-        names = tuple(f"cluster_{number}" for number in range(NUM_CLUSTERS))
-        parts.append(
-            stream_tables.tabulate(
-                name,
-                [
-                    {key: r[key] for key in ("method", "seed", "strength", "misplaced")}
-                    for r in listed
-                ],
-                measures,
-                names,
-                names,
-            )
-        )
-    return parts
+
+def plan(name: str, config: ml_collections.ConfigDict, seed: int) -> Study:
+    """All methods of a scenario; a kind's tables are `stream_tables.tabulate`'s."""
+    kinds = sorted({METHODS[method].kind for method in config.methods})
+    return Study(
+        [_plan_kind(name, config, kind) for kind in kinds],
+        functools.partial(make_shared, config, seed),
+    )
+
+
+def _plan_kind(name: str, config: ml_collections.ConfigDict, kind: str) -> Kind:
+    listed = list_runs(config, kind)
+    settings = {
+        "strength": np.array([r["strength"] for r in listed], np.float32),
+        "misplaced": np.array([r["misplaced"] for r in listed], np.float32),
+    }
+    # A prior that says nothing, where none is read.
+    runs = {
+        "seed": np.array([r["seed"] for r in listed], np.int32),
+        "strength": np.nan_to_num(settings["strength"], nan=1.0 / NUM_CLUSTERS),
+        "misplaced": np.nan_to_num(settings["misplaced"]),
+        "hparams": {
+            field: np.array([r["hparams"][field] for r in listed], np.float32)
+            for field in listed[0]["hparams"]
+        },
+    }
+    keys = ("method", "seed", "strength", "misplaced")
+    shown = [{key: r[key] for key in keys} for r in listed]
+    names = tuple(f"cluster_{number}" for number in range(NUM_CLUSTERS))
+
+    def tabulate(measures: PyTree) -> stream_tables.Tables:
+        return stream_tables.tabulate(name, shown, measures, names, names)
+
+    return Kind(
+        f"{name}, {kind}", f"{name}_{kind}", make_run(config, kind), runs, tabulate
+    )

@@ -6,7 +6,6 @@ References:
 """
 
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,18 +13,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from experiments import schema, tables
+from experiments import schema, tables, text_features
 from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import read_origin
 from experiments.streams import methods
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS, Sizes
+from experiments.streams.studies import Kind, Study
 from l2d_jax import data
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Arrivals
 from l2d_jax.data import Annotated
-from l2d_jax.engine import chunks, memory, placement, training
+from l2d_jax.engine import memory, training
 from l2d_jax.types import PyTree
 
 LOADERS: dict[str, Callable[..., Annotated]] = {
@@ -159,19 +158,26 @@ def qualify(annotated: Annotated, gold: np.ndarray) -> np.ndarray:
 
 
 def make_features(
-    annotated: Annotated, splits: list[Split], config: ml_collections.ConfigDict
+    annotated: Annotated,
+    splits: list[Split],
+    config: ml_collections.ConfigDict,
+    where: str,
 ) -> np.ndarray:
     """Features of all texts for each split, fitted on its stream, ``[S, N, D]``.
 
     The category is among them, as in the authors' code: one column each.
+
+    Raises:
+      ConfigError: the texts are too few for so many features.
     """
     categories = np.eye(len(annotated.category_names))[annotated.categories]
     made = []
     for split in splits:
-        fitted = data.fit_text_features(
+        fitted = text_features.fit(
             [annotated.texts[row] for row in split.train],
             config.num_features,
             config.features,
+            where,
         )
         made.append(np.concatenate([fitted(annotated.texts), categories], axis=1))
         if len(made) == 1:
@@ -250,70 +256,73 @@ def make_shared(
     }
 
 
-def run(
-    name: str,
-    config: ml_collections.ConfigDict,
-    annotated: Annotated,
-    seed: int,
-    where: placement.Placement,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> list[stream_tables.Tables]:
-    """All methods on a data set.
+def plan(
+    name: str, config: ml_collections.ConfigDict, annotated: Annotated, seed: int
+) -> Study:
+    """All methods on a data set; a kind's tables are `stream_tables.tabulate`'s.
 
-    Returns:
-      Tables of the methods of each kind.
+    Raises:
+      ConfigError: the data have too few tasks, or too few words, for a field.
     """
     splits = make_splits(seed, config, len(annotated.texts))
-    features = make_features(annotated, splits, config)
-    shared = make_shared(annotated, config, splits, features, seed)
+    for split in splits:
+        if not len(split.train) or not len(split.test):
+            raise ConfigError(
+                f"datasets.{name}: {len(annotated.texts)} tasks are too few for"
+                f" num_folds={config.num_folds} and num_gold={config.num_gold}; lower"
+                " them"
+            )
+    features = make_features(annotated, splits, config, f"datasets.{name}.")
     unsuited = allocation.check_similarity(annotated.similarity)
     if unsuited and config.prior == "similarity":
         names = ", ".join(annotated.category_names[place] for place in unsuited)
         progress.say(f"{name}: the prior suits nobody to {names}; there it is uniform")
+    kinds = sorted({METHODS[method].kind for method in config.methods})
+    return Study(
+        [_plan_kind(name, config, annotated, kind) for kind in kinds],
+        functools.partial(make_shared, annotated, config, splits, features, seed),
+    )
+
+
+def _plan_kind(
+    name: str, config: ml_collections.ConfigDict, annotated: Annotated, kind: str
+) -> Kind:
     sizes = Sizes(
         annotated.answers.shape[1],
         len(annotated.category_names),
         len(annotated.pool_names),
     )
-    parts = []
-    for kind in sorted({METHODS[method].kind for method in config.methods}):
-        listed = [
-            {"method": method, "seed": number, "truth": truth}
-            for method in config.methods
-            if METHODS[method].kind == kind
-            for truth in config.truths
-            for number in range(config.num_seeds)
-        ]
-        numbers = [methods.hparams_of(r["method"], config) for r in listed]
-        runs = {
-            "seed": np.array([r["seed"] for r in listed], np.int32),
-            "truth": np.array(
-                [config.truths.index(r["truth"]) for r in listed], np.int32
-            ),
-            "hparams": {
-                field: np.array([n[field] for n in numbers], np.float32)
-                for field in numbers[0]
-            },
-        }
-        measures = chunks.map_runs(
-            make_run(config, kind, sizes),
-            runs,
-            shared,
-            where=where,
-            checkpoint_dir=workdir / "checkpoints" / f"{name}_{kind}",
-            origin=read_origin(workdir),
-            report=progress.ProgressBar(f"{name}, {kind}", unit="run"),
-            should_stop=stop,
+    listed = [
+        {"method": method, "seed": number, "truth": truth}
+        for method in config.methods
+        if METHODS[method].kind == kind
+        for truth in config.truths
+        for number in range(config.num_seeds)
+    ]
+    numbers = [methods.hparams_of(r["method"], config) for r in listed]
+    runs = {
+        "seed": np.array([r["seed"] for r in listed], np.int32),
+        "truth": np.array([config.truths.index(r["truth"]) for r in listed], np.int32),
+        "hparams": {
+            field: np.array([n[field] for n in numbers], np.float32)
+            for field in numbers[0]
+        },
+    }
+
+    def tabulate(measures: PyTree) -> stream_tables.Tables:
+        return stream_tables.tabulate(
+            name,
+            listed,
+            measures,
+            annotated.category_names,
+            annotated.pool_names,
+            interval(config),
         )
-        parts.append(
-            stream_tables.tabulate(
-                name,
-                listed,
-                measures,
-                annotated.category_names,
-                annotated.pool_names,
-                interval(config),
-            )
-        )
-    return parts
+
+    return Kind(
+        f"{name}, {kind}",
+        f"{name}_{kind}",
+        make_run(config, kind, sizes),
+        runs,
+        tabulate,
+    )

@@ -71,13 +71,7 @@ def map_runs(
       TooLargeError: the machine cannot hold it.
       ValueError: ``runs`` is empty, or its leaves differ in length.
     """
-    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(runs)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"runs must have one length > 0, got {sorted(lengths)}; give each leaf a"
-            " row for every run"
-        )
-    (total,) = lengths
+    total = _length(runs)
     placed = _place(function, where)
     width = where.num_devices * placement.block_width(where, total)
     known = origins.of(runs, shared, origin) if checkpoint_dir is not None else {}
@@ -107,6 +101,45 @@ def map_runs(
         if stop:
             raise Interrupted
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def check_runs(
+    function: Callable[[PyTree, PyTree], PyTree],
+    runs: PyTree,
+    shared: PyTree,
+    *,
+    where: placement.Placement,
+) -> None:
+    """See that `map_runs` can be called: from shapes, before anything compiles.
+
+    What is traced here it need not trace again, so a program that maps several
+    functions can see to all of them before it computes the first.
+
+    Args:
+      function: as there.
+      runs: as there.
+      shared: as there; shapes are enough.
+      where: placement of the runs.
+
+    Raises:
+      TooLargeError: the machine cannot hold it.
+      ValueError: ``runs`` is empty, or its leaves differ in length; or what tracing the
+        function raises.
+    """
+    total = _length(runs)
+    width = where.num_devices * placement.block_width(where, total)
+    _require_memory(_place(function, where), where, runs, shared, total, width)
+
+
+def _length(runs: PyTree) -> int:
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(runs)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"runs must have one length > 0, got {sorted(lengths)}; give each leaf a"
+            " row for every run"
+        )
+    (total,) = lengths
+    return total
 
 
 def _require_memory(
@@ -154,7 +187,7 @@ def lower_runs(
     return _place(function, where).lower(chunk, shared)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _place(
     function: Callable[[PyTree, PyTree], PyTree], where: placement.Placement
 ) -> placement.Placed:

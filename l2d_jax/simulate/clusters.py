@@ -114,6 +114,7 @@ def misplace(
     Returns:
       Int ``[M]``.
     """
-    ranks = jnp.sum(chance[:, None] > chance, axis=1)
+    # How many have less, without a matrix of all pairs.
+    ranks = jnp.searchsorted(jnp.sort(chance), chance)
     wrong = ranks < jnp.round(share * thought.shape[0])
     return jnp.where(wrong, (thought + 1) % num_clusters, thought)

@@ -160,6 +160,9 @@ def test_runs_that_no_machine_holds_are_refused():
         chunks.map_runs(spread, np.ones(5, np.float32), np.ones(3), where=where)
     with pytest.raises(memory.TooLargeError, match=r"temporaries 80 TB"):
         chunks.map_runs(grow, np.ones(5, np.float32), np.ones((10, 10)), where=where)
+    # Before anything of it is there.
+    with pytest.raises(memory.TooLargeError, match=r"temporaries 80 TB"):
+        chunks.check_runs(grow, np.ones(5, np.float32), floats(10, 10), where=where)
 
 
 def test_counting_traces_nothing_that_the_run_would_not():
@@ -171,9 +174,10 @@ def test_counting_traces_nothing_that_the_run_would_not():
 
     for kind in ("shard", "vmap", "loop"):
         traced.clear()
-        chunks.map_runs(
-            double, np.ones(5, np.float32), np.ones(3), where=Placement(kind, 2)
-        )
+        where, runs = Placement(kind, 2), np.ones(5, np.float32)
+        chunks.check_runs(double, runs, floats(3), where=where)
+        assert len(traced) == 1, kind
+        chunks.map_runs(double, runs, np.ones(3), where=where)
         assert len(traced) == 1, kind
 
 
@@ -207,6 +211,14 @@ cli.run(main)
                 "run=('well_conditioned',)",
                 "scenarios.well_conditioned.tasks_per_cluster=100000",
                 "scenarios.well_conditioned.methods=('no_prior','competence')",
+            ],
+        ),
+        (
+            "allocation",
+            "clusters",
+            [
+                "run=('well_conditioned',)",
+                "scenarios.well_conditioned.num_annotators=9000",
             ],
         ),
         pytest.param(

@@ -22,7 +22,7 @@ from experiments.streams import bias, texts
 from experiments.streams import tables as stream_tables
 from experiments.streams.methods import METHODS
 from l2d_jax.data import Annotated, DataError
-from l2d_jax.engine import sweeps
+from l2d_jax.engine import memory, sweeps
 from l2d_jax.simulate import biased_groups
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
@@ -500,6 +500,38 @@ def test_bad_config(task, changes, message):
         allocation.main(make_config(task, **changes), pathlib.Path("never-made"))
     assert "\n" not in str(raised.value)
     assert not pathlib.Path("never-made").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {f"{TEXTS}num_features": 500},
+            "datasets.hs_brexit.num_features is 500, more than 48 texts with",
+        ),
+        (
+            {f"{MTURK}num_gold": 30},
+            "datasets.keswani_mturk: 60 tasks are too few for num_folds=2 and num_gold",
+        ),
+    ],
+)
+def test_what_the_data_do_not_allow(changes, message, tmp_path):
+    """Said before any data set is trained on, though another comes first."""
+    config = make_config("texts", run=("keswani_mturk", "hs_brexit"), **changes)
+    with pytest.raises(ConfigError, match=f"^{message}") as raised:
+        allocation.main(config, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_what_no_machine_holds_is_refused_before_anything_is_run(tmp_path):
+    """The second scenario's second kind of method, of a batch too large."""
+    few = {f"scenarios__{name}__methods": ("uniform",) for name in CLUSTERS}
+    few["scenarios__crowd_of_30__methods"] = ("dawid_skene", "strict")
+    few["scenarios__crowd_of_30__pretraining__batch_size"] = 10**9
+    with pytest.raises(memory.TooLargeError, match="temporaries"):
+        allocation.main(make_config("clusters", **few), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_missing_file_is_named(tmp_path, monkeypatch):

@@ -8,11 +8,9 @@ import pathlib
 import ml_collections
 import pytest
 
-from experiments import allocation, deferral, schema, trips, zoo
+from experiments import allocation, deferral, trips, zoo
 from experiments.benchmark import fields as benchmark
 from experiments.claims import ledger
-from experiments.methods import METHODS
-from experiments.problems import PROBLEMS
 from experiments.runtime.errors import ConfigError
 
 CONFIGS = sorted(
@@ -29,14 +27,6 @@ VALUES = (
 )
 
 
-def check_deferral(config):
-    schema.check(config)
-    schema.one_of(PROBLEMS)("problem", config.problem)
-    for name in config.references:
-        schema.one_of(METHODS)("references", name)
-    deferral.choose_methods(config, config.problem)
-
-
 def check_of(config):
     """The check that the program of a config begins with."""
     if "parts" in config:
@@ -47,7 +37,7 @@ def check_of(config):
         return ledger.check
     if "task" in config:
         return allocation.check
-    return check_deferral if "problem" in config else trips.check
+    return deferral.check if "problem" in config else trips.check
 
 
 def paths(group, above=()):

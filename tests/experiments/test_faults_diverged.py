@@ -50,6 +50,15 @@ def test_a_person_whose_training_diverged_is_in_no_mean():
     pd.testing.assert_frame_equal(found[others], sound[others])
 
 
+def test_a_model_of_a_person_that_is_off_beyond_measure_has_diverged():
+    found = outcome()
+    found["human_model_error"]["none"][2] = np.inf
+    results = trips.tabulate(RUNS, found)
+    rows = results[results.method == "none"]
+    assert list(rows.diverged) == [False, False, True]
+    assert rows.human_model_error.isna().tolist() == [False, False, True]
+
+
 def test_without_a_base_nothing_is_saved():
     everybody = [("none", who) for who in range(3)]
     found = trips.compare(trips.tabulate(RUNS, outcome(everybody)))

@@ -583,6 +583,7 @@ BAD = [
     ({"people__max_people": -1}, "people.max_people must be a whole number >= 0"),
     ({"seed": -1}, r"seed must be a whole number in 0\.\.2147483647, got -1"),
     ({"num_seeds": 0}, "num_seeds must be a whole number >= 1, got 0"),
+    ({"finetune_ratio": 1e30}, "finetune_ratio times human_model_epochs must be a wh"),
     ({"batch_size": 5000}, "batch_size 5000 is larger than the 1"),
     ({"valid_fraction": 0.0}, "valid_fraction 0.0 leaves 7.* 0 to validate on"),
     ({"base__batch_size": 5000}, "base.batch_size 5000 is larger than the 6"),

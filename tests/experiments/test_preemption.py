@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,7 +122,7 @@ def stop_at(stage, number, workdir, *flags):
 
 # All that a program does while it can be stopped, each for ever.
 _STAGES = """
-import sys, time
+import atexit, sys, time
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,7 +161,14 @@ def train(workdir, stop):
         report=report, should_stop=stop,
     )
 
+def end_slowly():
+    progress.say("begun")
+    time.sleep(1.5)
+
 def main(config, workdir):
+    if stage == "done":
+        atexit.register(end_slowly)
+        return
     progress.say("begun")
     if stage == "decoding":
         decode()
@@ -194,6 +202,13 @@ def test_a_stop_does_not_wait_for_a_compiled_call(number, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_has_ended_well_cannot_be_stopped(number, tmp_path):
+    """While Python and JAX are taken down, which takes some tenths of a second."""
+    assert stop_at("done", number, tmp_path) == (0, "")
+
+
+@pytest.mark.long
 def test_a_stop_does_not_wait_for_a_stage_that_does_not_ask(tmp_path):
     found = stop_at("between", signal.SIGTERM, tmp_path, "--stop_seconds=0.5")
     assert found == (signals.REQUEUE_STATUS, STOPPED)
@@ -205,6 +220,62 @@ def test_a_stop_keeps_the_checkpoints_and_gives_the_folder_back(tmp_path):
     assert found == (signals.REQUEUE_STATUS, STOPPED)
     kept = sorted(tmp_path.glob("checkpoints/*.json"))
     assert kept and all(checkpoints.read_info(p.with_suffix("")) for p in kept)
+    assert not (tmp_path / ".lock").exists()
+
+
+# The second of two processes ends while the first waits for it.
+_LOST = """
+import os, signal, sys
+from experiments.runtime import cli, signals
+from l2d_jax.engine import processes
+
+told = sys.argv.pop(1) == "told"
+
+def main(config, workdir):
+    with signals.StopSignal():
+        processes.any_of(False)
+        if processes.index() == 1:
+            os._exit(9)
+        if told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        processes.any_of(False)
+
+cli.run(main, "experiments/configs/digits.py")
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("why", ["told", "killed"])
+def test_a_process_that_loses_another_ends_in_one_line(why, tmp_path):
+    """With the stop's status if it was told to stop, as that one may have been."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = [f"--workdir={tmp_path}", "--stop_seconds=1000", "--num_processes=2"]
+    flags += [f"--coordinator=127.0.0.1:{port}"]
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", _LOST, why, *flags, f"--process_id={number}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    )
+    try:
+        _, err = first.communicate(timeout=120)
+    finally:
+        first.kill()
+        second.kill()
+        second.communicate()
+    said = [line for line in err.splitlines() if not line.startswith("[Gloo]")]
+    assert len(said) == 1, err
+    if why == "told":
+        assert (first.returncode, said[0] + "\n") == (signals.REQUEUE_STATUS, STOPPED)
+    else:
+        assert first.returncode == 1
+        assert said[0].startswith("error: another process of the program has ended")
     assert not (tmp_path / ".lock").exists()
 
 

@@ -94,6 +94,7 @@ def change(config, path, value):
         ("grid.learning_rate", (1e-60,), "grid.learning_rate must keep its value as"),
         ("grid.learning_rate", (1e39,), "grid.learning_rate must keep its value as fl"),
         ("grid.learning_rate", (10**400,), "grid.learning_rate must keep its value"),
+        ("checkpoint_seconds", 2**31, "checkpoint_seconds must be written as 2147483"),
         ("seed", 2**31, "seed must be a whole number in 0..2147483647, got 2147483648"),
         ("seed", 0.5, "seed must be a whole number in 0..2147483647, got 0.5"),
         (

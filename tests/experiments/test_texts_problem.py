@@ -294,6 +294,11 @@ def test_bad_config(changes, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_more_features_than_there_are_words_for(tmp_path):
+    with pytest.raises(ConfigError, match=r"^num_features is 500, more than 90 texts"):
+        make_problem(make_config(num_features=500), tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("L2D_DATA_DIR", raising=False)
     config = make_config(texts="hs_brexit", problem="hs_brexit", methods=("majority",))

@@ -501,6 +501,10 @@ def test_killed_it_goes_on_and_ends_with_the_same_tables(whole, tmp_path):
             {"human_model__scale": 0.0},
             "human_model.scale must be a finite number > 0, got 0.0",
         ),
+        (
+            {"human_model__finetune_factor": 1e30},
+            "human_model.finetune_factor times human_model.num_epochs must be a whole",
+        ),
         ({"human_model__threshold": -1.0}, "human_model.threshold must be a finite"),
         (
             {"human_model__batch_size": 5000},

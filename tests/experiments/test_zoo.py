@@ -111,13 +111,24 @@ def test_no_parts_is_one_line(tmp_path):
         zoo.main(config, tmp_path)
 
 
-def test_a_field_of_a_part_is_named_with_the_part(tmp_path):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_epochs", 0, "num_epochs must be a whole"),
+        ("problem", "moons", "problem must be one of"),
+        ("methods", ("deferal",), "methods: there is no 'deferal'; did you mean"),
+        ("references", ("best",), "references must be one of"),
+    ],
+)
+def test_a_field_of_the_last_part_is_named_before_the_first_is_run(
+    field, value, message, tmp_path
+):
     config = zoo_config.get_config("smoke")
-    config.parts.digits.num_epochs = 0
-    with pytest.raises(
-        ConfigError, match=r"^parts\.digits\.num_epochs must be a whole"
-    ):
+    part = list(config.parts)[-1]
+    config.parts[part][field] = value
+    with pytest.raises(ConfigError, match=rf"^parts\.{part}\.{message}"):
         zoo.main(config, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", [zoo_config, zoo_tables, zoo_cifar])

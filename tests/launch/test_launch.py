@@ -720,6 +720,16 @@ def test_a_warned_job_is_requeued(fake, fake_slurm, name):
     assert out.splitlines() == ["got SIGTERM", "requeued SIGUSR2"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system is to tell the child")
+def test_a_program_ends_with_its_job(fake, fake_slurm):
+    """A SIGKILL reaches the task alone where Slurm does not track its processes."""
+    job = start_job(STOPS, fake, fake_slurm)
+    read_until(job, "ready", 1)
+    job.kill()
+    out, _ = job.communicate(timeout=60)
+    assert out.splitlines() == ["got SIGTERM"]
+
+
 def test_a_job_that_slurm_ends_is_not_requeued(fake, fake_slurm):
     job = start_job(STOPS, fake, fake_slurm, state="COMPLETING")
     read_until(job, "ready", 1)

@@ -105,6 +105,9 @@ def test_the_share_of_the_misplaced_is_exact(drawn):
         np.testing.assert_array_equal(ours[wrong], (thought[wrong] + 1) % 3)
         # More of the same chance are more of the same annotators.
         assert set(np.flatnonzero(wrong)) == set(np.argsort(chance)[: wrong.sum()])
+    # Who has the same draw is misplaced together, or nobody of them.
+    tied = np.asarray(misplace(np.float32([0.5, 0.2, 0.5]), thought[:3], 3, 2 / 3))
+    np.testing.assert_array_equal(tied != thought[:3], [True, True, True])
     # The draws that a simulation has for it.
     assert drawn.chance.shape == (M,) and len(set(drawn.chance)) == M
     assert (drawn.chance >= 0).all() and (drawn.chance < 1).all()
