@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -27,14 +28,23 @@ class Deferral(ClassifierMixin, BaseEstimator):
       capacity: cases that each expert can answer of those that are decided on at a
         time, ``[M]``; None is any number.
       ask: experts asked about a case at most.
-      max_error: what the error among kept cases must be below; None for no guarantee.
+      max_error: what the error among cases that the model keeps must be below, in (0,
+        1); None for no guarantee. A third of the cases is held out for one, and `fit`
+        raises ValueError where they cannot give it.
+      max_team_error: what the error of all cases, kept and deferred, must be below in
+        its place; None likewise.
+      confidence: of the guarantee, in (0, 1).
+      consult: how likely a set of experts is to hold one who is right, of the cases in
+        which one who answers is, in (0, 1); None makes no sets. A third of the cases is
+        held out for them, the same as for a guarantee.
       num_folds: parts held out in turn while fitting; fewer where a class is rarer.
       random_state: seed, an int.
 
     Attributes:
       classes_: labels, sorted, ``[K]``.
       n_features_in_: columns of X.
-      team_: the fitted `l2d_jax.table.team.Team`.
+      team_: the fitted `l2d_jax.table.team.Team`; its ``certificate`` is what is
+        guaranteed, and by how many cases.
     """
 
     def __init__(
@@ -46,6 +56,9 @@ class Deferral(ClassifierMixin, BaseEstimator):
         capacity: Any = None,
         ask: int = 1,
         max_error: float | None = None,
+        max_team_error: float | None = None,
+        confidence: float = 0.95,
+        consult: float | None = None,
         num_folds: int = 5,
         random_state: int = 0,
     ):
@@ -55,6 +68,9 @@ class Deferral(ClassifierMixin, BaseEstimator):
         self.capacity = capacity
         self.ask = ask
         self.max_error = max_error
+        self.max_team_error = max_team_error
+        self.confidence = confidence
+        self.consult = consult
         self.num_folds = num_folds
         self.random_state = random_state
 
@@ -71,7 +87,8 @@ class Deferral(ClassifierMixin, BaseEstimator):
           groups: what is never split while fitting, such as a patient, ``[N]``.
 
         Raises:
-          ValueError: lengths differ, or an answer is none of the classes.
+          ValueError: lengths differ, an answer is none of the classes, or a guarantee,
+            or sets of experts, cannot be had of so many cases.
         """
         frame, y = self._read(X, y)
         check_classification_targets(y)
@@ -102,6 +119,9 @@ class Deferral(ClassifierMixin, BaseEstimator):
             capacity=self._by_name(people, self.capacity, "capacity"),
             ask=self.ask,
             max_error=self.max_error,
+            max_team_error=self.max_team_error,
+            confidence=self.confidence,
+            consult=self.consult,
             num_folds=min(self.num_folds, *counts),
             seed=self.random_state,
         )
@@ -134,12 +154,37 @@ class Deferral(ClassifierMixin, BaseEstimator):
         """How likely each expert is to be right on each case, float ``[B, M]``."""
         return np.asarray(self.decide(X).chances.prob)
 
-    def decide(self, X: Any, available: Any = None) -> Decided:
-        """All that the team makes of some cases, as one batch.
+    @available_if(lambda self: self.consult is not None)
+    def predict_consult(self, X: Any) -> np.ndarray:
+        """Whom to consult about each case, bool ``[B, M]``: the smallest set there is.
+
+        Only with ``consult``.
+
+        Raises:
+          ValueError: ``consult`` was set after fitting.
+        """
+        members = self.decide(X).members
+        if members is None:
+            raise ValueError(
+                "consult: it was fitted without sets of experts; fit again"
+            )
+        return members
+
+    def decide(
+        self, X: Any, available: Any = None, *, period: int | None = None
+    ) -> Decided:
+        """All that the team makes of some cases, as one batch or one after another.
 
         Args:
           X: features, ``[B, D]``.
           available: whether each expert can be asked, bool ``[B, M]``; None: all can.
+          period: decide on cases in the order of rows, none by what comes later:
+            ``max_deferral`` and ``capacity`` are then of each so many, >= 1; None
+            decides on all of them as a batch.
+
+        Raises:
+          ValueError: a column is missing or of another kind, or cases cannot be decided
+            on in their order.
         """
         check_is_fitted(self)
         frame, _ = self._read(X)
@@ -149,7 +194,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
         cases = self._cases(
             frame, people, nobody, np.full(size, -1, np.int32), np.arange(size)
         )
-        return decide(self.team_, cases, available=available)
+        return decide(self.team_, cases, available=available, period=period)
 
     def _read(self, X: Any, y: Any = None) -> tuple[pd.DataFrame, Any]:
         """The columns, checked as scikit-learn checks them, and the labels."""
