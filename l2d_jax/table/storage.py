@@ -57,7 +57,13 @@ def save(
 
     Raises:
       FileExistsError: the folder holds something.
+      ValueError: some of the team's people are new to it.
     """
+    if team.new:
+        raise ValueError(
+            f"{', '.join(team.new)} are new to the team, which is kept without them;"
+            " fit it again with their answers"
+        )
     folder = pathlib.Path(folder).absolute()
     require_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
