@@ -176,6 +176,13 @@ def decide(
         met = available & np.isin(team.people, team.consult.people)
         members = consult.members(team.consult, found.prob, met)
         nobody = consult.nobody_right(team.params["nobody"], found.prob, available)
+        count = int((consult.is_among(team.consult, met) & met.any(axis=1)).sum())
+        if count:
+            notes += (
+                f"Sets to consult of {count} cases are among those who can be asked,"
+                " and hold one who is right as often as was promised where who can be"
+                " is as who answered was.",
+            )
         strangers = [name for name in team.people if name not in team.consult.people]
         if strangers:
             notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
