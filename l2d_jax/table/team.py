@@ -143,8 +143,8 @@ def decide(
         if team.by_group is not None:
             threshold = groups.thresholds_of(team.by_group, cases)
     asks, must = wanted, None
-    kept_guarantee = isinstance(team.certificate, guarantees.Certificate)
-    if kept_guarantee and certified and name == team.method:
+    promised = team.certificate if certified and name == team.method else None
+    if isinstance(promised, guarantees.Certificate):
         everybody = wanted
         if not available.all():
             ones = np.ones_like(available)
@@ -163,8 +163,8 @@ def decide(
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
     if must is not None:
         notes += tuple(_about_kept(team, must, decision))
-    elif team.certificate is not None:
-        notes += tuple(_about_guarantee(available, would, decision))
+    elif promised is not None:
+        notes += tuple(_about_team(available, would, decision))
     if team.by_group is not None and team.new:
         notes += (
             "Thresholds by group are of people the policy has met; with"
@@ -176,16 +176,7 @@ def decide(
         met = available & np.isin(team.people, team.consult.people)
         members = consult.members(team.consult, found.prob, met)
         nobody = consult.nobody_right(team.params["nobody"], found.prob, available)
-        count = int((consult.is_among(team.consult, met) & met.any(axis=1)).sum())
-        if count:
-            notes += (
-                f"Sets to consult of {count} cases are among those who can be asked,"
-                " and hold one who is right as often as was promised where who can be"
-                " is as who answered was.",
-            )
-        strangers = [name for name in team.people if name not in team.consult.people]
-        if strangers:
-            notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
+        notes += tuple(_about_sets(team, team.consult, met))
     return Decided(decision, found, would, cuts, members, nobody, notes)
 
 
@@ -278,7 +269,7 @@ def _about_kept(team: Team, must: np.ndarray, decision: Decision) -> list[str]:
     return notes
 
 
-def _about_guarantee(
+def _about_team(
     available: np.ndarray, would: np.ndarray, decision: Decision
 ) -> list[str]:
     """Why what is guaranteed of the team may not hold of these cases."""
@@ -295,6 +286,22 @@ def _about_guarantee(
             f"The guarantee is not of the {count} cases that should be deferred and are"
             " kept for want of room."
         )
+    return notes
+
+
+def _about_sets(team: Team, sets: consult.Consult, met: np.ndarray) -> list[str]:
+    """What sets of people are of, where that is not everybody."""
+    notes = []
+    count = int((consult.is_among(sets, met) & met.any(axis=1)).sum())
+    if count:
+        notes.append(
+            f"Sets to consult of {count} cases are among those who can be asked, and"
+            " hold one who is right as often as was promised where who can be is as who"
+            " answered was."
+        )
+    strangers = [name for name in team.people if name not in sets.people]
+    if strangers:
+        notes.append(f"Sets to consult are without {listed(strangers)}, who are new.")
     return notes
 
 
