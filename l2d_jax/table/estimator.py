@@ -19,7 +19,8 @@ class Deferral(ClassifierMixin, BaseEstimator):
     """A classifier that may ask people, and says whom.
 
     `predict` and `predict_proba` are the classifier's own; `predict_defer` says who is
-    to answer, and `decide` all there is. Without experts it never defers.
+    to answer, and `decide` all there is. Without experts it never defers. Budget and
+    capacity are of the rows that are decided on together.
 
     Args:
       methods: as in `l2d_jax.table.options.Options`.
@@ -37,6 +38,10 @@ class Deferral(ClassifierMixin, BaseEstimator):
       consult: how likely a set of experts is to hold one who is right, of the cases in
         which one who answers is, in (0, 1); None makes no sets. A third of the cases is
         held out for them, the same as for a guarantee.
+      fair: what groups of ``sensitive_features`` are to share, a name from
+        `l2d_jax.policies.fair_thresholds.CRITERIA`, and how far they may differ, in [0,
+        1]; None asks for nothing.
+      positive: the label that equal opportunity is about, of two; None is the last.
       num_folds: parts held out in turn while fitting; fewer where a class is rarer.
       random_state: seed, an int.
 
@@ -59,6 +64,8 @@ class Deferral(ClassifierMixin, BaseEstimator):
         max_team_error: float | None = None,
         confidence: float = 0.95,
         consult: float | None = None,
+        fair: tuple[str, float] | None = None,
+        positive: Any = None,
         num_folds: int = 5,
         random_state: int = 0,
     ):
@@ -71,11 +78,18 @@ class Deferral(ClassifierMixin, BaseEstimator):
         self.max_team_error = max_team_error
         self.confidence = confidence
         self.consult = consult
+        self.fair = fair
+        self.positive = positive
         self.num_folds = num_folds
         self.random_state = random_state
 
     def fit(
-        self, X: Any, y: Any, experts: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        experts: Any = None,
+        groups: Any = None,
+        sensitive_features: Any = None,
     ) -> "Deferral":
         """Fit classifier, people and the way they work together.
 
@@ -85,10 +99,11 @@ class Deferral(ClassifierMixin, BaseEstimator):
           experts: answers of M people, ``[N, M]``, labels of ``y``; NaN, None, or a
             blank where somebody was not asked. A DataFrame names them.
           groups: what is never split while fitting, such as a patient, ``[N]``.
+          sensitive_features: group of each case that ``fair`` is about, ``[N]``.
 
         Raises:
-          ValueError: lengths differ, an answer is none of the classes, or a guarantee,
-            or sets of experts, cannot be had of so many cases.
+          ValueError: lengths differ, an answer is none of the classes, or what was
+            promised, by a guarantee, sets of experts or fairness, cannot be had.
         """
         frame, y = self._read(X, y)
         check_classification_targets(y)
@@ -106,6 +121,14 @@ class Deferral(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"groups must have {len(labels)} entries, got {len(units)}"
                 )
+        if self.fair is not None and sensitive_features is None:
+            raise ValueError("fair: give sensitive_features, the group of each case")
+        sensitive = self._sensitive(sensitive_features, len(labels))
+        if self.positive is not None and self.positive not in self.classes_:
+            raise ValueError(
+                f"positive: {self.positive!r} is none of the classes"
+                f" {self.classes_.tolist()}"
+            )
         counts = [len(np.unique(units[labels == k])) for k in np.unique(labels)]
         if min(counts) < 2:
             raise ValueError(
@@ -122,10 +145,13 @@ class Deferral(ClassifierMixin, BaseEstimator):
             max_team_error=self.max_team_error,
             confidence=self.confidence,
             consult=self.consult,
+            fair=self.fair,
+            positive=None if self.positive is None else str(self.positive),
             num_folds=min(self.num_folds, *counts),
             seed=self.random_state,
         )
-        self.team_ = fit(self._cases(frame, people, answers, labels, units), options)
+        cases = self._cases(frame, people, answers, labels, units, sensitive)
+        self.team_ = fit(cases, options)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -135,15 +161,17 @@ class Deferral(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The classifier's probability of each class, float ``[B, K]``."""
-        probs = np.asarray(self.decide(X).decision.class_probs, float)
+        probs = np.asarray(self._without_limits(X).decision.class_probs, float)
         return probs / probs.sum(axis=1, keepdims=True)
 
-    def predict_defer(self, X: Any) -> np.ndarray:
+    def predict_defer(self, X: Any, sensitive_features: Any = None) -> np.ndarray:
         """Who is to answer each case, int ``[B]``: a column of experts, -1 the model.
 
-        Of several who vote it is the one with the greatest weight.
+        Of several who vote it is the one with the greatest weight. For ``fair`` it goes
+        by the groups that are given, as in `decide`.
         """
-        allocation = np.asarray(self.decide(X).decision.allocation)
+        decided = self.decide(X, sensitive_features=sensitive_features)
+        allocation = np.asarray(decided.decision.allocation)
         return np.where(
             allocation[:, :-1].sum(axis=1) > 0,
             np.argmax(allocation[:, :-1], axis=1) if allocation.shape[1] > 1 else -1,
@@ -152,7 +180,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
 
     def predict_expert_proba(self, X: Any) -> np.ndarray:
         """How likely each expert is to be right on each case, float ``[B, M]``."""
-        return np.asarray(self.decide(X).chances.prob)
+        return np.asarray(self._without_limits(X).chances.prob)
 
     @available_if(lambda self: self.consult is not None)
     def predict_consult(self, X: Any) -> np.ndarray:
@@ -163,7 +191,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: ``consult`` was set after fitting.
         """
-        members = self.decide(X).members
+        members = self._without_limits(X).members
         if members is None:
             raise ValueError(
                 "consult: it was fitted without sets of experts; fit again"
@@ -171,7 +199,12 @@ class Deferral(ClassifierMixin, BaseEstimator):
         return members
 
     def decide(
-        self, X: Any, available: Any = None, *, period: int | None = None
+        self,
+        X: Any,
+        available: Any = None,
+        *,
+        period: int | None = None,
+        sensitive_features: Any = None,
     ) -> Decided:
         """All that the team makes of some cases, as one batch or one after another.
 
@@ -181,20 +214,32 @@ class Deferral(ClassifierMixin, BaseEstimator):
           period: decide on cases in the order of rows, none by what comes later:
             ``max_deferral`` and ``capacity`` are then of each so many, >= 1; None
             decides on all of them as a batch.
+          sensitive_features: group of each case, ``[B]``, read for ``fair`` alone.
 
         Raises:
-          ValueError: a column is missing or of another kind, or cases cannot be decided
-            on in their order.
+          ValueError: a column is missing or of another kind, groups are missing or were
+            not fitted to, or cases cannot be decided on in their order.
         """
+        cases = self._new_cases(X, sensitive_features)
+        if self.team_.by_group is not None and cases.groups is None:
+            raise ValueError("fair: give sensitive_features, the group of each case")
+        return decide(self.team_, cases, available=available, period=period)
+
+    def _without_limits(self, X: Any) -> Decided:
+        """What classifier and people make of cases, whoever is then asked."""
+        cases = self._new_cases(X, None)
+        free = self.team_.options._replace(max_deferral=1.0, capacity=())
+        return decide(self.team_, cases, certified=False, options=free)
+
+    def _new_cases(self, X: Any, sensitive_features: Any) -> Cases:
         check_is_fitted(self)
         frame, _ = self._read(X)
         people = self.team_.people
         size = len(frame)
         nobody = np.full((size, len(people)), -1, np.int32)
-        cases = self._cases(
-            frame, people, nobody, np.full(size, -1, np.int32), np.arange(size)
-        )
-        return decide(self.team_, cases, available=available, period=period)
+        unknown, units = np.full(size, -1, np.int32), np.arange(size)
+        sensitive = self._sensitive(sensitive_features, size)
+        return self._cases(frame, people, nobody, unknown, units, sensitive)
 
     def _read(self, X: Any, y: Any = None) -> tuple[pd.DataFrame, Any]:
         """The columns, checked as scikit-learn checks them, and the labels."""
@@ -242,6 +287,18 @@ class Deferral(ClassifierMixin, BaseEstimator):
         return answers, tuple(people)
 
     @staticmethod
+    def _sensitive(values: Any, size: int) -> np.ndarray | None:
+        """Names of groups, object ``[N]``."""
+        if values is None:
+            return None
+        names = np.array([str(value) for value in np.asarray(values)], object)
+        if len(names) != size:
+            raise ValueError(
+                f"sensitive_features must have {size} entries, got {len(names)}"
+            )
+        return names
+
+    @staticmethod
     def _by_name(
         people: tuple[str, ...], values: Any, name: str
     ) -> tuple[tuple[str, Any], ...]:
@@ -261,6 +318,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
         answers: np.ndarray,
         labels: np.ndarray,
         units: np.ndarray,
+        sensitive: np.ndarray | None,
     ) -> Cases:
         return Cases(
             ids=np.arange(len(frame)).astype(str),
@@ -269,7 +327,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
             classes=tuple(str(label) for label in self.classes_),
             answers=answers,
             people=people,
-            groups=None,
+            groups=sensitive,
             units=units,
             class_probs=None,
             notes=(),

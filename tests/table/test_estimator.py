@@ -140,6 +140,29 @@ def test_there_are_no_sets_unless_asked_for(fitted, table):
         late.predict_consult(table[0])
 
 
+def test_groups_are_treated_alike(table):
+    """By a threshold for each, which classifier and chances do not depend on."""
+    X, y, experts = table
+    group = np.where(X.b > 0, "high", "low")
+    fair = clone(Deferral(**QUICK, fair=("deferral_rate", 0.1)))
+    fair.fit(X, y, experts=experts, sensitive_features=group)
+    assert fair.team_.by_group.groups == ("high", "low")
+    assert fair.team_.by_group.gap <= 0.1
+    one, other = (fair.predict_defer(X, np.full(200, name)) for name in ("high", "low"))
+    assert ((one < 0) != (other < 0)).any()
+    mixed = fair.predict_defer(X, sensitive_features=group)
+    np.testing.assert_array_equal(mixed, np.where(group == "high", one, other))
+    assert fair.predict_proba(X).shape == (200, 2)
+    with pytest.raises(ValueError, match="give sensitive_features"):
+        fair.predict_defer(X)
+    with pytest.raises(ValueError, match="'middle' of case '0' is none of those"):
+        fair.predict_defer(X, np.full(200, "middle"))
+    with pytest.raises(ValueError, match="give sensitive_features"):
+        fair.fit(X, y, experts=experts)
+    with pytest.raises(ValueError, match="positive: 'maybe' is none of the classes"):
+        Deferral(**QUICK, positive="maybe").fit(X, y, experts=experts)
+
+
 def test_rows_are_decided_in_their_order(table):
     """Within the limits of every twenty, none by what comes later."""
     X, y, experts = table
@@ -160,6 +183,7 @@ def test_rows_are_decided_in_their_order(table):
         ({"experts": np.full((200, 1), "maybe")}, "the answer 'maybe' in row 0"),
         ({"experts": np.full((199, 1), "no")}, "experts must have 200 rows"),
         ({"groups": np.arange(10)}, "groups must have 200 entries"),
+        ({"sensitive_features": [1]}, "sensitive_features must have 200 entries"),
         ({"y": ["no"] * 199 + ["yes"]}, "two cases or more of every class"),
     ],
 )
