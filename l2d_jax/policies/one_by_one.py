@@ -34,10 +34,13 @@ class Assigned(NamedTuple):
     Attributes:
       decision: with the allocation of each case in its turn.
       duals: after the last of them, to go on from.
+      charged: what asking each expert cost at the turn of each case, the budget's price
+        included, float64 ``[B, M]``, >= 0; inf where there was no place.
     """
 
     decision: Decision
     duals: Duals
+    charged: np.ndarray
 
 
 def assign(
@@ -94,18 +97,21 @@ def assign(
     rates, rate = room_of_each / period, budget / period
 
     allocation = np.zeros((num_cases, num_experts + 1))
+    charged = np.empty((num_cases, num_experts))
     room, left = room_of_each.copy(), budget
     for case, row in enumerate(scores):
         if case % period == 0:
             room, left = room_of_each.copy(), budget
         asked = np.zeros(num_experts)
+        has_place = (room > 0) & (left > 0)
+        charged[case] = np.where(has_place, prices + budget_price, np.inf)
         must = np.isnan(row).any()
         if left:
             net = row - prices - budget_price
             if must:
                 net = np.where(np.isnan(row), np.inf, net)
             # Infinity less infinity, of who has no time at all.
-            net = np.where((room > 0) & (row != -np.inf) & ~np.isnan(net), net, -np.inf)
+            net = np.where(has_place & (row != -np.inf) & ~np.isnan(net), net, -np.inf)
             first = int(np.argmax(net))
             if net[first] > 0 or (must and net[first] > -np.inf):
                 asked[first] = 1.0
@@ -124,4 +130,5 @@ def assign(
     return Assigned(
         decision._replace(allocation=jnp.asarray(allocation, kind)),
         Duals(jnp.asarray(prices, float), jnp.asarray(budget_price, float)),
+        charged,
     )

@@ -216,7 +216,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir",
         type=pathlib.Path,
-        help="folder for the networks' checkpoints, to go on from after a stop",
+        help="folder in which what is finished is kept, to go on from after a stop",
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="new folder")
 
@@ -409,7 +409,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     storage.require_new(arguments.out)
     _require_writable(arguments.out)
     if arguments.workdir is not None and arguments.workdir.exists():
-        _require_writable(arguments.workdir / "checkpoints")
+        _require_writable(arguments.workdir / "policy")
     options = _options(arguments)
     cases, how = _read(arguments)
     check_options(options, cases.people)
@@ -428,6 +428,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             text=arguments.text,
             category=arguments.category,
             report=bar.part("fitting", 0.0, 0.2),
+            checkpoint_dir=arguments.workdir and arguments.workdir / "policy",
         )
         record = evaluation.cross_validate(
             labelled,
@@ -437,7 +438,7 @@ def _fit(arguments: argparse.Namespace) -> None:
             text=arguments.text,
             category=arguments.category,
             report=bar.part("judging", 0.2, 0.8),
-            checkpoint_dir=arguments.workdir,
+            checkpoint_dir=arguments.workdir and arguments.workdir / "judging",
         )
     judged = _judge(
         arguments,

@@ -1,8 +1,12 @@
 """Whom to consult: of each case a set of people that holds one who is right.
 
-The sets are those of `l2d_jax.policies.expert_sets`, by rank. They are of everybody who
-can be asked, and who did not answer a held-out case is no right one there: the fewer
-have answered, the larger sets are, and as a rule no blank makes one too small.
+The sets are those of `l2d_jax.policies.expert_sets`, by rank, of two levels. Where
+everybody can be asked, who did not answer a held-out case is no right one there: the
+fewer have answered, the larger sets are, and as a rule no blank makes one too small. Of
+M people of whom any k answer rightly, the first is among the first r with a probability
+of about 1 - (1 - r / M)^k, so that no order that does not know who will answer makes
+small sets of a large crowd. Where some people cannot be asked, the level is that of
+held-out cases about which those who answered could be, and nobody else.
 """
 
 from collections.abc import Mapping
@@ -32,12 +36,17 @@ class Consult(NamedTuple):
         them is right, in [0, 1]; NaN without such a case.
       num_cases: in which one of them is right, which the level is of, >= 0.
       people: names of those whom sets are of, in their order.
+      among: level where only those who answered could be asked, >= 0; inf likewise.
+      most_answers: people who answered one of those cases at most; where more than so
+        many can be asked, or all, the other level holds. 0 has but that.
     """
 
     level: float
     nobody_right: float
     num_cases: int
     people: tuple[str, ...]
+    among: float = np.inf
+    most_answers: int = 0
 
 
 def fit(
@@ -54,9 +63,20 @@ def fit(
         right, in (0, 1).
     """
     known = several(right)
-    probs = np.asarray(chances)[known]
-    found = expert_sets.fit_by_rank(probs, right[known], 1.0 - wanted)
-    return Consult(found.level, found.nobody_right, found.num_cases, people)
+    probs, correct = np.asarray(chances)[known], right[known]
+    answered = ~np.isnan(correct)
+    found = expert_sets.fit_by_rank(probs, correct, 1.0 - wanted)
+    among = expert_sets.fit_by_rank(
+        np.where(answered, probs, 0.0), correct, 1.0 - wanted
+    )
+    return Consult(
+        found.level,
+        found.nobody_right,
+        found.num_cases,
+        people,
+        among.level,
+        int(answered.sum(axis=1).max(initial=0)),
+    )
 
 
 def fit_nobody(
@@ -92,7 +112,19 @@ def members(found: Consult, chances: Array, available: np.ndarray) -> np.ndarray
       chances: of each person's being right, float ``[B, M]``.
       available: whether they can be asked, bool ``[B, M]``.
     """
-    return in_chunks(_members, found.level, np.asarray(chances), available)
+    levels = np.where(is_among(found, available), found.among, found.level)
+    return in_chunks(_members, None, levels, np.asarray(chances), available)
+
+
+def is_among(found: Consult, available: np.ndarray) -> np.ndarray:
+    """Whether a set is by the level of those who answered, bool ``[B]``.
+
+    Args:
+      found: from `fit`.
+      available: whether each person can be asked, bool ``[B, M]``.
+    """
+    count = available.sum(axis=1)
+    return (count < len(found.people)) & (count <= found.most_answers)
 
 
 def nobody_right(
@@ -109,9 +141,16 @@ def nobody_right(
 
 
 @jax.jit
-def _members(level: Array, chances: Array, available: Array) -> jax.Array:
+def _members(
+    params: None, levels: Array, chances: Array, available: Array
+) -> jax.Array:
+    del params
+
+    def of_case(probs: jax.Array, level: jax.Array) -> jax.Array:
+        return expert_sets.members_by_rank(probs[None], level)[0]
+
     probs = jnp.where(available, chances, 0.0)
-    return expert_sets.members_by_rank(probs, level) & available
+    return jax.vmap(of_case)(probs, jnp.asarray(levels, probs.dtype)) & available
 
 
 @jax.jit

@@ -107,9 +107,10 @@ def cross_validate(
       text: columns that are texts.
       category: columns whose values are names, though they look like numbers or dates.
       report: as in `l2d_jax.table.fitting.fit`.
-      checkpoint_dir: folder for checkpoints of the networks; None keeps none.
+      checkpoint_dir: likewise.
 
     Raises:
+      ForeignResultsError: as there.
       ValueError: the table is too small for so many parts.
     """
     plan = columns.plan_columns(cases.features, text, category)

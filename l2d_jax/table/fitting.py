@@ -3,7 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from l2d_jax.table import (
     consult,
     groups,
     networks,
+    steps,
 )
 from l2d_jax.table.cases import Cases, take
 from l2d_jax.table.chunks import in_chunks
@@ -42,6 +43,10 @@ from l2d_jax.types import Array, PyTree
 _HELD_OUT_FOR_PROMISES = 3
 _NUM_THRESHOLDS = 20
 _ENOUGH_PAST = 1000
+# More rows, about, seldom choose another classifier; that is then fitted to all.
+_ENOUGH_TO_CHOOSE = 50_000
+# Rows of a class in a fold that are never left out for being few.
+_FEW = 100
 
 
 def fit(
@@ -51,6 +56,7 @@ def fit(
     text: Sequence[str] = (),
     category: Sequence[str] = (),
     report: Callable[[str, float], None] = lambda what, share: None,
+    checkpoint_dir: pathlib.Path | None = None,
 ) -> Team:
     """Fit a team to the labelled cases of a table.
 
@@ -60,8 +66,11 @@ def fit(
       text: columns that are texts.
       category: columns whose values are names, though they look like numbers or dates.
       report: called with what is being done and the share that is done, in [0, 1].
+      checkpoint_dir: folder in which finished steps are kept, and checkpoints of the
+        networks, to go on from; None keeps none.
 
     Raises:
+      ForeignResultsError: what the folder holds is of another table or other options.
       ValueError: the table is too small, a name is not known, or no method can be used;
         or a guarantee, or sets of people, cannot be had of it.
     """
@@ -72,7 +81,9 @@ def fit(
     columns.require_useful(plan, cases)
     cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     rows = np.arange(len(cases.labels))
-    (team,) = fit_parts(cases, [rows], plan, options, report=report)
+    (team,) = fit_parts(
+        cases, [rows], plan, options, report=report, checkpoint_dir=checkpoint_dir
+    )
     if team.by_group is not None:
         groups.require_met(team.by_group, options)
     if guaranteed(options):
@@ -150,21 +161,23 @@ def fit_parts(
       plan: of the columns.
       options: see `Options`, checked.
       report: as in `fit`.
-      checkpoint_dir: folder for checkpoints of the networks; None keeps none.
+      checkpoint_dir: as in `fit`.
 
     Returns:
       The teams; the certificate of one that was to have one may be None.
 
     Raises:
+      ForeignResultsError: as in `fit`.
       ValueError: a part is too small, or no method can be used.
     """
     bases = []
     for number, rows in enumerate(parts):
         report("classifiers and people", number / len(parts) / 2)
+        folder = checkpoint_dir and checkpoint_dir / f"base_{number:03d}"
         # Several threads wait for one another where the machine is busy: two took 21 s
         # there for trees of 200,000 rows, and one 1.4 s.
         with threadpoolctl.threadpool_limits(1):
-            bases.append(_fit_base(take(cases, rows), plan, options))
+            bases.append(_fit_base(take(cases, rows), plan, options, folder))
     prices = prices_of(options, cases.people)
     reasons = _reasons(cases, options, prices)
     usable = [name for name, reason in reasons.items() if not reason]
@@ -229,7 +242,12 @@ def _reasons(cases: Cases, options: Options, prices: np.ndarray) -> dict[str, st
     return reasons
 
 
-def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base:
+def _fit_base(
+    cases: Cases,
+    plan: columns.ColumnPlan,
+    options: Options,
+    folder: pathlib.Path | None,
+) -> _Base:
     held_out = np.zeros(len(cases.labels), bool)
     if guaranteed(options) or options.consult is not None:
         thirds = make_folds(
@@ -249,14 +267,30 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
 
     given = cases.class_probs is not None
     kinds = ("given",) if given else options.classifiers
-    found = {
-        name: _cross_fit(kind_of(name), inputs, labels, num_classes, weights, folds)
-        for name in kinds
-    }
-    rows = np.arange(len(labels))
-    losses = {name: -out[rows, labels].mean() for name, (_, out) in found.items()}
+    everything = np.arange(len(labels))
+    drawn = _drawn(labels, folds, options.seed) if len(kinds) > 1 else everything
+
+    def cross_fit(name: str, rows: np.ndarray, of: str) -> dict[str, PyTree]:
+        data: dict[str, Any] = {
+            "inputs": inputs[rows],
+            "labels": labels[rows],
+            "weights": None if weights is None else weights[rows],
+            "folds": folds[rows],
+        }
+        return steps.once(
+            folder and folder / f"{name}{of}.safetensors",
+            lambda: _cross_fit(kind_of(name), num_classes=num_classes, **data),
+            data=data,
+            config={"classifier": name, "classes": num_classes},
+        )
+
+    whole = len(drawn) == len(labels)
+    found = {name: cross_fit(name, drawn, "" if whole else "_drawn") for name in kinds}
+    chosen_by = (np.arange(len(drawn)), labels[drawn])
+    losses = {name: -one["held_out"][chosen_by].mean() for name, one in found.items()}
     kind = min(kinds, key=lambda name: losses[name])
-    members, raw = found[kind]
+    best = found[kind] if whole else cross_fit(kind, everything, "")
+    members, raw = best["members"], best["held_out"]
     mapped = calibration.fit_classes(raw, labels, folds, keep_order=given)
     class_probs = np.asarray(calibration.of_classes(mapped, raw), np.float32)
     log_probs = classifiers.log_probs(class_probs)
@@ -266,9 +300,20 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
     chance = np.zeros(right.shape, np.float32)
     imputed = np.zeros((options.num_folds, *right.shape), np.float32)
     if cases.people:
-        params["chances"], chance, imputed = chances.fit(
-            inputs, log_probs, right, folds
+        people = steps.once(
+            folder and folder / "people.safetensors",
+            lambda: dict(
+                zip(
+                    ("params", "chance", "imputed"),
+                    chances.fit(inputs, log_probs, right, folds),
+                    strict=True,
+                )
+            ),
+            data={"inputs": inputs, "log_probs": log_probs, "right": right},
+            config={"folds": folds},
         )
+        params["chances"] = people["params"]
+        chance, imputed = people["chance"], people["imputed"]
     part = networks.Part(
         np.asarray(with_log_probs(inputs, class_probs), np.float32),
         labels.astype(np.int32),
@@ -292,6 +337,23 @@ def _fit_base(cases: Cases, plan: columns.ColumnPlan, options: Options) -> _Base
     )
 
 
+def _drawn(labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
+    """Rows that are enough to choose among classifiers by, int, in their order.
+
+    A share of each class in each fold, and no fewer of any than a few.
+    """
+    share = _ENOUGH_TO_CHOOSE / len(labels)
+    if share >= 1:
+        return np.arange(len(labels))
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    cell = (labels * (folds.max() + 1) + folds)[shuffled]
+    kept = []
+    for number in np.unique(cell):
+        rows = shuffled[cell == number]
+        kept.append(rows[: max(round(share * len(rows)), _FEW)])
+    return np.sort(np.concatenate(kept))
+
+
 def _cross_fit(
     kind: classifiers.Classifier,
     inputs: np.ndarray,
@@ -299,8 +361,11 @@ def _cross_fit(
     num_classes: int,
     weights: np.ndarray | None,
     folds: np.ndarray,
-) -> tuple[classifiers.Params, np.ndarray]:
-    """Members fitted without each fold, and its own log-probabilities of each case."""
+) -> dict[str, PyTree]:
+    """``members``, fitted without each fold, and what they say of it, ``held_out``.
+
+    That is log-probabilities of each case, float32 ``[N, K]``.
+    """
     members = []
     held_out = np.zeros((len(labels), num_classes), np.float32)
     for fold in range(int(folds.max()) + 1):
@@ -317,7 +382,7 @@ def _cross_fit(
         )
         held_out[~train] = np.asarray(jax.nn.log_softmax(logits, axis=1))
         members.append(member)
-    return classifiers.stack(members), held_out
+    return {"members": classifiers.stack(members), "held_out": held_out}
 
 
 @functools.partial(jax.jit, static_argnums=0)

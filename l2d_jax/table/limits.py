@@ -62,7 +62,7 @@ def in_order(
     period: int,
     past: Mapping[str, np.ndarray],
     threshold: float | np.ndarray = 0.0,
-) -> Decision:
+) -> tuple[Decision, np.ndarray]:
     """The decision within the limits of each period, one case after another.
 
     Args:
@@ -73,6 +73,11 @@ def in_order(
       past: of cases before, from which prices start, ``scores``, float ``[P, M]``, P >=
         1, -inf of whom nothing is known, and ``thresholds``, float ``[P]``.
       threshold: as of `within_limits`.
+
+    Returns:
+      The decision, and what each person's score had to be above at the turn of each
+      case, the threshold and what a place cost then, float64 ``[B, M]``; inf where they
+      had no place.
 
     Raises:
       ValueError: there is no room for a case that cannot be kept; see
@@ -97,7 +102,10 @@ def in_order(
         duals=prices.fit_duals(before, room / period, share),
         step_size=_STEP * spread,
     )
-    return decision._replace(allocation=found.decision.allocation)
+    cuts = np.broadcast_to(np.asarray(threshold, float), found.charged.shape[:1])
+    cuts = np.where(cuts == -np.inf, least, cuts)
+    allocation = found.decision.allocation
+    return decision._replace(allocation=allocation), cuts[:, None] + found.charged
 
 
 def _above(

@@ -69,23 +69,88 @@ def tabulate(team: Team, cases: Cases, decided: Decided) -> pd.DataFrame:
 def _reasons(
     team: Team, decided: Decided, asked: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
+    """Why each case is answered by whom it is, text ``[B]``.
+
+    Args:
+      team: that decided.
+      decided: by it.
+      asked: who is asked, bool ``[B, M]``.
+      scores: inclination to ask each person, float ``[B, M]``.
+    """
+    deferred, wanted = asked.any(axis=1), decided.wanted.any(axis=1)
+    alone = (
+        "nobody is worth asking" if team.method == "never" else "nobody can be asked"
+    )
+    why_kept = np.select(
+        [(scores == -np.inf).all(axis=1), (scores > 0).any(axis=1)],
+        [alone, "the model is sure enough for its threshold"],
+        "the model is as likely to be right",
+    )
+    why_asked = np.select(
+        [asked.sum(axis=1) > 1, (asked & (scores > 0)).any(axis=1)],
+        [
+            "their votes can change the model's answer",
+            "more likely to be right than the model",
+        ],
+        "the model is not sure enough for its threshold",
+    )
+    no_room = np.full(len(asked), "no room for it within the limits", object)
+    instead = np.full(len(asked), "whom it would ask first has no room", object)
+    if decided.cuts is not None:
+        no_room, instead, at_its_turn = _in_turn(decided, decided.cuts, asked, scores)
+        why_asked = why_asked.astype(object) + at_its_turn
+    another = wanted & (asked != decided.wanted).any(axis=1)
     cannot = np.isnan(scores).any(axis=1)
-    nobody = (scores == -np.inf).all(axis=1)
-    wanted = decided.wanted.any(axis=1)
-    deferred = asked.any(axis=1)
-    another = deferred & wanted & ~(asked == decided.wanted).all(axis=1)
-    kept = np.where(
-        wanted,
-        "no room for it within the limits",
-        "nobody can be asked" if team.method != "never" else "nobody is worth asking",
+    return np.select(
+        [deferred & cannot, deferred & another, deferred, wanted],
+        [np.full(len(asked), "it cannot be scored"), instead, why_asked, no_room],
+        why_kept,
     )
-    kept = np.where(wanted | nobody, kept, "the model is as likely to be right")
-    several = asked.sum(axis=1) > 1
-    why = np.where(
-        several,
-        "their votes can change the model's answer",
-        "more likely to be right than the model",
-    )
-    found = np.where(deferred, why, kept)
-    found = np.where(another, "whom it would ask first has no room", found)
-    return np.where(cannot & deferred, "it cannot be scored", found)
+
+
+def _in_turn(
+    decided: Decided, cuts: np.ndarray, asked: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What was so at the turn of each case of a stream, each text ``[B]``.
+
+    Args:
+      decided: one case after another.
+      cuts: of it.
+      asked: who is asked, bool ``[B, M]``.
+      scores: inclination to ask each person, float ``[B, M]``.
+
+    Returns:
+      Why somebody who would be asked is not; why somebody else is; and by how much
+      whoever is asked was above what a place took.
+    """
+    rows = np.arange(len(asked))
+    known = np.where(np.isnan(scores), np.inf, scores)
+    open_to = cuts < np.inf
+    above = np.where(open_to, known - np.where(open_to, cuts, 0.0), -np.inf)
+    nearest, first = above.argmax(axis=1), decided.wanted.argmax(axis=1)
+    whom = np.where(asked.any(axis=1), asked.argmax(axis=1), nearest)
+    said, needed = scores[rows, whom], cuts[rows, whom]
+    no_room, instead, at_its_turn = (np.empty(len(asked), object) for _ in range(3))
+    for row in rows:
+        has, takes = _apart(said[row], needed[row])
+        numbers = f": {has}, and more than {takes} was"
+        enough = said[row] > needed[row]
+        at_its_turn[row] = f"{numbers} enough at its turn" if enough else ""
+        waits = f"a place waits for a better case{numbers} needed at its turn"
+        none = "no place was left at its turn"
+        no_room[row] = waits if needed[row] < np.inf else none
+        dearer = cuts[row, first[row]] < np.inf
+        instead[row] = (
+            f"whom it would ask first {'cost more' if dearer else 'had no place'}"
+            f"{at_its_turn[row] or ' at its turn'}"
+        )
+    return no_room, instead, at_its_turn
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with as many digits, four or more, as tell them apart."""
+    for digits in range(4, 9):
+        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts

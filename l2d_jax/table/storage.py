@@ -24,14 +24,14 @@ import safetensors.numpy
 
 from l2d_jax.decisions import allocate
 from l2d_jax.policies.guarantees import Certificate, TeamCertificate
-from l2d_jax.table import columns, networks
+from l2d_jax.table import columns, nested, networks
 from l2d_jax.table.consult import Consult
 from l2d_jax.table.groups import ByGroup
 from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, prices_of
 from l2d_jax.table.results import COLUMNS, Evaluation
 from l2d_jax.table.team import Team, know, outputs, restrict
-from l2d_jax.types import Array, PyTree
+from l2d_jax.types import Array
 
 FORMAT = 1
 POLICY, WEIGHTS = "policy.json", "weights.safetensors"
@@ -57,7 +57,13 @@ def save(
 
     Raises:
       FileExistsError: the folder holds something.
+      ValueError: some of the team's people are new to it.
     """
+    if team.new:
+        raise ValueError(
+            f"{', '.join(team.new)} are new to the team, which is kept without them;"
+            " fit it again with their answers"
+        )
     folder = pathlib.Path(folder).absolute()
     require_new(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +100,7 @@ def _write(
 ) -> None:
     encoder, arrays = columns.to_arrays(team.encoder)
     weights = {f"encoder/{name}": value for name, value in arrays.items()}
-    weights |= _flatten(team.params)
+    weights |= nested.flatten(team.params)
     whole = {name: np.ascontiguousarray(value) for name, value in weights.items()}
     (folder / WEIGHTS).write_bytes(safetensors.numpy.save(whole))
     (folder / PROGRAM).write_bytes(export(team))
@@ -164,6 +170,9 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
             for name, value in weights.items()
             if name.startswith("encoder/")
         }
+        params = nested.unflatten(
+            {n: v for n, v in weights.items() if not n.startswith("encoder/")}
+        )
         options = dict(known["options"])
         how = networks.Training(**_as_tuples(options.pop("how")))
         sets = known.get("consult")
@@ -172,9 +181,7 @@ def load(folder: str | os.PathLike) -> tuple[Team, dict[str, Any]]:
             tuple(known["classes"]),
             tuple(known["people"]),
             known["kind"],
-            _unflatten(
-                {n: v for n, v in weights.items() if not n.startswith("encoder/")}
-            ),
+            {"networks": {}, **params},
             known["method"],
             float(known["threshold"]),
             _by_group_from_json(known["by_group"]),
@@ -314,27 +321,6 @@ def _digest(path: pathlib.Path) -> str:
 
 def _dump(value: Any, path: pathlib.Path) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
-
-
-def _flatten(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
-    """Arrays of nested dictionaries by their path; names hold no slash."""
-    if not isinstance(tree, dict):
-        return {prefix: np.asarray(tree)}
-    found: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        found |= _flatten(value, f"{prefix}/{name}" if prefix else name)
-    return found
-
-
-def _unflatten(flat: dict[str, np.ndarray]) -> dict[str, PyTree]:
-    tree: dict[str, PyTree] = {"networks": {}}
-    for path, value in flat.items():
-        *parents, name = path.split("/")
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = value
-    return tree
 
 
 def _as_tuples(value: Any) -> Any:

@@ -27,6 +27,9 @@ from l2d_jax.table.methods import METHODS, Known
 from l2d_jax.table.options import Options, listed, prices_of
 from l2d_jax.types import Array, Decision, PyTree
 
+# Methods that go by how likely anybody is to be right, whoever they are.
+_OPEN = tuple(name for name, row in METHODS.items() if row.batch_loss is None)
+
 
 class Team(NamedTuple):
     """A fitted team.
@@ -46,6 +49,7 @@ class Team(NamedTuple):
       candidates: what was compared to choose the method, a row each.
       options: how it was fitted.
       notes: what was seen on the way, a sentence each.
+      new: those of the people that it was not fitted to, see `welcome`.
     """
 
     encoder: columns.Encoder
@@ -61,6 +65,7 @@ class Team(NamedTuple):
     candidates: pd.DataFrame
     options: Options
     notes: tuple[str, ...]
+    new: tuple[str, ...] = ()
 
 
 class Decided(NamedTuple):
@@ -70,6 +75,8 @@ class Decided(NamedTuple):
       decision: within all limits, over ``[B]`` and M people.
       chances: of the people's being right.
       wanted: who would have been asked without budget and capacity, bool ``[B, M]``.
+      cuts: what each person's score had to be above at the turn of each case, float
+        ``[B, M]``, inf where they had no place then; None of a batch.
       members: of the set of people to consult, bool ``[B, M]``; None of no sets.
       nobody_right: probability that none of those who can be asked is right, float
         ``[B]``; None of no sets.
@@ -79,6 +86,7 @@ class Decided(NamedTuple):
     decision: Decision
     chances: chances.Chances
     wanted: np.ndarray
+    cuts: np.ndarray | None
     members: np.ndarray | None
     nobody_right: np.ndarray | None
     notes: tuple[str, ...]
@@ -134,26 +142,42 @@ def decide(
         threshold = team.threshold
         if team.by_group is not None:
             threshold = groups.thresholds_of(team.by_group, cases)
+    asks, must = wanted, None
+    promised = team.certificate if certified and name == team.method else None
+    if isinstance(promised, guarantees.Certificate):
+        everybody = wanted
+        if not available.all():
+            ones = np.ones_like(available)
+            everybody = scores(team, inputs, ones, name, (class_probs, found))
+        must = _must_defer(team, everybody)
+        asks = _as_certified(team, wanted, available, must)
     free = options._replace(max_deferral=1.0, capacity=())
+    cuts = None
     if period is None or not team.people:
-        decision = within_limits(wanted, name, options, team.people, threshold)
+        decision = within_limits(asks, name, options, team.people, threshold)
     else:
         past = _past(team, name, options, period)
-        decision = in_order(wanted, options, team.people, period, past, threshold)
-    unlimited = within_limits(wanted, name, free, team.people, threshold)
+        decision, cuts = in_order(asks, options, team.people, period, past, threshold)
+    decision = decision._replace(defer_score=wanted.defer_score)
+    unlimited = within_limits(asks, name, free, team.people, threshold)
     would = np.asarray(unlimited.allocation)[:, :-1] > 0
-    if team.certificate is not None:
-        notes += tuple(_about_guarantee(available, would, decision))
+    if must is not None:
+        notes += tuple(_about_kept(team, must, decision))
+    elif promised is not None:
+        notes += tuple(_about_team(available, would, decision))
+    if team.by_group is not None and team.new:
+        notes += (
+            "Thresholds by group are of people the policy has met; with"
+            f" {listed(team.new)}, new to it, groups may differ by more.",
+        )
     members = nobody = None
     if team.consult is not None:
         # Of somebody new the level says nothing.
         met = available & np.isin(team.people, team.consult.people)
         members = consult.members(team.consult, found.prob, met)
         nobody = consult.nobody_right(team.params["nobody"], found.prob, available)
-        strangers = [name for name in team.people if name not in team.consult.people]
-        if strangers:
-            notes += (f"Sets to consult are without {listed(strangers)}, who are new.",)
-    return Decided(decision, found, would, members, nobody, notes)
+        notes += tuple(_about_sets(team, team.consult, met))
+    return Decided(decision, found, would, cuts, members, nobody, notes)
 
 
 def _past(
@@ -189,10 +213,66 @@ def _past(
     return past
 
 
-def _about_guarantee(
+def _must_defer(team: Team, everybody: Decision) -> np.ndarray:
+    """Which cases the guarantee of kept ones is not of, bool ``[B]``.
+
+    Args:
+      team: with a certificate.
+      everybody: its decision as if all could be asked, as it was certified.
+    """
+    met = ~np.isin(team.people, team.new)
+    scores_of_met = np.asarray(everybody.defer_score)[:, met]
+    # NaN is above every threshold: such a case is never kept.
+    return np.any(~(scores_of_met <= team.threshold), axis=1)
+
+
+def _as_certified(
+    team: Team, wanted: Decision, available: np.ndarray, must: np.ndarray
+) -> Decision:
+    """Scores by which somebody new is asked where a case cannot be kept, only there.
+
+    Otherwise they would pick, from the cases that are kept, some that the model knows,
+    and the error of the rest could be above what is guaranteed.
+
+    Args:
+      team: with a certificate.
+      wanted: its decision among those who can be asked.
+      available: whether each person can be asked, bool ``[B, M]``.
+      must: from `_must_defer`.
+    """
+    if not team.new:
+        return wanted
+    score = np.array(wanted.defer_score)
+    is_new = np.isin(team.people, team.new)
+    kind = score.dtype.type
+    just_above = np.nextafter(kind(team.threshold), kind(np.inf))
+    lifted = np.where(available, np.maximum(score, just_above), -np.inf)
+    of_new = np.where(must[:, None], lifted, -np.inf)
+    return wanted._replace(defer_score=np.where(is_new, of_new, score))
+
+
+def _about_kept(team: Team, must: np.ndarray, decision: Decision) -> list[str]:
+    """What is guaranteed of these cases, where it is not all that is kept."""
+    notes = []
+    count = int((must & (np.asarray(decision.allocation)[:, -1] > 0)).sum())
+    if count:
+        notes.append(
+            f"The guarantee is not of the {count} cases that should be deferred and are"
+            " kept for want of room, or of somebody to ask."
+        )
+    if team.new:
+        notes.append(
+            "The guarantee is of kept cases, and does not depend on"
+            f" {listed(team.new)}: somebody new is asked only about cases that it is"
+            " not of. Of the answers to those nothing is guaranteed."
+        )
+    return notes
+
+
+def _about_team(
     available: np.ndarray, would: np.ndarray, decision: Decision
 ) -> list[str]:
-    """Why what is guaranteed may not hold of these cases."""
+    """Why what is guaranteed of the team may not hold of these cases."""
     notes = []
     if not available.all():
         notes.append(
@@ -206,6 +286,22 @@ def _about_guarantee(
             f"The guarantee is not of the {count} cases that should be deferred and are"
             " kept for want of room."
         )
+    return notes
+
+
+def _about_sets(team: Team, sets: consult.Consult, met: np.ndarray) -> list[str]:
+    """What sets of people are of, where that is not everybody."""
+    notes = []
+    count = int((consult.is_among(sets, met) & met.any(axis=1)).sum())
+    if count:
+        notes.append(
+            f"Sets to consult of {count} cases are among those who can be asked, and"
+            " hold one who is right as often as was promised where who can be is as who"
+            " answered was."
+        )
+    strangers = [name for name in team.people if name not in sets.people]
+    if strangers:
+        notes.append(f"Sets to consult are without {listed(strangers)}, who are new.")
     return notes
 
 
@@ -231,7 +327,8 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
     if METHODS[team.method].batch_loss is not None:
         raise ValueError(
             f"new: the policy decides by {team.method}, a network of its own people;"
-            " fit it again with --methods never,confidence to ask somebody new"
+            f" fit it again with methods that have none ({', '.join(_OPEN)}) to ask"
+            " somebody new"
         )
     if isinstance(team.certificate, guarantees.TeamCertificate):
         raise ValueError(
@@ -242,7 +339,8 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
         raise ValueError("new: the team has no people to take somebody for one of")
     params = dict(team.params)
     params["chances"] = chances.welcome(params["chances"], len(names))
-    return team._replace(people=(*team.people, *names), params=params)
+    people, new = (*team.people, *names), (*team.new, *names)
+    return team._replace(people=people, params=params, new=new)
 
 
 def scores(

@@ -49,6 +49,21 @@ def test_prices_move_with_who_is_asked():
     assert who(found) == [0, 2]
 
 
+def test_what_was_charged_is_what_decided():
+    """By hand; and in a long stream who is asked is above it, and nobody else is."""
+    dear = prices.Duals([0.5, 0], 0.125)
+    scores = [[0.75, -1.0], [0.75, 0.25], [0.75, 0.25]]
+    found = assign(scores, 3, np.array([1, 3]), 0.7, duals=dear)
+    assert who(found) == [0, 1, 2]
+    assert found.charged.tolist() == [[0.625, 0.125], [INF, 0.125], [INF, INF]]
+    scores = random(4)
+    found = assign(scores, 50, np.array([4, 9]), 0.2, step_size=0.1)
+    asked = np.asarray(found.decision.allocation)[:, :2] > 0
+    above = scores > found.charged
+    np.testing.assert_array_equal(asked.any(axis=1), above.any(axis=1))
+    assert above[asked].all() and 60 < asked.sum() < 130
+
+
 def test_a_budget_is_of_each_period():
     found = assign([[1.0, 0.5]] * 25, 10, None, 0.3)
     assert np.flatnonzero(np.array(who(found)) < 2).tolist() == [

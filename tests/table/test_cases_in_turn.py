@@ -1,10 +1,12 @@
 """Cases decided one after another: within the limits, whatever is to come."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from l2d_jax.table import command, fitting, storage
+from l2d_jax.table import command, fitting, output, storage
 from l2d_jax.table.cases import take
 from l2d_jax.table.options import Options
 from l2d_jax.table.team import decide, welcome
@@ -94,6 +96,41 @@ def test_somebody_new_starts_for_free(team, coming):
     decided = decide(more, wider, options=limits, period=10, available=alone)
     found = asked(decided)[:, 3].reshape(-1, 10).sum(axis=1)
     assert found.max() == 1 and found.sum() > 15
+
+
+def test_reasons_are_those_of_the_turn(team, coming):
+    """What was asked for then, and what the case had, in numbers to check."""
+    decided = decide(team, coming, options=LIMITS, period=20)
+    table = output.tabulate(team, coming, decided)
+    scores, cuts = np.asarray(decided.decision.defer_score, float), decided.cuts
+    seen = set()
+    for row, reason in enumerate(table.reason):
+        who = asked(decided)[row]
+        numbers = re.search(r": (\S+), and more than (\S+) was (\w+)", reason)
+        said = needed = None
+        if numbers:
+            said, needed = float(numbers[1]), float(numbers[2])
+        if who.any():
+            assert numbers[3] == "enough" and said > needed
+            assert said == pytest.approx(scores[row, who.argmax()], rel=1e-3)
+            assert needed == pytest.approx(cuts[row, who.argmax()], rel=1e-3)
+            same = (who == decided.wanted[row]).all()
+            assert reason.startswith("more likely" if same else "whom it would")
+            seen.add(reason.split(":")[0])
+        elif not decided.wanted[row].any():
+            assert reason == "the model is as likely to be right"
+        elif numbers:
+            assert reason.startswith("a place waits for a better case: ")
+            assert numbers[3] == "needed" and said <= needed
+            seen.add("waits")
+        else:
+            assert reason == "no place was left at its turn"
+            assert np.isinf(cuts[row]).all()
+            seen.add("none")
+    assert {"waits", "none", "more likely to be right than the model"} <= seen
+    assert "whom it would ask first had no place" in seen
+    batch = output.tabulate(team, coming, decide(team, coming, options=LIMITS))
+    assert "no room for it within the limits" in set(batch.reason)
 
 
 @pytest.mark.parametrize(

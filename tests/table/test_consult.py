@@ -63,22 +63,55 @@ def test_a_blank_makes_no_set_too_small():
     assert held.mean() < 0.8
 
 
-def test_a_level_by_hand():
-    """One answer alone is left out; the sum before the first right one is the level."""
-    chances = np.array([[0.9, 0.5, 0.25], [0.5, 0.75, 0.25], [0.5, 0.25, 0.125]])
+def test_levels_by_hand():
+    """One answer alone is left out; the sum before the first right one is the level.
+
+    That is of all people, or of those who answered, where not all can be asked.
+    """
+    chances = np.array([[0.9, 0.5, 0.25], [0.5, 0.25, 0.75], [0.5, 0.25, 0.125]])
     nan = np.nan
     right = np.array([[1.0, 0, 0], [1, 0, nan], [nan, 1, nan], [0, 0, nan]])
     chances = np.vstack([chances, chances[:1]]).astype(np.float32)
-    found = consult.fit(chances, right, ("x", "y", "z"), 0.6)
-    assert found == consult.Consult(0.75, 1 / 3, 2, ("x", "y", "z"))
+    names = ("x", "y", "z")
+    found = consult.fit(chances, right, names, 0.6)
+    assert found == consult.Consult(0.75, 1 / 3, 2, names, 0.0, 3)
     available = np.array([[True] * 3, [False, True, True], [False] * 3, [True] * 3])
     held = consult.members(found, chances, available)
     assert held.tolist() == [
         [True, False, False],
-        [False, True, True],
+        [False, False, True],
         [False] * 3,
         [True, False, False],
     ]
+    # Of more people than ever answered a case nothing was seen.
+    few = consult.members(found._replace(most_answers=1), chances, available)
+    assert few[1].tolist() == [False, True, True]
+
+
+@pytest.mark.long
+def test_the_promise_is_kept_among_those_who_can_be_asked():
+    """As who answered could be: nine tenths, by sets far smaller than of everybody."""
+    rng = np.random.default_rng(3)
+    covered, sizes = [], []
+    for _ in range(40):
+        chances, right = draw(rng, 1300, 20)
+        asked = rng.random(right.shape) < 0.25
+        answered = np.where(asked, right, np.nan)[:300]
+        fitted = consult.fit(
+            chances[:300], answered, tuple("abcdefghijklmnopqrst"), 0.9
+        )
+        held = consult.members(fitted, chances[300:], asked[300:])
+        can = (right[300:] == 1) & asked[300:]
+        some = can.any(axis=1) & (asked[300:].sum(axis=1) > 1)
+        covered.append((held & can).any(axis=1)[some].mean())
+        sizes.append(
+            [held[some].sum(axis=1).mean(), asked[300:][some].sum(axis=1).mean()]
+        )
+        everybody = consult.members(fitted, chances[300:], np.ones_like(asked[300:]))
+        assert everybody.sum(axis=1).mean() > 2 * sizes[-1][0]
+    # The standard error of the mean is .003.
+    assert 0.885 <= np.mean(covered) <= 0.92
+    assert np.mean(sizes, axis=0)[0] < np.mean(sizes, axis=0)[1] / 2
 
 
 def test_that_nobody_is_right_is_more_likely_than_of_independent_people():
@@ -118,6 +151,10 @@ def test_a_set_is_of_who_can_be_asked_and_has_been_met(team, cases):
     found = decide(team, cases, available=available)
     assert not (found.members & ~available).any()
     assert found.members[3:].any(axis=1).all()
+    assert found.notes[-1].startswith(
+        "Sets to consult of 597 cases are among those who"
+    )
+    assert not decide(team, cases).notes
     assert found.nobody_right[:3].tolist() == [1, 1, 1]
     more = welcome(team, ("ann",))
     answers = np.pad(cases.answers, ((0, 0), (0, 1)), constant_values=-1)

@@ -118,6 +118,64 @@ def test_parameters_are_those_of_the_options(table):
     assert (np.bincount(who[who >= 0], minlength=3) <= [5, 3, 4]).all()
 
 
+def test_guarantee_and_sets_are_those_of_the_options(table):
+    X, y, experts = table
+    promises = {"max_team_error": 0.5, "confidence": 0.9, "consult": 0.8}
+    model = clone(Deferral(**QUICK, **promises)).fit(X, y, experts=experts)
+    assert model.team_.certificate.bound <= 0.5
+    assert model.team_.options.confidence == 0.9
+    sets = model.predict_consult(X)
+    assert sets.shape == experts.shape
+    surest = model.predict_expert_proba(X).argmax(axis=1)
+    assert sets[np.arange(len(sets)), surest].all() and not sets.all()
+    with pytest.raises(ValueError, match="error of the team cannot be had"):
+        model.set_params(max_team_error=0.01).fit(X, y, experts=experts)
+
+
+def test_there_are_no_sets_unless_asked_for(fitted, table):
+    assert not hasattr(fitted, "predict_consult")
+    late = clone(fitted).set_params(consult=0.8)
+    late.__dict__ |= {k: v for k, v in fitted.__dict__.items() if k.endswith("_")}
+    with pytest.raises(ValueError, match="fitted without sets"):
+        late.predict_consult(table[0])
+
+
+def test_groups_are_treated_alike(table):
+    """By a threshold for each, which classifier and chances do not depend on."""
+    X, y, experts = table
+    group = np.where(X.b > 0, "high", "low")
+    fair = clone(Deferral(**QUICK, fair=("deferral_rate", 0.1)))
+    fair.fit(X, y, experts=experts, sensitive_features=group)
+    assert fair.team_.by_group.groups == ("high", "low")
+    assert fair.team_.by_group.gap <= 0.1
+    one, other = (fair.predict_defer(X, np.full(200, name)) for name in ("high", "low"))
+    assert ((one < 0) != (other < 0)).any()
+    mixed = fair.predict_defer(X, sensitive_features=group)
+    np.testing.assert_array_equal(mixed, np.where(group == "high", one, other))
+    assert fair.predict_proba(X).shape == (200, 2)
+    with pytest.raises(ValueError, match="give sensitive_features"):
+        fair.predict_defer(X)
+    with pytest.raises(ValueError, match="'middle' of case '0' is none of those"):
+        fair.predict_defer(X, np.full(200, "middle"))
+    with pytest.raises(ValueError, match="give sensitive_features"):
+        fair.fit(X, y, experts=experts)
+    with pytest.raises(ValueError, match="positive: 'maybe' is none of the classes"):
+        Deferral(**QUICK, positive="maybe").fit(X, y, experts=experts)
+
+
+def test_rows_are_decided_in_their_order(table):
+    """Within the limits of every twenty, none by what comes later."""
+    X, y, experts = table
+    model = Deferral(**QUICK, max_deferral=0.2, capacity=[20, 20, 1])
+    model.fit(X, y, experts=experts)
+    asked = np.asarray(model.decide(X, period=20).decision.allocation)[:, :-1]
+    counts = asked.reshape(10, 20, 3).sum(axis=1)
+    assert (counts.sum(axis=1) <= 4).all() and (counts[:, 2] <= 1).all()
+    assert counts.sum() > 20
+    first = model.decide(X[:50], period=20).decision.allocation
+    np.testing.assert_array_equal(np.asarray(first)[:, :-1], asked[:50])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -125,6 +183,7 @@ def test_parameters_are_those_of_the_options(table):
         ({"experts": np.full((200, 1), "maybe")}, "the answer 'maybe' in row 0"),
         ({"experts": np.full((199, 1), "no")}, "experts must have 200 rows"),
         ({"groups": np.arange(10)}, "groups must have 200 entries"),
+        ({"sensitive_features": [1]}, "sensitive_features must have 200 entries"),
         ({"y": ["no"] * 199 + ["yes"]}, "two cases or more of every class"),
     ],
 )

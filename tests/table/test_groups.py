@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from l2d_jax.table import evaluation, fitting, groups, storage
+from l2d_jax.table import evaluation, fitting, groups, output, storage
 from l2d_jax.table.cases import take
 from l2d_jax.table.options import Options
-from l2d_jax.table.team import decide
+from l2d_jax.table.team import decide, welcome
 from tests.table.conftest import make
 
 OPTIONS = Options(
@@ -52,6 +52,34 @@ def test_each_case_has_its_groups_threshold(grouped, fair):
     np.testing.assert_array_equal(asked, greatest > cuts)
     alone = decide(fair, take(grouped, np.array([5]))).decision.allocation
     np.testing.assert_array_equal(alone[0], np.asarray(decided.allocation)[5])
+
+
+def test_reasons_know_of_thresholds(grouped, fair):
+    """Who is likelier to be right is not asked above one, or somebody is below it."""
+    ends = fair.by_group._replace(thresholds=(-0.1, 0.1))
+    decided = decide(fair._replace(by_group=ends), grouped)
+    table = output.tabulate(fair, grouped, decided)
+    said = {
+        (who != "model", score > 0): reason
+        for who, score, reason in zip(
+            table.who, table.defer_score, table.reason, strict=True
+        )
+    }
+    assert said == {
+        (True, True): "more likely to be right than the model",
+        (True, False): "the model is not sure enough for its threshold",
+        (False, True): "the model is sure enough for its threshold",
+        (False, False): "the model is as likely to be right",
+    }
+
+
+def test_that_groups_may_differ_with_somebody_new_is_said(grouped, fair):
+    more = welcome(fair, ("ann",))
+    answers = np.pad(grouped.answers, ((0, 0), (0, 1)), constant_values=-1)
+    wider = grouped._replace(people=more.people, answers=answers)
+    (note,) = decide(more, wider).notes
+    assert "with ann, new to it, groups may differ by more" in note
+    assert not decide(fair, grouped).notes
 
 
 def test_a_budget_is_kept_beside(grouped, fair):

@@ -37,6 +37,21 @@ def test_each_network_sees_what_is_known_without_its_fold():
         assert not set(fold.train) & set(fold.valid)
 
 
+def test_of_a_very_large_part_some_cases_are_enough(monkeypatch):
+    monkeypatch.setattr(networks, "_ENOUGH_CASES", 12)
+    parts = [make_part(20, 0), make_part(15, 1)]
+    pool, folds = networks._pool(parts), networks._split(parts, 0)
+    # Of 20 cases there are 13 or 14 without a fold, and 10 of 15.
+    assert len(pool.labels) == 3 * 12 + 3 * 10
+    for number, fold in enumerate(folds):
+        part, left_out = parts[number // 3], number % 3
+        rows = np.concatenate(fold)
+        np.testing.assert_allclose(pool.expert_correct[rows], left_out / 10)
+        seen = {tuple(row) for row in pool.inputs[rows]}
+        assert len(seen) == (12, 10)[number // 3]
+        assert seen <= {tuple(row) for row in part.inputs[part.folds != left_out]}
+
+
 def test_networks_come_back_by_part():
     parts = [make_part(40, 0), make_part(43, 1)]
     found = networks.train(METHODS["two_stage"], parts, 0.0, SHORT, 0)

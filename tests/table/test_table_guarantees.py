@@ -64,6 +64,67 @@ def test_where_a_guarantee_may_not_hold_is_said(team, cases):
         welcome(team, ("ann",))
 
 
+@pytest.fixture(scope="module")
+def keeps(cases):
+    """A team with a guarantee of the cases that the model keeps."""
+    return fitting.fit(cases, OPTIONS._replace(max_team_error=None, max_error=0.25))
+
+
+def widened(cases, team):
+    answers = np.pad(cases.answers, ((0, 0), (0, 1)), constant_values=-1)
+    return cases._replace(people=team.people, answers=answers)
+
+
+def test_what_is_kept_does_not_depend_on_somebody_new(keeps, cases):
+    """They would pick cases that the model knows, and the rest would err more."""
+    more = welcome(keeps, ("ann",))
+    # One who seems better than all who were met.
+    mean = np.array(more.params["chances"]["mean"])
+    mean[3, :, 0] += 2.0
+    params = more.params | {"chances": more.params["chances"] | {"mean": mean}}
+    more = more._replace(params=params)
+    before, after = decide(keeps, cases), decide(more, widened(cases, more))
+    score = np.asarray(after.decision.defer_score)
+    kept = np.asarray(before.decision.allocation)[:, -1] == 1
+    # Else they would have.
+    assert (kept & (score[:, 3] > keeps.threshold)).any()
+    asked = np.asarray(after.decision.allocation)
+    np.testing.assert_array_equal(asked[:, -1] == 1, kept)
+    assert asked[:, 3].any()
+    assert not before.notes
+    (note,) = after.notes
+    assert note.startswith("The guarantee is of kept cases, and does not depend on ann")
+
+
+def test_somebody_new_answers_for_those_who_are_away(keeps, cases):
+    """All that cannot be kept, however likely they are to be right."""
+    more = welcome(keeps, ("ann",))
+    alone = np.zeros((600, 4), bool)
+    alone[:, 3] = True
+    decided = decide(more, widened(cases, more), available=alone)
+    asked = np.asarray(decided.decision.allocation)
+    kept = np.asarray(decide(keeps, cases).decision.allocation)[:, -1] == 1
+    np.testing.assert_array_equal(asked[:, 3] == 0, kept)
+    (note,) = decided.notes
+    assert "does not depend on ann" in note
+    alone[:100] = False
+    lost = (~kept[:100]).sum()
+    first, _ = decide(more, widened(cases, more), available=alone).notes
+    assert f"not of the {lost} cases" in first and "somebody to ask" in first
+    with pytest.raises(ValueError, match="ann are new to the team"):
+        storage.save(more, "nowhere")
+
+
+def test_the_guarantee_is_not_of_cases_nobody_can_be_asked_about(keeps, cases):
+    available = np.ones(cases.answers.shape, bool)
+    kept = np.asarray(decide(keeps, cases).decision.allocation)[:, -1] == 1
+    available[np.flatnonzero(kept)[:5]] = False
+    assert not decide(keeps, cases, available=available).notes
+    available[np.flatnonzero(~kept)[:7]] = False
+    (note,) = decide(keeps, cases, available=available).notes
+    assert "not of the 7 cases" in note
+
+
 @pytest.mark.parametrize("threshold", [-np.inf, np.inf, 0.25])
 def test_what_is_read_has_the_guarantee(team, tmp_path, threshold):
     known = team.certificate._replace(threshold=threshold)

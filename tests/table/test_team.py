@@ -76,7 +76,7 @@ def test_somebody_new_is_taken_for_one_of_the_others(team, cases):
         ("confidence", ("r1",), "'r1' is in the team already"),
         ("confidence", ("ann", "ann"), "'ann' is in the team already"),
         ("confidence", ("model",), "nobody can be named 'model'"),
-        ("softmax", ("ann",), "decides by softmax, a network of its own people"),
+        ("softmax", ("ann",), r"softmax, .* have none \(never, confidence, panel\)"),
     ],
 )
 def test_who_cannot_be_new_is_named(team, method, names, message):
