@@ -21,7 +21,7 @@ CONFIGS = sorted(
 )
 VALUES = (
     *(None, True, "", "nonsense", b"x"),
-    *(math.nan, math.inf, -math.inf, -1, 0, 0.5, 2**31, 10**30, 1e39, 1e-50),
+    *(math.nan, math.inf, -math.inf, -1, 0, 0.5, 2**31, 10**30, 1e30, 1e39, 1e-50),
     *((), [], [[1]], (1, 1), (0.1, 0.1), ("a", "a"), (None,), (math.nan,)),
     *({}, {"x": 1}),
 )
