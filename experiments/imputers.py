@@ -128,9 +128,9 @@ def fit_all(
                 f"{name} of others", functools.partial(learn, fitting), folds, shared
             )
             known = shared | {"learned": learned}
-        found[name] = Imputed(
-            **compute(name, functools.partial(fit, fitting), runs, known)
-        )
+        fitted = compute(name, functools.partial(fit, fitting), runs, known)
+        # A sum of products may be rounded to above 1.
+        found[name] = Imputed(**{**fitted, "prob": np.minimum(fitted["prob"], 1)})
     return found
 
 

@@ -427,11 +427,13 @@ def tabulate(runs: dict[str, np.ndarray], outcome: PyTree) -> pd.DataFrame:
     """
     missing = np.full(len(runs["seed"]), np.nan, np.float32)
     errors = outcome["human_model_error"]
-    # Minutes of 1e30 are finite, and their squares are not.
+    # Minutes of 1e30 are finite, and their squares are not; their sums need not be.
     sure = np.zeros(len(missing), bool)
     diverged = {
-        name: outcome["diverged"].get(name, sure) | np.isinf(errors.get(name, sure))
-        for name in outcome["minutes"]
+        name: outcome["diverged"].get(name, sure)
+        | np.isinf(errors.get(name, sure))
+        | np.isinf(took)
+        for name, took in outcome["minutes"].items()
     }
 
     def sound(name: str, values: np.ndarray) -> np.ndarray:

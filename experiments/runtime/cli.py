@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-import jax
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -221,11 +220,8 @@ def _is_of_disk(error: OSError, folder: str) -> bool:
 
 def _has_lost_others(error: BaseException) -> bool:
     """Whether another process of the program has ended while this one needs it."""
-    return (
-        isinstance(error, jax.errors.JaxRuntimeError)
-        and processes.count() > 1
-        and any(said in str(error) for said in _LOST)
-    )
+    # JAX raises it as a RuntimeError, or as a ValueError where it calls the program.
+    return processes.count() > 1 and any(said in str(error) for said in _LOST)
 
 
 def _end_without_others() -> NoReturn:

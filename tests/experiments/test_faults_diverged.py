@@ -59,6 +59,14 @@ def test_a_model_of_a_person_that_is_off_beyond_measure_has_diverged():
     assert rows.human_model_error.isna().tolist() == [False, False, True]
 
 
+def test_infinite_minutes_are_in_no_mean():
+    found = outcome()
+    found["minutes"]["none"][1] = np.inf
+    results = trips.tabulate(RUNS, found)
+    assert list(results[results.method == "none"].diverged) == [False, True, False]
+    assert np.isfinite(trips.compare(results).mean_minutes).all()
+
+
 def test_without_a_base_nothing_is_saved():
     everybody = [("none", who) for who in range(3)]
     found = trips.compare(trips.tabulate(RUNS, outcome(everybody)))

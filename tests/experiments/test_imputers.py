@@ -256,6 +256,10 @@ def test_skill_that_is_known(tmp_path):
     group = make_people()._replace(skill=skill)
     found = fit(make_config(imputers=("skill",)), group, tmp_path)["skill"].prob
     np.testing.assert_allclose(found, skill @ BANK.class_probs.T, rtol=1e-5)
+    # As sums are that were rounded up.
+    group = make_people()._replace(skill=np.full_like(skill, 1.00001))
+    found = fit(make_config(imputers=("skill",)), group, tmp_path / "sure")["skill"]
+    assert (found.prob == 1).all()
 
 
 def test_self_training_is_of_the_person_alone(fitted, tmp_path):
