@@ -75,7 +75,7 @@ def resample(ratios: PyTree, weights: Array, counts: Array) -> PyTree:
     weights, counts = jnp.asarray(weights, float), jnp.asarray(counts)
     table = _tabulate(ratios, weights) * weights[:, None]
     # Counts are of few bits, and are made floats a piece at a time.
-    num_pieces = -(-len(table) // _PIECE)
+    num_pieces = max(1, -(-len(table) // _PIECE))
     length = -(-len(table) // num_pieces)
     padding = num_pieces * length - len(table)
     table = jnp.pad(table, ((0, padding), (0, 0)))
@@ -94,7 +94,7 @@ def resample(ratios: PyTree, weights: Array, counts: Array) -> PyTree:
 def _tabulate(ratios: PyTree, weights: jax.Array) -> jax.Array:
     """Numerators and denominators as columns, 0 in rows of weight 0: ``[B, Q]``."""
     columns = [
-        jnp.asarray(part, float).reshape(len(weights), -1)
+        jnp.asarray(part, float).reshape(len(weights), math.prod(jnp.shape(part)[1:]))
         for part in jax.tree.leaves(ratios)
     ]
     return jnp.where(weights[:, None] > 0, jnp.concatenate(columns, axis=1), 0)

@@ -64,3 +64,11 @@ def test_what_is_not_known_of_a_case_is_not_known_in_any_resample():
     given = ratios.mean([1.0, NAN, 0.0], np.ones(3))
     found = ratios.resample(given, np.ones(3), np.array([[2, 0, 1], [1, 1, 1]]))
     assert np.isnan(found).all()
+
+
+def test_of_no_cases_nothing_is_known():
+    given = {"a": ratios.mean([], []), "b": Ratio(np.zeros((0, 2)), np.ones((0, 1)))}
+    alone = ratios.weigh(given, np.zeros(0))
+    many = ratios.resample(given, np.zeros(0), np.zeros((3, 0)))
+    assert np.isnan(alone["a"]) and np.isnan(many["a"]).all()
+    assert alone["b"].shape == (2,) and many["b"].shape == (3, 2)

@@ -251,11 +251,20 @@ def write_text(text: str, path: str | os.PathLike) -> None:
     Raises:
       OSError: it cannot be written.
     """
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(content: bytes, path: str | os.PathLike) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,9 +6,7 @@ made (`l2d_jax.engine.origins`) and is never taken for that of something else.
 
 import importlib.metadata
 import json
-import os
 import pathlib
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ import safetensors.numpy
 
 from l2d_jax.engine import origins
 from l2d_jax.table import nested
+from l2d_jax.table.reading import write_bytes
 from l2d_jax.types import PyTree
 
 # Whose versions decide on the last bits of what is fitted on the host.
@@ -77,13 +76,4 @@ def _write(
     known: dict[str, Any] = {"origin": json.dumps(dict(origin))}
     content = safetensors.numpy.save(dict(arrays), known)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(content, path)
