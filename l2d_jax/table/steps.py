@@ -41,7 +41,7 @@ def once(
 
     Raises:
       ForeignResultsError: the file is of other data, another config or other code.
-      OSError: it cannot be written.
+      OSError: it cannot be written, or what is there cannot be read.
     """
     if path is None:
         return compute()
@@ -68,6 +68,11 @@ def _read(path: pathlib.Path, origin: origins.Origin) -> dict[str, np.ndarray] |
             return {name: file.get_tensor(name) for name in file.keys()}
     except (FileNotFoundError, safetensors.SafetensorError):
         return None
+    except OSError as error:
+        # It does not say of what.
+        raise OSError(
+            f"{path} cannot be read ({error}); delete it, and the step is done again"
+        ) from error
 
 
 def _write(

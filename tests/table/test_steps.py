@@ -45,6 +45,13 @@ def test_a_step_is_done_once(tmp_path):
     alike(steps.once(None, compute, **how), first)
 
 
+def test_what_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "step.safetensors"
+    path.mkdir()
+    with pytest.raises(OSError, match=r"step\.safetensors cannot be read .*delete it"):
+        steps.once(path, dict, data={}, config={})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
