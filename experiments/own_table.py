@@ -23,15 +23,15 @@ from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
 from experiments.texts import annotate_with_one
 from l2d_jax.engine import memory, orders
-from l2d_jax.types import Dataset
+from l2d_jax.types import Array, Dataset
 
 if TYPE_CHECKING:
     from l2d_jax.table.cases import Cases
 
 ONE = ("id", "label", "group", "split_by")
-SEVERAL = ("experts", "text", "category", "exclude")
+SEVERAL = ("experts", "text", "category", "exclude", "scores")
 """Fields of the config that name a column of the table, and those that name some."""
-FIELDS = ("cases", "answers_file", *ONE, *SEVERAL, "num_folds")
+FIELDS = ("cases", "answers_file", *ONE, *SEVERAL, "positive", "num_folds")
 """Fields of the config that say what the table is."""
 _EXAMPLE = {
     "id": "case",
@@ -52,7 +52,8 @@ class Table(NamedTuple):
     """A table as numbers: N cases with a label, S splits.
 
     Attributes:
-      inputs: of each split's encoder, float32 ``[N, S, D]``.
+      inputs: of each split's encoder, float32 ``[N, S, D]``; the last K of them are the
+        probabilities of a model, where one is given.
       labels: int32 ``[N]``, in [0, K).
       classes: names of the classes, K.
       answers: int32 ``[N, M]``, in [0, K); -1 who was not asked.
@@ -60,6 +61,7 @@ class Table(NamedTuple):
       groups: int32 ``[N]``, in [0, G); zeros where there are none.
       group_names: of the groups, G.
       splits: S of them.
+      given: whether there is a model, whose probabilities stand behind the features.
     """
 
     inputs: np.ndarray
@@ -70,6 +72,7 @@ class Table(NamedTuple):
     groups: np.ndarray
     group_names: tuple[str, ...]
     splits: tuple[Split, ...]
+    given: bool = False
 
 
 def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
@@ -125,7 +128,10 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
         inputs = []
         for split in splits:
             encoder = columns.fit_encoder(plan, cases.features.iloc[split.fold.train])
-            inputs.append(columns.encode(encoder, cases.features)[0])
+            encoded = columns.encode(encoder, cases.features)[0]
+            if cases.class_probs is not None:
+                encoded = np.concatenate([encoded, cases.class_probs], axis=1)
+            inputs.append(encoded)
             if len(inputs) == 1:
                 memory.require(inputs=(len(splits) - 1) * inputs[0].nbytes)
     except ValueError as error:
@@ -145,6 +151,7 @@ def load(config: ml_collections.ConfigDict, one: bool = False) -> Table:
         groups.astype(np.int32),
         () if cases.groups is None else tuple(map(str, names)),
         splits,
+        cases.class_probs is not None,
     )
 
 
@@ -164,7 +171,7 @@ def _read(config: ml_collections.ConfigDict) -> "Cases":
         if config.answers_file:
             answers = _read_file(config, "answers_file")
     else:
-        given = [name for name in ("answers_file", *roles) if config[name]]
+        given = [name for name in ("answers_file", "positive", *roles) if config[name]]
         if given:
             raise ConfigError(
                 f"{given[0]} is of a table of your own; name its file as cases"
@@ -196,6 +203,8 @@ def _read(config: ml_collections.ConfigDict) -> "Cases":
             label=roles["label"],
             group=roles["group"] or None,
             split_by=roles["split_by"] or None,
+            scores=roles["scores"],
+            positive=config.positive or None,
         )
     except ValueError as error:
         raise ConfigError(f"cases: {error}") from error
@@ -314,7 +323,7 @@ def make(
 ) -> list[Problem]:
     """The table as a problem; with ``one``, of one expert."""
     del workdir, stop
-    num_groups = len(table.group_names)
+    num_groups, num_classes = len(table.group_names), len(table.classes)
     dataset = Dataset(
         table.inputs,
         table.labels,
@@ -322,11 +331,15 @@ def make(
         table.groups if num_groups else None,
     )
     members = {name: table.groups == g for g, name in enumerate(table.group_names)}
+
+    def given(inputs: Array) -> Array:
+        return inputs[:, -num_classes:]
+
     return [
         Problem(
             name=config.problem,
             traits=Traits(
-                len(table.classes),
+                num_classes,
                 num_experts=1 if one else len(table.people),
                 num_groups=num_groups,
                 sparse=not one and bool((table.answers < 0).any()),
@@ -341,6 +354,7 @@ def make(
             subgroups=(table.groups, table.groups) if num_groups else None,
             num_subgroups=num_groups,
             inputs_by_seed=True,
+            classifier=given if table.given else None,
             sampled="splits",
             test_to_train=1 / (config.num_folds - 1),
         )

@@ -87,6 +87,8 @@ class Problem(NamedTuple):
       law: the best rule, ``(inputs, hparams) -> Decision``.
       augment: as in `l2d_jax.learners.gradient.make_gradient_learner`.
       preprocess: likewise.
+      classifier: ``inputs [B, ...] -> class_probs [B, K]``: one that is given, in whose
+        place none is trained; None trains one.
       columns: what tables say of the whole problem, by name.
       folder: of its checkpoints, below those of the experiment.
       num_cases: test cases of a run, where they are not the rows of the test part.
@@ -115,6 +117,7 @@ class Problem(NamedTuple):
     law: Callable[[Array, HParams], Decision] | None = None
     augment: Callable[..., Any] | None = None
     preprocess: Callable[..., Any] | None = None
+    classifier: Callable[[Array], Array] | None = None
     columns: Mapping[str, Any] = {}
     folder: str = ""
     num_cases: int | None = None

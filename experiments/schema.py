@@ -328,6 +328,8 @@ FIELDS: dict[str, Field] = {
     "split_by": Field(text, "Column of what is never split; empty: each is its own."),
     "text": Field(many(text, least=0), "Columns that are texts."),
     "category": Field(many(text, least=0), "Columns of names, though of numbers."),
+    "scores": Field(many(text, least=0), "Columns of your model's probabilities."),
+    "positive": Field(text, "Of two classes the one whose probability scores are."),
     "exclude": Field(many(text, least=0), "Columns that are no features."),
     # Particular persons.
     "imputers": Field(many(text), "Names of experiments.imputers."),

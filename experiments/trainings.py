@@ -25,6 +25,7 @@ from l2d_jax.learners import (
     cost_sensitive,
     deferral,
     expert_model,
+    given_classifier,
     halfspaces,
     joint,
     mixture,
@@ -319,6 +320,9 @@ def _cost_sensitive(setting: Setting) -> tuple[Learner, training.Score]:
 
 
 def _classifier(setting: Setting) -> tuple[Learner, training.Score]:
+    if setting.problem.classifier is not None:
+        learner = given_classifier.make_learner(setting.problem.classifier)
+        return learner, classifier_score(setting.config, setting.regularized)
     learner = classifier.make_learner(
         setting.model("model", networks.class_outputs(setting.num_classes), 0),
         setting.optimizer(setting.config.num_epochs),

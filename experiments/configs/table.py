@@ -34,6 +34,11 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.text = ()
     config.category = ()  # Columns of names that look like numbers.
     config.exclude = ()
+    # Your model's probabilities: a column for each class in their order, or of two that
+    # of the second, or of `positive`. No classifier is trained then; the methods that
+    # learn one together with the rule for asking train their own, and see yours.
+    config.scores = ()
+    config.positive = ""
     # Splits.
     config.seed = 0
     config.num_seeds = 10  # Splits: two times five folds.

@@ -253,6 +253,6 @@ def _is_decided(outputs: PyTree, weights: Array | None) -> jax.Array:
 
 
 def _all_finite(tree: PyTree) -> jax.Array:
-    return jnp.all(
-        jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
-    )
+    found = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    # A classifier that is given has no parameters.
+    return jnp.all(jnp.stack(found)) if found else jnp.ones((), bool)

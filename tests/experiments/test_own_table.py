@@ -253,6 +253,9 @@ def test_without_a_file_it_is_the_example():
         ({"group": "diagnosis"}, "cases: column 'diagnosis' has two parts to play"),
         ({"answers_file": "a.csv"}, "answers_file: a.csv: No such file or directory;"),
         ({"text": ("shade",)}, "text must be one of case, size, .*got 'shade'"),
+        ({"scores": ("model",)}, "scores must be one of case, size, .*got 'model'"),
+        ({"scores": ("size",)}, "cases: scores: 'size' of case 'c2' is '2.0', and no"),
+        ({"positive": "bad"}, "cases: positive: .*'bad'"),
         (
             {"num_folds": 21},
             "num_folds 21: class number .* 21 parts to hold out; .*mali",
@@ -316,3 +319,68 @@ def test_it_runs_end_to_end(make_config, tmp_path):
         np.testing.assert_allclose(
             accuracy, ((share > 0.5) == labels[kept]).mean(), rtol=1e-5
         )
+
+
+def with_scores(frame):
+    """A model that is right about four cases in five, sure of itself in some."""
+    generator = np.random.default_rng(1)
+    is_second = frame.diagnosis == "malignant"
+    right = generator.random(len(frame)) < 0.8
+    prob = np.where(right == is_second, 0.9, 0.1)
+    prob[:2] = (0.0, 1.0)
+    return frame.assign(model=prob)
+
+
+def test_a_model_that_is_given_is_behind_the_features(make_config):
+    frame = with_scores(make_frame())
+    found, problem = load(make_config(frame, scores=("model",)))
+    plain, trained = load(make_config())
+    second = of_label(frame).model.to_numpy()
+    expected = np.stack([1.0 - second, second], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(found.inputs[:, :, :-2], plain.inputs)
+    for split in range(4):
+        np.testing.assert_array_equal(found.inputs[:, split, -2:], expected)
+        np.testing.assert_array_equal(
+            problem.classifier(found.inputs[:, split]), expected
+        )
+    assert trained.classifier is None
+    # The one column is that of the class that is named, and there may be one of each.
+    of_first = make_config(frame, scores=("model",), positive="benign")
+    np.testing.assert_array_equal(
+        own_table.load(of_first).inputs[:, 0, -2:], expected[:, ::-1]
+    )
+    both = frame.assign(other=1.0 - frame.model)
+    of_both = own_table.load(make_config(both, scores=("other", "model")))
+    np.testing.assert_allclose(of_both.inputs[:, 0, -2:], expected, atol=1e-7)
+
+
+def test_a_model_may_be_all_there_is(make_config):
+    frame = with_scores(make_frame())
+    config = make_config(frame, scores=("model",), exclude=("size", "shape"))
+    assert own_table.load(config).inputs.shape == (54, 4, 2)
+
+
+@pytest.mark.long
+def test_what_is_compared_is_the_model_that_is_given(make_config, tmp_path):
+    frame = with_scores(make_frame())
+    methods = ("deferral", "two_stage", "confidence", "classifier")
+    config = make_config(
+        frame, scale="one", scores=("model",), methods=methods, num_seeds=3
+    )
+    for name in ("num_epochs", "expert_model_epochs"):
+        config[name] = 2
+    workdir = tmp_path / "runs"
+    workdir.mkdir()
+    programs.run(table.main, config, workdir)
+    results = pd.read_csv(workdir / "results.csv").query("split == 'test'")
+    problem = make_problem(config, one=True)
+    inputs, labels = problem.pool.inputs[:, 0, -2:], problem.pool.labels
+    right = inputs.argmax(axis=1) == labels
+    for method in ("two_stage", "confidence", "classifier"):
+        rows = results[results.method == method]
+        assert sorted(rows.seed) == [0, 1, 2]
+        for seed, accuracy in zip(rows.seed, rows.classifier_accuracy, strict=True):
+            expected = right[problem.test_rows(seed)].mean()
+            np.testing.assert_allclose(accuracy, expected, rtol=1e-6)
+    # A method that learns its classifier and its rule together has one of its own.
+    assert (results.method == "deferral").any()
