@@ -12,7 +12,8 @@ For scaling, the same sweep runs on one core and on more devices and processes.
 
 The workload ``start`` times whole programs from command to table, see
 `experiments.benchmark.start`; ``growth`` makes an experiment larger and larger, see
-`experiments.benchmark.growth`. The workload ``topology`` runs nothing: it compiles
+`experiments.benchmark.growth`; ``roofline`` says what bounds a step, see
+`experiments.benchmark.roofline`. The workload ``topology`` runs nothing: it compiles
 sweeps for slices of TPUs that need not be there, see `experiments.benchmark.topology`.
 """
 

@@ -10,7 +10,7 @@ import ml_collections
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark import fields, growth, start, topology
+from experiments.benchmark import fields, growth, roofline, start, topology
 from experiments.benchmark.layouts import layout_variants
 from experiments.benchmark.networks import digits_variants, wide_resnet_variants
 from experiments.benchmark.pairs import fair_variants, small_variants
@@ -39,6 +39,7 @@ ALONE: dict[
     tuple[str, ...], Callable[[ml_collections.ConfigDict, pathlib.Path], None]
 ] = {
     ("growth",): growth.run,
+    ("roofline",): roofline.run,
     ("start",): start.run,
     ("topology",): topology.run,
 }
@@ -160,8 +161,8 @@ def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         if name not in made:
             known = ", ".join(made)
             raise ConfigError(
-                f"workloads must be among {known}, or growth, start or topology alone,"
-                f" got {name!r}"
+                f"workloads must be among {known}, or growth, roofline, start or"
+                f" topology alone, got {name!r}"
             )
     variants = [variant for name in config.workloads for variant in made[name]()]
     table = run_all(variants, config.repeats)

@@ -15,8 +15,6 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -24,15 +22,10 @@ import numpy as np
 import pandas as pd
 from jax.experimental import topologies
 
-from experiments import images, problem, tables, trainings
-from experiments.benchmark import pairs, streams
-from experiments.configs import cifar10, digits
+from experiments import tables
+from experiments.benchmark.cases import CASES, Case
 from experiments.runtime.errors import ConfigError
-from l2d_jax import data, models, optimizers
-from l2d_jax.engine import chunks, placement, sweeps, training
-from l2d_jax.learners import mixture
-from l2d_jax.learners.batches import take
-from l2d_jax.types import Dataset, HParams, Sweep, TrainState
+from l2d_jax.engine import placement
 
 COLLECTIVES = re.compile(
     r"\b(?:all-gather|all-reduce|all-to-all|collective-broadcast|collective-permute"
@@ -49,201 +42,6 @@ _OF_NO_SLICE = {
 }
 """What the compiler need not ask a machine without a TPU; no chip is there that only
 one program may have."""
-
-
-class Case(NamedTuple):
-    """A workload as the programs that a slice would run.
-
-    Attributes:
-      workload: its name.
-      unit: what a step is.
-      network: as in `placement.default_placement`.
-      dispatch: the program that the sweep calls, for a placement.
-      step: one step of all runs of a chunk, without its loop: the compiler counts what
-        is in a loop once, whatever its length.
-    """
-
-    workload: str
-    unit: str
-    network: str
-    dispatch: Callable[[placement.Placement], jax.stages.Lowered]
-    step: Callable[[placement.Placement], jax.stages.Lowered]
-
-
-class Trained(NamedTuple):
-    """What a sweep is made of, but for its runs.
-
-    Attributes:
-      program: what its runs share.
-      pool: examples to train and validate on.
-      valid_fraction: of the pool.
-      batch_size: examples of a minibatch.
-      epochs_per_dispatch: as in `sweeps.run_sweep`.
-      hparams: of the grid; the first is varied between its ends.
-    """
-
-    program: training.Program
-    pool: Dataset
-    valid_fraction: float
-    batch_size: int
-    epochs_per_dispatch: int
-    hparams: dict[str, tuple[float, ...]]
-
-
-def make_runs(
-    hparams: dict[str, tuple[float, ...]], where: placement.Placement
-) -> Sweep:
-    """As many runs as the devices hold: a seed for each, at as many settings."""
-    (name, ends), *rest = hparams.items()
-    values = np.linspace(ends[0], ends[-1], where.runs_per_device)
-    return sweeps.grid(range(where.num_devices), {name: values, **dict(rest)})
-
-
-def lower_dispatch(trained: Trained, where: placement.Placement) -> jax.stages.Lowered:
-    """The program that a sweep calls for a chunk."""
-    return sweeps.lower_dispatch(
-        trained.program,
-        make_runs(trained.hparams, where),
-        trained.pool,
-        split=problem.split_at_random(len(trained.pool.labels), trained.valid_fraction),
-        batch_size=trained.batch_size,
-        where=where,
-        epochs_per_dispatch=trained.epochs_per_dispatch,
-    )
-
-
-def lower_step(trained: Trained, where: placement.Placement) -> jax.stages.Lowered:
-    """One step of it: the experts' answers to a minibatch, and the update."""
-    program = trained.program
-    runs = make_runs(trained.hparams, where)
-    _, share = sweeps.plan_chunks(runs.seeds, where.num_devices, where.runs_per_device)
-
-    def start(seed: jax.Array, hparams: HParams, pool: Dataset) -> TrainState:
-        return training.start(program, jax.random.key(0), seed, hparams, pool).train
-
-    def step(
-        state: TrainState, seed: jax.Array, hparams: HParams, batch: Dataset
-    ) -> TrainState:
-        key = training.run_key(jax.random.key(0), seed)
-        batch = training.annotate_pool(program.annotate, key, hparams, batch)
-        return program.learner.update(state, hparams, batch)[0]
-
-    blocks = where.num_devices if share else len(runs.seeds)
-    rows = np.zeros((blocks, trained.batch_size), np.int32)
-    batches = jax.eval_shape(jax.vmap(take, (None, 0)), trained.pool, rows)
-    state = placement.place(start, where, "rrs").shapes(*runs, trained.pool)
-    axes = "rrr" + ("b" if share else "r")
-    return placement.place(step, where, axes, donate=(0,)).lower(state, *runs, batches)
-
-
-def trained_case(workload: str, trained: Trained, network: str = "dense") -> Case:
-    """A sweep as a case."""
-    return Case(
-        workload,
-        f"step of {trained.batch_size}",
-        network,
-        lambda where: lower_dispatch(trained, where),
-        lambda where: lower_step(trained, where),
-    )
-
-
-def image_sweep(config: ml_collections.ConfigDict, splits: data.Splits) -> Trained:
-    """The deferral learner's sweep of a config of images, by its own program."""
-    (specialist,) = images.specialist(config, splits, pathlib.Path(), lambda: False)
-    fold = specialist.split(0)
-    return Trained(
-        trainings.make_program(config, specialist, "deferral", len(fold.train)),
-        specialist.pool,
-        config.valid_fraction,
-        config.batch_size,
-        config.epochs_per_dispatch,
-        {
-            "alpha": (0.0, 1.0),
-            "num_perfect": (5.0,),
-            "learning_rate": (0.1,),
-            "weight_decay": (5e-4,),
-        },
-    )
-
-
-def digits_cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-    """The network of the digits experiment."""
-    del config
-    yield trained_case(
-        "digits net", image_sweep(digits.get_config(), data.load_digits())
-    )
-
-
-def compas_cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-    """Pairs of small nets with the mixture's regularized loss, in COMPAS's shapes."""
-    sizes = config.fair
-    size = sizes.rows + sizes.valid_rows
-    program = training.Program(
-        mixture.make_learner(
-            models.gated_pair(sizes.hidden), optimizers.make_adam(), regularized=True
-        ),
-        problem.annotate_with_nobody,
-        mixture.loss_score(regularized=True),
-        num_epochs=config.epochs,
-        eval_batch_size=sizes.valid_rows,
-    )
-    trained = Trained(
-        program,
-        pairs.make_pool(size, sizes.features, grouped=True),
-        sizes.valid_rows / size,
-        sizes.batch,
-        10,
-        {"cost": (0.0, 0.3), "fairness": (0.5,), "learning_rate": (0.01,)},
-    )
-    yield trained_case("COMPAS pair, mixture", trained)
-
-
-def stream_cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-    """Closed-loop streams, a chunk of them in one call."""
-    num_annotators = config.topology.annotators
-    run = streams.make_runner(num_annotators)
-
-    def lower(num_tasks: int, where: placement.Placement) -> jax.stages.Lowered:
-        count = where.num_devices * where.runs_per_device
-        drawn = streams.Stream(
-            np.zeros((count, num_tasks), np.int32), np.zeros(count, np.int32)
-        )
-        tasks = streams.make_tasks(num_tasks, num_annotators)
-        return chunks.lower_runs(run, drawn, tasks, where=where)
-
-    yield Case(
-        f"closed-loop streams, {num_annotators} annotators",
-        "arrival",
-        "dense",
-        lambda where: lower(config.streams.arrivals, where),
-        lambda where: lower(1, where),
-    )
-
-
-def wide_resnet_cases(config: ml_collections.ConfigDict) -> Iterator[Case]:
-    """WideResNets in the shapes of CIFAR-10, as its config trains them on a GPU."""
-    empty = Dataset(
-        np.zeros((50000, 32, 32, 3), np.uint8), np.arange(50000, dtype=np.int32) % 10
-    )
-    for depth, width in config.topology.wide_resnets:
-        settings = cifar10.get_config("paper")
-        # What a TPU would choose: "auto" asks for the backend of this machine.
-        sizes = {"depth": depth, "width": width, "convolution": "xla"}
-        settings.model.update(sizes)
-        yield trained_case(
-            f"WideResNet-{depth}-{width}",
-            image_sweep(settings, data.Splits(empty, empty, 10, "cifar10")),
-            "convolutional",
-        )
-
-
-CASES: dict[str, Callable[[ml_collections.ConfigDict], Iterator[Case]]] = {
-    "digits": digits_cases,
-    "compas": compas_cases,
-    "streams": stream_cases,
-    "wide_resnet": wide_resnet_cases,
-}
-"""Workloads by name."""
 
 
 def describe_slice(name: str) -> tuple[jax.Device, ...]:
@@ -338,7 +136,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
             )
     rows = []
     for workload in given.workloads:
-        for case in CASES[workload](config):
+        for case in CASES[workload](config, given):
             sizes, runs = given.slices, None
             if case.network == "convolutional":
                 sizes, runs = given.wide_resnet_slices, given.wide_resnet_runs

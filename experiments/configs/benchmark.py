@@ -17,6 +17,11 @@ v5e, 197 TFLOP/s, 819 GB/s and 16 GiB, are the vendor's (Google Cloud, "TPU v5e"
       --config.workloads="('growth',)" --config.repeats=1
 
 makes an experiment larger and larger, along three axes; minutes.
+
+  python -m experiments.benchmark --workdir=runs/roofline \
+      --config.workloads="('roofline',)"
+
+says what bounds a step of small nets and streams on this machine; a minute.
 """
 
 import ml_collections
@@ -188,11 +193,19 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "wide_resnet_slices": ("2x2",),
         "wide_resnets": ((10, 2), (28, 4)),
         "wide_resnet_runs": 4,  # Of a chip, in one batched program.
-        "annotators": 20,
+        "annotators": (20,),
     }
     config.topology.chip = {"peak_tflops": 197.0, "memory_gb_per_second": 819.0}
     config.topology.chip.memory_gib = 16.0
+    # Steps at the default placement, beside what the machine allows.
+    config.roofline = {
+        "workloads": ("small", "compas", "digits", "streams"),
+        "annotators": (20, 100),
+        "steps": 1000,
+    }
     if scale == "smoke":
+        config.roofline.update({"workloads": ("small", "streams"), "steps": 2})
+        config.roofline.annotators = (3,)
         config.topology.workloads = ("digits",)
         config.topology.slices = ("2x2",)
         config.repeats = 1

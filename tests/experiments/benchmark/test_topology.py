@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.benchmark import rates, topology
+from experiments.benchmark import cases, rates, topology
 from experiments.configs import benchmark as benchmark_config
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
@@ -30,7 +30,9 @@ def make_case(function, unit="product"):
         runs = jax.ShapeDtypeStruct((where.num_devices, SIZE, SIZE), jnp.float32)
         return placement.place(function, where, "r").lower(runs)
 
-    return topology.Case("made up", unit, "convolutional", lower, lower)
+    return cases.Case(
+        "made up", unit, "convolutional", lower, lower, lambda where, steps: 1.0
+    )
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_missing_compiler_is_named_with_its_extra(tmp_path, monkeypatch):
 def test_unknown_workload(tmp_path):
     config = make_config()
     config.topology.workloads = ("digits", "nonsense")
-    with pytest.raises(ConfigError, match=r"topology\.workloads must be among digits"):
+    with pytest.raises(ConfigError, match=r"topology\.workloads must be among small"):
         rates.main(config, tmp_path)
 
 
@@ -94,7 +96,7 @@ def test_unknown_slice():
 
 def test_runs_fill_the_devices():
     where = placement.Placement("shard", 5, tuple(jax.devices()))
-    runs = topology.make_runs({"alpha": (0.0, 1.0), "beta": (3.0,)}, where)
+    runs = cases.make_runs({"alpha": (0.0, 1.0), "beta": (3.0,)}, where)
     seeds = np.repeat(np.arange(where.num_devices), 5)
     np.testing.assert_array_equal(runs.seeds, seeds)
     np.testing.assert_allclose(runs.hparams["alpha"][:5], [0, 0.25, 0.5, 0.75, 1])
@@ -113,7 +115,7 @@ def test_a_wide_resnet_has_the_convolutions_of_a_tpu(monkeypatch):
     monkeypatch.setattr(model_networks, "convolve", spied)
     config = make_config()
     config.topology.wide_resnets = ((10, 1),)
-    (case,) = topology.wide_resnet_cases(config)
+    (case,) = cases.wide_resnet_cases(config, config.topology)
     text = case.step(placement.Placement("vmap", 2)).as_text()
     assert set(asked) == {"xla"}
     # One grouped convolution for both runs, where a CPU's would loop over them.
