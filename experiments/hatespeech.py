@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from experiments import images, text_features, texts
+from experiments import parts, text_features, texts
+from experiments.parts import Parts
 from experiments.problem import Problem, Traits, one_team
-from experiments.runtime.errors import ConfigError
 from l2d_jax import data
 from l2d_jax.data.davidson import CLASS_NAMES, Davidson
-from l2d_jax.engine import memory, orders
 from l2d_jax.simulate import experts
 from l2d_jax.types import Dataset, HParams
 
@@ -63,15 +62,13 @@ class Prepared(NamedTuple):
 
     Attributes:
       davidson: the tweets, N of them.
-      rest: rows to train and validate on, int32 ``[S, R]``.
-      test: rows to report on, int32 ``[S, T]``.
+      parts: how seeds divide them.
       inputs: features, float32 ``[N, D]``, or ``[N, S, D]`` where each seed has those
         that are fitted on its training texts.
     """
 
     davidson: Davidson
-    rest: np.ndarray
-    test: np.ndarray
+    parts: Parts
     inputs: np.ndarray
 
 
@@ -86,23 +83,7 @@ def load(config: ml_collections.ConfigDict) -> Prepared:
       ConfigError: a part would be empty, or a batch is larger than the training part.
     """
     davidson = data.load_davidson(config.data_dir or None)
-    size = len(davidson.labels)
-    num_test = round(config.test_fraction * size)
-    if not 0 < num_test < size:
-        raise ConfigError(
-            f"test_fraction {config.test_fraction} leaves {num_test} tweets to test on"
-            f" and {size - num_test} for the rest; both must be positive"
-        )
-    images.check_sizes(config, size - num_test)
-    memory.require(splits=8 * config.num_seeds * size)
-    # The rows are in an order of their own, apart from those of `orders`.
-    shuffled = np.stack(
-        [
-            np.random.default_rng([seed, 2, config.seed]).permutation(size)
-            for seed in range(config.num_seeds)
-        ]
-    ).astype(np.int32)
-    test, rest = np.sort(shuffled[:, :num_test]), np.sort(shuffled[:, num_test:])
+    drawn = parts.draw(config, len(davidson.labels))
     if config.features == "embedding":
         inputs = data.embed_texts(davidson.texts)
     else:
@@ -113,11 +94,11 @@ def load(config: ml_collections.ConfigDict) -> Prepared:
                     config.num_features,
                     config.features,
                 )(davidson.texts)
-                for rows in rest
+                for rows in drawn.rest
             ],
             axis=1,
         )
-    return Prepared(davidson, rest, test, inputs)
+    return Prepared(davidson, drawn, inputs)
 
 
 def answers_of(counts: np.ndarray) -> np.ndarray:
@@ -146,11 +127,6 @@ def make(
     davidson = prepared.davidson
     dataset = Dataset(prepared.inputs, davidson.labels, answers_of(davidson.counts))
 
-    def split(seed: int) -> orders.Fold:
-        rows = prepared.rest[seed]
-        part = orders.split_pool(seed, len(rows), config.valid_fraction)
-        return orders.Fold(rows[part.train], rows[part.valid])
-
     classes = {name: davidson.labels == label for label, name in enumerate(CLASS_NAMES)}
     return [
         Problem(
@@ -159,13 +135,13 @@ def make(
             pool=dataset,
             test=dataset,
             teams=one_team,
-            split=split,
+            split=prepared.parts.fold,
             annotate=texts.annotate_with_one,
-            test_rows=lambda seed: prepared.test[seed],
+            test_rows=lambda seed: prepared.parts.test[seed],
             slices={name: (rows, rows) for name, rows in classes.items()},
             inputs_by_seed=prepared.inputs.ndim == 3,
             sampled="splits",
-            test_to_train=prepared.test.shape[1] / prepared.rest.shape[1],
+            test_to_train=prepared.parts.test_to_train,
         )
     ]
 

@@ -20,7 +20,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
-from experiments import images, imputers, networks, people, schema, tables
+from experiments import base_network, images, imputers, networks, people, schema, tables
+from experiments.base_network import Base
 from experiments.imputers import Bank, Imputed
 from experiments.people import Images, People
 from experiments.problem import (
@@ -30,14 +31,12 @@ from experiments.problem import (
     annotate_with_nobody,
     split_at_random,
 )
-from experiments.runtime import progress
 from experiments.runtime.errors import ConfigError
-from experiments.runtime.workdir import read_origin
-from experiments.trainings import classifier_score, expert_score
+from experiments.trainings import expert_score
 from l2d_jax import optimizers
 from l2d_jax.data import folder
-from l2d_jax.engine import memory, sweeps, training
-from l2d_jax.learners import classifier, expert_model
+from l2d_jax.engine import memory, training
+from l2d_jax.learners import expert_model
 from l2d_jax.types import Dataset, HParams
 
 GAINS = ("human_model_accuracy", "human_model_nll", "system_accuracy")
@@ -107,12 +106,7 @@ def prepare(config: ml_collections.ConfigDict) -> Prepared:
     size = len(shown.unlabelled.labels)
     images.check_split(config, size)
     images.check_padding(config, np.shape(shown.unlabelled.inputs))
-    num_train = size - round(config.valid_fraction * size)
-    if config.base.batch_size > num_train:
-        raise ConfigError(
-            f"base.batch_size {config.base.batch_size} is larger than the {num_train}"
-            f" training examples; choose one of at most {num_train}"
-        )
+    base_network.check(config, size)
     groups = [people.SOURCES[name](config, shown) for name in config.people.sources]
     for group in groups:
         _check_group(config, shown, group)
@@ -142,87 +136,12 @@ def _check_group(
         )
 
 
-def base_program(config: ml_collections.ConfigDict, shown: Images) -> training.Program:
-    """Training of the classifier whose features the models of people use."""
-    base = config.base
-    size = len(shown.unlabelled.labels)
-    num_train = size - round(config.valid_fraction * size)
-    steps = base.num_epochs * (num_train // base.batch_size)
-    learner = classifier.make_learner(
-        networks.make_model(base.model, (shown.num_classes, 0)),
-        networks.OPTIMIZERS[config.optimizer](config, steps),
-        **images.options(config, shown.name),
-    )
-    return training.Program(
-        learner=learner,
-        annotate=annotate_with_nobody,
-        score=classifier_score(config),
-        num_epochs=base.num_epochs,
-        patience=config.patience or None,
-        eval_batch_size=config.eval_batch_size,
-    )
-
-
-def train_base(
-    config: ml_collections.ConfigDict,
-    shown: Images,
-    workdir: pathlib.Path,
-    stop: Callable[[], bool],
-) -> tuple[training.Program, Any]:
-    """The base network and its variables; one run, on examples nobody answers."""
-    trained, base = base_program(config, shown), config.base
-    hparams = {
-        "learning_rate": (base.learning_rate,),
-        "weight_decay": (base.weight_decay,),
-    }
-    size = len(shown.unlabelled.labels)
-    result = sweeps.run_sweep(
-        trained,
-        sweeps.grid((0,), hparams),
-        shown.unlabelled,
-        root_seed=config.seed,
-        split=split_at_random(size, config.valid_fraction),
-        batch_size=base.batch_size,
-        where=networks.make_placement(config, base.model)._replace(runs_per_device=1),
-        epochs_per_dispatch=config.epochs_per_dispatch,
-        checkpoint_dir=workdir / "checkpoints" / "base",
-        checkpoint_seconds=config.checkpoint_seconds,
-        origin=read_origin(workdir),
-        report=progress.ProgressBar("base"),
-        should_stop=stop,
-    )
-    if result.diverged[0]:
-        raise ConfigError("base.learning_rate: the base network diverged; lower it")
-    return trained, jax.tree.map(lambda leaf: leaf[0], result.variables)
-
-
 def make_bank(
-    config: ml_collections.ConfigDict,
-    shown: Images,
-    group: People,
-    trained: training.Program,
-    variables: Any,
+    config: ml_collections.ConfigDict, shown: Images, group: People, base: Base
 ) -> Bank:
     """The examples of a group of people with features, those nobody answered first."""
     inputs = np.concatenate([unlabelled(config, shown).inputs, group.inputs])
-    prepare = images.options(config, shown.name).get("preprocess", lambda x: x)
-    below = networks.make_model(config.base.model, (0, 0))
-
-    @jax.jit
-    def look(batch: jax.Array) -> tuple[jax.Array, jax.Array]:
-        features, _ = below.apply(
-            variables.params, variables.model_state, prepare(batch), train=False
-        )
-        return features, trained.learner.predict(variables, {}, batch)
-
-    size = config.eval_batch_size
-    parts = [
-        look(inputs[first : first + size]) for first in range(0, len(inputs), size)
-    ]
-    features, class_probs = (
-        np.concatenate([np.asarray(part) for part in column])
-        for column in zip(*parts, strict=True)
-    )
+    features, class_probs = base_network.look(config, base, inputs)
     num_unlabelled = len(inputs) - len(group.inputs)
     features = imputers.standardize(features, num_unlabelled)
     return Bank(
@@ -284,10 +203,12 @@ def make(
 ) -> list[Problem]:
     """A problem for the people of each source, with everybody's answers imputed."""
     shown = prepared.shown
-    trained, variables = train_base(config, shown, workdir, stop)
+    base = base_network.train(
+        config, shown.unlabelled, shown.num_classes, shown.name, workdir, stop
+    )
     problems = []
     for group in prepared.groups:
-        bank = make_bank(config, shown, group, trained, variables)
+        bank = make_bank(config, shown, group, base)
         imputed = imputers.fit_all(
             config, group, bank, human_program(config, shown), workdir, stop
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from experiments import (
+    cifar10h,
     decision_makers,
     halfspaces,
     hatespeech,
@@ -70,6 +71,12 @@ PROBLEMS = {
         _DIGITS._replace(num_experts=3), images.load, images.panel, ("images", "panel")
     ),
     "cifar10": Row(_IMAGES, images.load, images.specialist, ("images", "num_perfect")),
+    "cifar10h": Row(
+        _IMAGES,
+        cifar10h.load,
+        cifar10h.make,
+        ("base", "crop_padding", "test_fraction"),
+    ),
     "synthetic": Row(
         _TABLE._replace(law=True),
         decision_makers.load,

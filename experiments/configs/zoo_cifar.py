@@ -1,16 +1,18 @@
-r"""The zoo on CIFAR-10: a specialist on k of its classes.
+r"""The zoo on CIFAR-10: a specialist on k of its classes, and the people of CIFAR-10H.
 
   python -m experiments.zoo --config=experiments/configs/zoo_cifar.py:small \
       --workdir=runs/zoo_cifar
 
 Default, for an accelerator: the WideResNet and epochs of `experiments.configs.cifar10`,
-k = 3, 5 and 7, 5 seeds. ``:small`` is for 2 CPU cores: the network and epochs of
-`experiments.configs.cifar10_grid`, k = 5. ``:smoke`` is a few batches.
+k = 3, 5 and 7, 5 seeds; and a person who named a photograph beside linear models on the
+features of that network. ``:small`` is for 2 CPU cores: the networks and epochs of
+`experiments.configs.cifar10_grid`, k = 5, and of `experiments.configs.cifar10h`.
+``:smoke`` is a few batches.
 """
 
 import ml_collections
 
-from experiments.configs import cifar10, cifar10_grid
+from experiments.configs import cifar10, cifar10_grid, cifar10h
 from experiments.configs.zoo import compare
 
 
@@ -24,7 +26,11 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         part.num_seeds = 5
     else:
         part = cifar10_grid.get_config("default" if scale == "small" else scale)
+    people = {"smoke": "smoke", "small": "default", "default": "paper"}[scale]
     config = ml_collections.ConfigDict()
     config.experiment = "zoo"
-    config.parts = {"cifar10": compare(part)}
+    config.parts = {
+        "cifar10": compare(part),
+        "cifar10h": compare(cifar10h.get_config(people)),
+    }
     return config

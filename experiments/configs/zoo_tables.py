@@ -7,7 +7,8 @@ Default: the inconsistent decision-maker of COMPAS and of Heritage Health, the t
 ``keswani_mturk`` and of ``hs_brexit`` with everybody who answered, the former with one
 of them, and Davidson's tweets with one of those who judged each; every method, by its
 own rule and with a threshold that validation chooses, over the grids of
-`experiments.configs.zoo`. ``:smoke`` is seconds of training.
+`experiments.configs.zoo`. The sentences of Davidson's tweets ask for the extra
+``embeddings``. ``:smoke`` is seconds of training.
 
 Health is trained as in `experiments.configs.health`, on 2 seeds and fewer epochs; a
 fairness weight of 0 alone, since most methods know of no groups.

@@ -205,11 +205,11 @@ def test_the_panel_repeats_turns_or_guesses():
     [
         (
             {"test_fraction": 0.0},
-            "test_fraction 0.0 leaves 0 tweets to test on and 300",
+            "test_fraction 0.0 leaves 0 examples to test on and 300",
         ),
         (
             {"test_fraction": 1.0},
-            "test_fraction 1.0 leaves 300 tweets to test on and 0",
+            "test_fraction 1.0 leaves 300 examples to test on and 0",
         ),
         ({"test_fraction": 1.5}, "test_fraction must be a finite number in"),
         ({"valid_fraction": 0.0}, "valid_fraction 0.0 leaves 240 examples to train on"),
