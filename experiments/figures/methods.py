@@ -50,7 +50,8 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
         axes.grid(alpha=0.3)
     panels[0][0].set_yticks(range(len(methods)), [METHODS[m].label for m in methods])
     figure.suptitle(
-        f"{rows.problem.iloc[0]}: {rows.cases.max()} test cases, mean and 95 % interval"
-        f" over {rows.n.max()} {rows.over.iloc[0]}"
+        # Two lines, as one panel is too narrow for one.
+        f"{rows.problem.iloc[0]}: {rows.cases.max()} test cases\n"
+        f"mean and 95 % interval over {rows.n.max()} {rows.over.iloc[0]}"
     )
     return figure
