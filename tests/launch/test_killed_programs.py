@@ -32,8 +32,9 @@ LAUNCHERS = {"alone": (), "two": ("launch.local", "--processes=2", "--")}
 
 def start(program, launcher, workdir):
     module, config, *flags = PROGRAMS[program]
-    words = [*LAUNCHERS[launcher], f"experiments.{module}", *flags]
-    words += [f"--config=experiments/configs/{config}.py:smoke"]
+    words = [*LAUNCHERS[launcher], f"experiments.{module}"]
+    # A field comes after the config that it is of.
+    words += [f"--config=experiments/configs/{config}.py:smoke", *flags]
     return subprocess.Popen(
         [sys.executable, "-m", *words, f"--workdir={workdir}"],
         cwd=ROOT,
