@@ -11,6 +11,7 @@ in the same order. What one sends another reads as numbers or as JSON and never 
 each compiles its own programs.
 """
 
+import contextvars
 import functools
 import json
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from l2d_jax.types import PyTree
 
 T = TypeVar("T")
+
+_FOR_ALL = contextvars.ContextVar("_FOR_ALL", default=False)
+"""Whether this process, the first, does something for all by itself."""
 
 
 class FirstProcessError(RuntimeError):
@@ -64,6 +68,8 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
 def from_first(function: Callable[[], T]) -> T:
     """What a function gives in the first process, where alone it is called.
 
+    Within such a function another is called as it is: nobody else waits for it.
+
     Args:
       function: its result is None or made of JSON's values.
 
@@ -71,16 +77,19 @@ def from_first(function: Callable[[], T]) -> T:
       FirstProcessError: in the others, if the function raised an error; the first
         process raises that error itself.
     """
-    if count() == 1:
+    if count() == 1 or _FOR_ALL.get():
         return function()
     error: Exception | None = None
     text = ""
     if is_first():
+        token = _FOR_ALL.set(True)
         try:
             text = json.dumps({"value": function()})
         except Exception as raised:
             error = raised
             text = json.dumps({"error": [type(raised).__name__, str(raised)]})
+        finally:
+            _FOR_ALL.reset(token)
     found = json.loads(_bytes_of_first(text.encode()))
     if error is not None:
         raise error
