@@ -16,6 +16,7 @@ import numpy as np
 from experiments import images, problem, trainings
 from experiments.benchmark import pairs, streams
 from experiments.configs import cifar10, digits
+from experiments.runtime.errors import ConfigError
 from l2d_jax import data, models, optimizers
 from l2d_jax.engine import chunks, placement, sweeps, training
 from l2d_jax.learners import mixture
@@ -315,3 +316,18 @@ CASES: dict[
     "wide_resnet": wide_resnet_cases,
 }
 """Workloads by name, of the config and of what it says of a table of cases."""
+
+
+def cases_of(config: ml_collections.ConfigDict, name: str) -> list[Case]:
+    """The cases of a table, such as ``topology``, in the order of its workloads.
+
+    Raises:
+      ConfigError: a workload is not known.
+    """
+    given = config[name]
+    for workload in given.workloads:
+        if workload not in CASES:
+            raise ConfigError(
+                f"{name}.workloads must be among {', '.join(CASES)}, got {workload!r}"
+            )
+    return [case for key in given.workloads for case in CASES[key](config, given)]

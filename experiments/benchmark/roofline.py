@@ -22,9 +22,8 @@ import numpy as np
 import pandas as pd
 
 from experiments import tables
-from experiments.benchmark.cases import CASES, Case
+from experiments.benchmark.cases import Case, cases_of
 from experiments.benchmark.timing import measure_peak
-from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 from l2d_jax.types import PyTree
 
@@ -128,20 +127,14 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ConfigError: a workload is not known.
     """
     given = config.roofline
-    for name in given.workloads:
-        if name not in CASES:
-            raise ConfigError(
-                f"roofline.workloads must be among {', '.join(CASES)}, got {name!r}"
-            )
+    peak = measure_peak()
     rows = []
-    for workload in given.workloads:
-        for case in CASES[workload](config, given):
-            where = placement.default_placement(case.network)
-            # Of one device: the product that is measured has all of them.
-            product_rate = measure_peak() / where.num_devices
-            rows.append(measure(case, where, product_rate, given.steps))
-            print(f"{case.workload}: {rows[-1]['share']:.0%} of what is possible")
-            tables.write_csv(pd.DataFrame(rows), workdir / "roofline.csv")
+    for case in cases_of(config, "roofline"):
+        where = placement.default_placement(case.network)
+        # Of one device: the product that is measured has all of them.
+        rows.append(measure(case, where, peak / where.num_devices, given.steps))
+        print(f"{case.workload}: {rows[-1]['share']:.0%} of what is possible")
+        tables.write_csv(pd.DataFrame(rows), workdir / "roofline.csv")
     with pd.option_context("display.width", 250, "display.max_columns", None):
         print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
     print(f"\nTable: {workdir / 'roofline.csv'}")

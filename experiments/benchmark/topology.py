@@ -23,7 +23,7 @@ import pandas as pd
 from jax.experimental import topologies
 
 from experiments import tables
-from experiments.benchmark.cases import CASES, Case
+from experiments.benchmark.cases import Case, cases_of
 from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import placement
 
@@ -129,27 +129,21 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ConfigError: a workload or slice is not known, or there is no compiler.
     """
     given = config.topology
-    for name in given.workloads:
-        if name not in CASES:
-            raise ConfigError(
-                f"topology.workloads must be among {', '.join(CASES)}, got {name!r}"
-            )
     rows = []
-    for workload in given.workloads:
-        for case in CASES[workload](config, given):
-            sizes, runs = given.slices, None
-            if case.network == "convolutional":
-                sizes, runs = given.wide_resnet_slices, given.wide_resnet_runs
-            for size in sizes:
-                name = f"{given.generation}:{size}"
-                rows.append(measure(case, name, given.chip, runs))
-                print(
-                    f"{case.workload}, {name}: {rows[-1]['collectives']} collectives,"
-                    f" compiled in {rows[-1]['compile_seconds']:.0f} s",
-                    flush=True,
-                )
-                # What is there stays, if a later one does not compile.
-                tables.write_csv(pd.DataFrame(rows), workdir / "topology.csv")
+    for case in cases_of(config, "topology"):
+        sizes, runs = given.slices, None
+        if case.network == "convolutional":
+            sizes, runs = given.wide_resnet_slices, given.wide_resnet_runs
+        for size in sizes:
+            name = f"{given.generation}:{size}"
+            rows.append(measure(case, name, given.chip, runs))
+            print(
+                f"{case.workload}, {name}: {rows[-1]['collectives']} collectives,"
+                f" compiled in {rows[-1]['compile_seconds']:.0f} s",
+                flush=True,
+            )
+            # What is there stays, if a later one does not compile.
+            tables.write_csv(pd.DataFrame(rows), workdir / "topology.csv")
     with pd.option_context("display.width", 250, "display.max_columns", None):
         print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
     print(f"\nTable: {workdir / 'topology.csv'}")
