@@ -127,9 +127,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       ConfigError: a workload is not known.
     """
     given = config.roofline
-    peak = measure_peak()
+    cases, peak = cases_of(config, "roofline"), measure_peak()
     rows = []
-    for case in cases_of(config, "roofline"):
+    for case in cases:
         where = placement.default_placement(case.network)
         # Of one device: the product that is measured has all of them.
         rows.append(measure(case, where, peak / where.num_devices, given.steps))
