@@ -1,5 +1,8 @@
 """Decisions are no probabilities, NaN is no score, and infinity is no logit."""
 
+import inspect
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +113,97 @@ def test_losses_are_of_finite_numbers(bad):
 def test_probabilities_are_no_decision(measure):
     with pytest.raises(TypeError, match=r"decision must be a .*Decision, got ndarray"):
         measure(np.full((2, 2), 0.5))
+
+
+SHARES = np.linspace(0.0, 1.0, 5)
+WEIGHTED = {
+    "accuracy": lambda b, w: metrics.accuracy(b.answers[:, 0], b.labels, w),
+    "coverage": lambda b, w: metrics.coverage(b.decision, w),
+    "deferral_rate": lambda b, w: metrics.deferral_rate(b.decision, w),
+    "system_accuracy": lambda b, w: metrics.system_accuracy(
+        b.decision, b.labels, b.answers, w
+    ),
+    "subgroup_accuracy": lambda b, w: metrics.subgroup_accuracy(
+        b.correct, b.groups, 2, w
+    ),
+    "min_subgroup_accuracy": lambda b, w: metrics.min_subgroup_accuracy(
+        b.correct, b.groups, 2, w
+    ),
+    "calibration_error": lambda b, w: metrics.calibration_error(
+        b.probs, b.correct, 5, w
+    ),
+    "roc_auc": lambda b, w: metrics.roc_auc(b.score, b.binary, w),
+    "team_metrics": lambda b, w: metrics.team_metrics(
+        b.decision, b.labels, b.answers, w
+    ),
+    "deferral_curves": lambda b, w: metrics.deferral_curves(
+        b.decision, b.labels, b.answers, SHARES, w
+    ),
+    "coverage_accuracy_curve": lambda b, w: metrics.coverage_accuracy_curve(
+        b.score, b.correct, b.expert_correct, SHARES, w
+    ),
+    "best_coverage_accuracy_curve": lambda b, w: metrics.best_coverage_accuracy_curve(
+        b.correct, b.expert_correct, SHARES, w
+    ),
+}
+
+
+def rows_that_count(counts, garbage):
+    """Columns of a batch, with garbage where a row does not count."""
+    generator = np.random.default_rng(0)
+    size = len(counts)
+    columns = {
+        "labels": generator.integers(0, 3, size),
+        "answers": generator.integers(-1, 3, (size, 2)),
+        "groups": generator.integers(0, 2, size),
+        "binary": generator.integers(0, 2, size),
+        "correct": generator.integers(0, 2, size).astype(float),
+        "expert_correct": generator.integers(0, 2, size).astype(float),
+        "probs": generator.random(size),
+        "score": generator.normal(size=size),
+        "class_probs": generator.dirichlet(np.ones(3), size),
+        "scores": generator.normal(size=(size, 2)),
+    }
+    # Somebody is asked about each, so that every measure has a value.
+    columns["answers"][:, 0] = generator.integers(0, 3, size)
+    for column in columns.values():
+        whole = np.issubdtype(column.dtype, np.integer)
+        column[~counts] = -7 if whole else garbage
+    return columns
+
+
+def as_batch(columns):
+    batch = types.SimpleNamespace(**columns)
+    batch.decision = decisions.decide(batch.class_probs, batch.scores)
+    return batch
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -5.0])
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_row_of_weight_0_counts_for_nothing_whatever_it_holds(name, traced, garbage):
+    counts = np.arange(40) % 4 > 0
+    columns = rows_that_count(counts, garbage)
+    kept = {key: column[counts] for key, column in columns.items()}
+    expected = WEIGHTED[name](as_batch(kept), np.ones(counts.sum()))
+
+    def measure(columns, weights):
+        return WEIGHTED[name](as_batch(columns), weights)
+
+    found = (jax.jit(measure) if traced else measure)(columns, counts.astype(float))
+    for ours, theirs in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_every_measure_with_weights_is_tried():
+    weighted = {
+        name
+        for name, function in vars(metrics).items()
+        if inspect.isfunction(function)
+        and function.__module__ == metrics.__name__
+        and not name.startswith("_")
+        and "weights" in inspect.signature(function).parameters
+    }
+    assert weighted - {*WEIGHTED} <= {"team_ratios"}

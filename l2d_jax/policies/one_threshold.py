@@ -33,7 +33,8 @@ def best_threshold(
       labels: class of each example, int ``[B]``.
       expert_correct: whether each expert is right, or the probability of it, float
         ``[B, M]``, in [0, 1].
-      weights: weight of each example, float ``[B]``, >= 0; all 1 if None.
+      weights: weight of each example, float ``[B]``, >= 0; one of weight 0 counts for
+        nothing, whatever its row holds. All 1 if None.
 
     Returns:
       The threshold, float ``[]``, in units of the score.
@@ -60,6 +61,8 @@ def best_threshold(
     gain = jnp.where(counts, weights * (expert_right - right), 0.0)
 
     score = jnp.where(undecided, jnp.inf, score)
+    # Nor is a score that does not count a neighbour of one that does.
+    score = jnp.where(weights > 0, score, -jnp.inf)
     order = jnp.argsort(-score)
     score, gain = score[order], gain[order]
     # What is gained by deferring the first j, and a threshold that does so.

@@ -46,6 +46,9 @@ def search(
     alpha: ArrayLike,
     num_draws: int = 1000,
     per_group: bool = True,
+    *,
+    weights_train: ArrayLike | None = None,
+    weights_a: ArrayLike | None = None,
 ) -> Thresholds:
     r"""Thresholds of least loss among random ones.
 
@@ -54,7 +57,7 @@ def search(
     scores are. Its loss on part a is that of the system with
     :math:`\pi = 1[t_0 < \beta < t_1]`, in nats,
 
-    .. math:: \frac1B \sum_i \big[(1 - \pi_i)\,\ell(y_i, \beta_i) +
+    .. math:: \frac1{\sum_i w_i} \sum_i w_i \big[(1 - \pi_i)\,\ell(y_i, \beta_i) +
         \pi_i\,(\ell(y_i, \hat y_{D,i}) + \gamma)\big] + \alpha\,D(y, a, (1 - \pi) \beta
         + \pi \hat y_D)
 
@@ -80,6 +83,10 @@ def search(
       num_draws: draws of all thresholds at once, static, >= 1.
       per_group: whether each group has thresholds of its own, from its own training
         scores; else both groups share those drawn from all; static.
+      weights_train: weight of each training example, float ``[N]``, >= 0: one of weight
+        0 counts for nothing, whatever its row holds, and all others alike. None: 1.
+      weights_a: weight :math:`w` of each example to choose by, float ``[B]``, >= 0; one
+        of weight 0 counts for nothing, whatever its row holds. None: 1.
 
     Returns:
       The thresholds of the draw with the least loss, of the first of equals. One with
@@ -96,20 +103,30 @@ def search(
     """
     if num_draws < 1:
         raise ValueError(f"num_draws must be at least 1, got {num_draws}")
+    w_train = _weights("weights_train", weights_train, scores_train)
+    scores_train, groups_train = _counted(w_train, scores_train, groups_train)
     _check("scores_train", scores_train, groups_train=groups_train)
+    w_a = _weights("weights_a", weights_a, scores_a)
+    scores_a, groups_a, labels_a = _counted(w_a, scores_a, groups_a, labels_a)
     _check("scores_a", scores_a, groups_a=groups_a, labels_a=labels_a)
     if expert_probs_a is not None:
+        (expert_probs_a,) = _counted(w_a, expert_probs_a)
         _check("expert_probs_a", expert_probs_a)
         require_same_shape("expert_probs_a", expert_probs_a, "scores_a", scores_a)
     require_shape("cost", cost, "[]", remedy="vmap over the costs")
     require_shape("alpha", alpha, "[]", remedy="vmap over the weights")
 
     draws = _draw(
-        key, jnp.asarray(scores_train), jnp.asarray(groups_train), num_draws, per_group
+        key,
+        jnp.asarray(scores_train),
+        jnp.asarray(groups_train),
+        w_train > 0,
+        num_draws,
+        per_group,
     )
     scores, labels, groups = map(jnp.asarray, (scores_a, labels_a, groups_a))
     expert_probs = None if expert_probs_a is None else jnp.asarray(expert_probs_a)
-    of_losses = _losses(draws, scores, labels, groups, expert_probs, cost, alpha)
+    of_losses = _losses(draws, scores, labels, groups, expert_probs, w_a, cost, alpha)
     best = jnp.argmin(of_losses)
     # Of a NaN no loss is the least, and argmin takes it for that.
     unknown = jnp.any(jnp.isnan(of_losses)) | jnp.any(jnp.isnan(scores_train))
@@ -151,6 +168,7 @@ def _draw(
     key: jax.Array,
     scores: jax.Array,
     groups: jax.Array,
+    counts: jax.Array,
     num_draws: int,
     per_group: bool,
 ) -> Thresholds:
@@ -169,7 +187,7 @@ def _draw(
         return Thresholds(of_none, of_none)
     columns: list[list[jax.Array]] = [[], []]
     for group in range(_NUM_GROUPS):
-        mine = groups == group if per_group else jnp.ones(scores.shape, bool)
+        mine = counts & (groups == group) if per_group else counts
         for side, members in enumerate((scores < 0.5, scores > 0.5)):
             row = uniform[side, group if per_group else 0]
             columns[side].append(draw(mine & members, row))
@@ -182,15 +200,18 @@ def _losses(
     labels: jax.Array,
     groups: jax.Array,
     expert_probs: jax.Array | None,
+    weights: jax.Array,
     cost: ArrayLike,
     alpha: ArrayLike,
 ) -> jax.Array:
     """Loss of the system at each of P draws, ``[P]``."""
     by_score = jnp.argsort(scores)
     scores, labels, groups = scores[by_score], labels[by_score], groups[by_score]
+    weights = weights[by_score]
     is_label = labels[:, None] == jnp.arange(2)
     is_group = groups[:, None] == jnp.arange(_NUM_GROUPS)
     in_cell = is_label[:, :, None] & is_group[:, None, :]
+    in_cell = jnp.where(in_cell, weights[:, None, None], 0)
     counts = in_cell.sum(0)  # [label, group]
     nll, errors = _nll(scores, labels), jnp.abs(scores - labels)
     if expert_probs is None:
@@ -203,7 +224,8 @@ def _losses(
 
     # What passing an example adds to the loss and to the errors of its label; of all
     # examples of a group between two ranks it is a difference of running sums.
-    change = jnp.where(is_group[:, :, None], jnp.stack(changes, -1)[:, None], 0)
+    change = weights[:, None] * jnp.stack(changes, -1)
+    change = jnp.where(is_group[:, :, None], change[:, None], 0)
     running = jnp.cumsum(jnp.pad(change, ((1, 0), (0, 0), (0, 0))), axis=0)
     first = jnp.searchsorted(scores, draws.t0, side="right")  # [P, G]
     # Not before the first: nothing is between where the thresholds are one score.
@@ -211,17 +233,37 @@ def _losses(
     group = jnp.arange(_NUM_GROUPS)
     change = running[last, group] - running[first, group]  # [P, G, 3]
 
-    likelihood = nll.sum() + change[:, :, 0].sum(1)
-    kept_errors = jnp.where(in_cell, errors[:, None, None], 0).sum(0)
+    likelihood = (weights * nll).sum() + change[:, :, 0].sum(1)
+    kept_errors = (in_cell * errors[:, None, None]).sum(0)
     error_mass = kept_errors + jnp.swapaxes(change[:, :, 1:], 1, 2)  # [P, label, G]
-    rates = error_mass / jnp.maximum(counts, 1)
+    rates = error_mass / jnp.where(counts > 0, counts, 1)
     gaps = jnp.abs(rates[:, :, 0] - rates[:, :, 1])
     disparity = 0.5 * jnp.where((counts > 0).all(1), gaps, 0).sum(1)
-    return likelihood / max(len(scores), 1) + alpha * disparity
+    total = weights.sum()
+    return likelihood / jnp.where(total > 0, total, 1) + alpha * disparity
 
 
 def _nll(probs: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.log(jnp.maximum(jnp.where(labels == 1, probs, 1 - probs), 1e-12))
+
+
+def _weights(name: str, weights: ArrayLike | None, values: ArrayLike) -> jax.Array:
+    """Checks weights of examples; ones in place of None."""
+    if weights is None:
+        return jnp.ones(jnp.shape(values))
+    require_same_shape(name, weights, name.replace("weights", "scores"), values)
+    require_all(name, weights, lambda v: v >= 0, "be at least 0")
+    return jnp.asarray(weights)
+
+
+def _counted(weights: jax.Array, *columns: ArrayLike) -> tuple[ArrayLike, ...]:
+    """The columns, and something harmless where the weight is 0."""
+    size = jnp.shape(weights)
+    # What is of another shape is the affair of whoever checks it.
+    return tuple(
+        jnp.where(weights > 0, column, 0) if jnp.shape(column) == size else column
+        for column in columns
+    )
 
 
 def _check(name: str, probs: ArrayLike, **of_examples: ArrayLike) -> None:

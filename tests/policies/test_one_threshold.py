@@ -108,6 +108,17 @@ def test_the_team_is_as_accurate_as_its_curve():
     assert team == pytest.approx(float(jnp.max(curve)), abs=1e-6)
 
 
+@pytest.mark.parametrize("garbage", [0.35, 1e9, -np.inf, np.nan])
+def test_a_weight_of_0_counts_for_nothing_whatever_its_row_holds(garbage):
+    """Not even as the neighbour that a threshold is half way to."""
+    score, right, expert_right = [0.2, 0.5, 0.9], [1, 0, 0], [[0], [1], [1]]
+    expected = best_threshold(*make(score, right, expert_right))
+    assert expected == pytest.approx(0.35)
+    case = make([*score, garbage, 0.4], [*right, 1, 0], [*expert_right, [0], [1]])
+    found = best_threshold(*case, weights=jnp.float32([1, 1, 1, 0, 0]))
+    assert found == expected
+
+
 def test_shapes_are_checked():
     decision, labels, correct = make([0.1, 0.2], [0, 1], [[1], [0]])
     with pytest.raises(ValueError, match=r"expert_correct must have shape \[B, M\]"):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("cheap_compiles")
 KEY = jax.random.key(0)
 # Few programs, each compiled once.
 SEARCH = jax.jit(policy.search, static_argnames=("num_draws", "per_group"))
-DRAW = jax.jit(policy._draw, static_argnums=(3, 4))
+DRAW = jax.jit(policy._draw, static_argnums=(4, 5))
 LOSSES = jax.jit(policy._losses)
 
 
@@ -72,7 +72,8 @@ def test_the_draw_of_least_loss_is_chosen(with_expert, per_group):
             num_draws=1000,
             per_group=per_group,
         )
-        draws = DRAW(KEY, train_scores, train_groups, 1000, per_group)
+        everyone = np.full(train_scores.shape, True)
+        draws = DRAW(KEY, train_scores, train_groups, everyone, 1000, per_group)
         draws = jax.tree.map(np.asarray, draws)
         losses = [
             oracle_loss(
@@ -80,7 +81,8 @@ def test_the_draw_of_least_loss_is_chosen(with_expert, per_group):
             )
             for pair in zip(*draws, strict=True)
         ]
-        ours = LOSSES(draws, scores, labels, groups, expert_probs, cost, alpha)
+        same = np.ones_like(scores)
+        ours = LOSSES(draws, scores, labels, groups, expert_probs, same, cost, alpha)
         np.testing.assert_allclose(ours, losses, rtol=1e-5, atol=1e-5)
         found = jax.tree.map(np.asarray, found)
         reached = oracle_loss(found, scores, labels, groups, expert_probs, cost, alpha)
@@ -93,7 +95,8 @@ def test_the_draw_of_least_loss_is_chosen(with_expert, per_group):
 def test_draws_are_training_scores_of_their_side_and_group():
     scores = np.float32([0.1, 0.2, 0.7, 0.5, 0.3, 0.8, 0.9, 0.5])
     groups = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    draws = DRAW(KEY, scores, groups, 4000, True)
+    everyone = np.full(8, True)
+    draws = DRAW(KEY, scores, groups, everyone, 4000, True)
     for column, allowed in (
         (draws.t0[:, 0], {0.1: 0.5, 0.2: 0.5}),
         (draws.t1[:, 0], {0.7: 1.0}),
@@ -104,9 +107,53 @@ def test_draws_are_training_scores_of_their_side_and_group():
         np.testing.assert_allclose(values, list(allowed), rtol=1e-6, atol=0)
         # Each score alike: the standard error is 0.008.
         np.testing.assert_allclose(counts / 4000, list(allowed.values()), atol=0.04)
-    shared = DRAW(KEY, scores, groups, 4000, False)
+    shared = DRAW(KEY, scores, groups, everyone, 4000, False)
     np.testing.assert_allclose(np.unique(shared.t0), [0.1, 0.2, 0.3], rtol=1e-6, atol=0)
     np.testing.assert_array_equal(shared.t0[:, 0], shared.t0[:, 1])
+
+
+@pytest.mark.parametrize("with_expert", [True, False])
+def test_a_weight_is_so_many_examples(with_expert):
+    scores, labels, groups, expert_probs = random_part(2)
+    times = np.arange(len(scores)) % 3
+
+    def losses(index, weights):
+        mine = [column[index] for column in (scores, labels, groups, expert_probs)]
+        if not with_expert:
+            mine[-1] = None
+        draws = Thresholds(np.full((4, 2), [0.1, 0.4]), np.full((4, 2), [0.9, 0.6]))
+        return LOSSES(draws, *mine, weights, 0.1, 0.5)
+
+    found = losses(np.arange(len(scores)), np.float32(times))
+    repeated = np.repeat(np.arange(len(scores)), times)
+    expected = losses(repeated, np.ones(len(repeated), np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_weight_of_0_counts_for_nothing_whatever_its_row_holds():
+    scores, labels, groups, expert_probs = random_part(3)
+    counts = np.arange(len(scores)) % 4 > 0
+
+    def search(rows, weights=None):
+        columns = [column[rows] for column in (scores, groups)]
+        return policy.search(
+            KEY,
+            *columns,
+            *(column[rows] for column in (scores, labels, groups, expert_probs)),
+            0.1,
+            0.5,
+            50,
+            weights_train=weights,
+            weights_a=weights,
+        )
+
+    expected = search(counts)
+    scores = np.where(counts, scores, np.nan)
+    expert_probs = np.where(counts, expert_probs, -7.0)
+    labels, groups = (np.where(counts, column, -1) for column in (labels, groups))
+    found = search(slice(None), np.float32(counts))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_apply_by_hand():
@@ -170,8 +217,9 @@ def test_certain_scores_and_a_group_that_never_occurs():
     labels = np.array([0, 1, 0, 1, 0, 1, 1, 0] * 10)
     groups = np.zeros(80, int)
     expert_probs = np.float32([0, 1, 0, 1, 1, 0, 1, 0] * 10)
-    draws = DRAW(KEY, scores, groups, 1000, True)
-    losses = LOSSES(draws, scores, labels, groups, expert_probs, 0.1, 0.5)
+    same = np.ones_like(scores)
+    draws = DRAW(KEY, scores, groups, same > 0, 1000, True)
+    losses = LOSSES(draws, scores, labels, groups, expert_probs, same, 0.1, 0.5)
     assert np.isfinite(losses).all()
     found = SEARCH(KEY, scores, groups, scores, labels, groups, expert_probs, 0.1, 0.5)
     assert np.isfinite(found.t0).all()
@@ -216,6 +264,11 @@ def test_a_run_alone_is_the_same_run_among_others():
             r"cost must have shape \[\].*vmap over the costs",
         ),
         ({"num_draws": 0}, "num_draws must be at least 1, got 0"),
+        (
+            {"weights_a": np.ones(3)},
+            r"weights_a must have the shape \(2,\) of scores_a",
+        ),
+        ({"weights_train": [-1.0, 1.0]}, "weights_train must be at least 0, got -1.0"),
     ],
 )
 def test_wrong_arguments(change, message):
