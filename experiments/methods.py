@@ -290,6 +290,14 @@ METHODS = {
         (),
         policies.weighted_vote,
     ),
+    "dawid_skene": Method(
+        "Dawid and Skene's vote",
+        (CLASSES, SEVERAL_EXPERTS, ANSWERS),
+        (),
+        _majority,
+        (),
+        policies.dawid_skene,
+    ),
     "random_committee": Method(
         "random committee",
         (CLASSES, SEVERAL_EXPERTS),

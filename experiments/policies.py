@@ -25,6 +25,7 @@ from experiments.method import (
     PolicyRow,
 )
 from l2d_jax import decisions
+from l2d_jax.crowds import one_coin
 from l2d_jax.learners import mixture
 from l2d_jax.learners.batches import experts_correct
 from l2d_jax.policies import (
@@ -69,6 +70,8 @@ def two_thresholds(objective: str) -> Callable[[Any], Policy]:
                 hparams["cost"],
                 hparams["fairness"],
                 config.threshold_draws,
+                weights_train=batch.weights,
+                weights_a=batch.weights,
             )
 
         def apply(
@@ -101,7 +104,10 @@ def uncertainty_threshold(objective: str) -> Callable[[Any], Policy]:
         ) -> jax.Array:
             del key
             seen = decision.defer_score[:, 0]
-            candidates = jnp.quantile(seen, jnp.linspace(0.0, 1.0, _NUM_UNCERTAINTIES))
+            if batch.weights is not None:
+                seen = jnp.where(batch.weights > 0, seen, jnp.nan)
+            shares = jnp.linspace(0.0, 1.0, _NUM_UNCERTAINTIES)
+            candidates = jnp.nanquantile(seen, shares)
 
             def score_of(candidate: jax.Array) -> jax.Array:
                 # So far from 0 that the gate is 0 or 1.
@@ -152,35 +158,58 @@ def _rates(batch: Batch) -> jax.Array:
     With one right and one wrong answer more, so that two do not beat a hundred.
     """
     correct, known = experts_correct(batch, jnp.float32)
-    return (jnp.sum(correct * known, axis=0) + 1.0) / (jnp.sum(known, axis=0) + 2.0)
+    each = known.astype(jnp.float32)
+    if batch.weights is not None:
+        # Behind a weight of 0 may be anything.
+        each *= jnp.asarray(batch.weights)[:, None]
+        correct = jnp.where(each > 0, correct, 0.0)
+    return (jnp.sum(correct * each, axis=0) + 1.0) / (jnp.sum(each, axis=0) + 2.0)
 
 
-def weighted_vote(config: Any) -> Policy:
+def _vote(
+    rates_of: Callable[[Batch, int], jax.Array],
+) -> Callable[[Any], Policy]:
     """Votes weigh by the log-odds of being right over those of a guess.
 
     The best weights of experts who err independently, with every wrong class alike.
     """
-    del config
 
-    def fit(
-        key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
-    ) -> jax.Array:
-        del key, hparams
-        rates = _rates(batch)
-        num_others = decision.class_probs.shape[1] - 1
-        return jnp.maximum(jnp.log(rates * num_others / (1.0 - rates)), 0.0)
+    def make(config: Any) -> Policy:
+        del config
 
-    def apply(
-        key: jax.Array, chosen: Any, decision: Decision, batch: Batch
-    ) -> Decision:
-        del key, batch
-        everybody = decision.allocation[:, :-1]
-        # Where nobody beats a guess all vote alike.
-        votes = jnp.where(jnp.any(chosen > 0), chosen, 1.0) * everybody
-        shares = votes / jnp.sum(votes, axis=1, keepdims=True)
-        return decision._replace(allocation=jnp.pad(shares, ((0, 0), (0, 1))))
+        def fit(
+            key: jax.Array, hparams: HParams, decision: Decision, batch: Batch
+        ) -> jax.Array:
+            del key, hparams
+            num_classes = decision.class_probs.shape[1]
+            weights = one_coin.vote_weights(rates_of(batch, num_classes), num_classes)
+            return jnp.maximum(weights, 0.0)
 
-    return Policy(fit, apply)
+        def apply(
+            key: jax.Array, chosen: Any, decision: Decision, batch: Batch
+        ) -> Decision:
+            del key, batch
+            everybody = decision.allocation[:, :-1]
+            # Where nobody beats a guess all vote alike.
+            votes = jnp.where(jnp.any(chosen > 0), chosen, 1.0) * everybody
+            shares = votes / jnp.sum(votes, axis=1, keepdims=True)
+            return decision._replace(allocation=jnp.pad(shares, ((0, 0), (0, 1))))
+
+        return Policy(fit, apply)
+
+    return make
+
+
+def _rates_of_answers(batch: Batch, num_classes: int) -> jax.Array:
+    """How often each expert is right as far as the answers alone tell."""
+    assert batch.expert_labels is not None
+    return one_coin.fit(batch.expert_labels, num_classes, batch.weights)[0]
+
+
+weighted_vote = _vote(lambda batch, _: _rates(batch))
+"""Weights by the labels of validation examples."""
+dawid_skene = _vote(_rates_of_answers)
+"""Weights by the answers to validation examples: no label is read."""
 
 
 def best_experts(config: Any) -> Policy:

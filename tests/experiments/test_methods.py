@@ -39,6 +39,7 @@ RUN = (
     "joint_committee",
     "informed",
     "weighted_vote",
+    "dawid_skene",
     "random_committee",
     "best_rule",
     *FEW,

@@ -7,13 +7,14 @@ import tiny
 
 from experiments import deferral, evaluation
 from experiments.configs import digits
-from experiments.method import ANSWERS
+from experiments.method import ANSWERS, unmet
 from experiments.methods import GROUPS, METHODS
 from experiments.policies import POLICIES
 from experiments.runtime.errors import ConfigError
 from l2d_jax import decisions
 from l2d_jax.engine import chunks
 from l2d_jax.policies import capacity, fair_thresholds
+from l2d_jax.types import Dataset
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
 SEEDS = np.arange(2)
@@ -219,3 +220,52 @@ def test_a_policy_that_cannot_be_had_says_why():
     config.methods = ("deferral_budget",)
     with pytest.raises(ConfigError, match="needs policy in the config"):
         deferral.choose_methods(config, "synthetic")
+
+
+TRACED = [
+    name
+    for name, method in METHODS.items()
+    if method.policy is not None
+    and not any(name.endswith(f"_{key}") for key in POLICIES)
+] + ["deferral_tuned"]
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_what_is_chosen_is_chosen_on_the_examples_that_count(name):
+    """Seeds whose validation parts differ in size are padded with other rows."""
+    generator = np.random.default_rng(0)
+    size, counted = 40, 25
+    method = METHODS[name]
+    num_experts = 1 if unmet(method, tiny.make_problem(3).traits) else 3
+    policy = method.policy(tiny.make_config())
+    hparams = {"cost": 0.1, "fairness": 0.5, "smoothing": 0.1}
+    labels = generator.integers(0, 2, size)
+    right = generator.random((size, num_experts)) < 0.8
+    logits = generator.normal(size=(size, 2)) + 2 * np.eye(2)[labels]
+    columns = {
+        "labels": labels,
+        "answers": np.where(right, labels[:, None], 1 - labels[:, None]),
+        "groups": generator.integers(0, 2, size),
+        "probs": np.asarray(jax.nn.softmax(logits.astype(np.float32))),
+        "scores": generator.normal(size=(size, num_experts)).astype(np.float32),
+        "weights": np.float32(np.arange(size) < counted),
+    }
+
+    @jax.jit
+    def fit(columns):
+        decision = decisions.decide(columns["probs"], columns["scores"])
+        batch = Dataset(
+            columns["labels"],
+            columns["labels"],
+            columns["answers"],
+            columns["groups"],
+            columns["weights"],
+        )
+        return policy.fit(jax.random.key(0), hparams, decision, batch)
+
+    expected = fit({key: column[:counted] for key, column in columns.items()})
+    found = fit(columns)
+    for ours, theirs in zip(
+        jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
