@@ -288,15 +288,18 @@ def stream_case(num_tasks: int, num_annotators: int) -> Case:
 def wide_resnet_cases(
     config: ml_collections.ConfigDict, given: ml_collections.ConfigDict
 ) -> Iterator[Case]:
-    """WideResNets in the shapes of CIFAR-10, as its config trains them on a GPU."""
+    """WideResNets in the shapes of CIFAR-10, as its config trains them on a GPU.
+
+    Their convolution is given: "auto" asks for the backend of this machine, and not of
+    the one that is compiled for.
+    """
     empty = Dataset(
         np.zeros((50000, 32, 32, 3), np.uint8), np.arange(50000, dtype=np.int32) % 10
     )
     del config
     for depth, width in given.wide_resnets:
         settings = cifar10.get_config("paper")
-        # What a TPU would choose: "auto" asks for the backend of this machine.
-        sizes = {"depth": depth, "width": width, "convolution": "xla"}
+        sizes = {"depth": depth, "width": width, "convolution": given.convolution}
         settings.model.update(sizes)
         yield trained_case(
             f"WideResNet-{depth}-{width}",

@@ -192,6 +192,7 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
         "slices": ("2x2", "4x4", "16x16"),
         "wide_resnet_slices": ("2x2",),
         "wide_resnets": ((10, 2), (28, 4)),
+        "convolution": "xla",
         "wide_resnet_runs": 4,  # Of a chip, in one batched program.
         "annotators": (20,),
     }
@@ -201,6 +202,8 @@ def get_config(scale: str = "default") -> ml_collections.ConfigDict:
     config.roofline = {
         "workloads": ("small", "compas", "digits", "streams"),
         "annotators": (20, 100),
+        "wide_resnets": ((10, 2),),
+        "convolution": "auto",
         "steps": 1000,
     }
     if scale == "smoke":
