@@ -144,14 +144,19 @@ def first():
     return [1, None, {"a": long}]
 assert processes.from_first(first) == [1, None, {"a": long}]
 assert processes.from_first(lambda: number) == 0
+# Within one another is called as it is: the other process waits for the outer alone.
+nested = lambda: processes.from_first(lambda: [number, "inner"]) + ["outer"]
+assert processes.from_first(nested) == [0, "inner", "outer"]
 def fail():
     raise KeyError("gone")
-try:
-    processes.from_first(fail)
-except KeyError:
-    assert number == 0
-except processes.FirstProcessError as error:
-    assert number == 1 and error.name == "KeyError" and "gone" in str(error)
+for failing in (fail, lambda: processes.from_first(fail)):
+    try:
+        processes.from_first(failing)
+        raise SystemExit("no error")
+    except KeyError:
+        assert number == 0
+    except processes.FirstProcessError as error:
+        assert number == 1 and error.name == "KeyError" and "gone" in str(error)
 assert processes.gather(np.array([number])).tolist() == [[0], [1]]
 
 # Any bits at all come back as they were.
