@@ -230,6 +230,7 @@ TRACED = [
 ] + ["deferral_tuned"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRACED)
 def test_what_is_chosen_is_chosen_on_the_examples_that_count(name):
     """Seeds whose validation parts differ in size are padded with other rows."""
