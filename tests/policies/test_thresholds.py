@@ -268,7 +268,10 @@ def test_a_run_alone_is_the_same_run_among_others():
             {"weights_a": np.ones(3)},
             r"weights_a must have the shape \(2,\) of scores_a",
         ),
-        ({"weights_train": [-1.0, 1.0]}, "weights_train must be at least 0, got -1.0"),
+        (
+            {"weights_train": np.float32([-1, 1])},
+            "weights_train must be at least 0, got -1.0",
+        ),
     ],
 )
 def test_wrong_arguments(change, message):
