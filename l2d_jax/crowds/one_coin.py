@@ -56,7 +56,10 @@ def fit(
 ) -> tuple[jax.Array, jax.Array]:
     """How often each is right, from answers alone, by EM from the majority vote.
 
-    Classes are taken to be as likely as one another.
+    Classes are taken to be as likely as one another. How often people are right is told
+    by whom they agree with: of one whom no other answer meets it tends to 1/2 as steps
+    go on, faster the fewer their answers, and of two classes theirs is then no likelier
+    than the other. A vote by such weights is theirs all the same.
 
     Args:
       answers: int ``[B, M]``, in [0, K); -1 of who was not asked.

@@ -110,6 +110,12 @@ def test_who_says_nothing_is_a_half():
     np.testing.assert_allclose(of_nobody, 1 / 3, rtol=1e-6)
 
 
+def test_one_alone_is_undecided_and_says_so():
+    rates, probs = one_coin.fit(np.array([[1], [0], [1]]), 2)
+    np.testing.assert_allclose(rates, 0.5, atol=1e-6)
+    np.testing.assert_allclose(probs, 0.5, atol=1e-6)
+
+
 def test_weights_are_log_odds_over_a_guess():
     np.testing.assert_allclose(
         one_coin.vote_weights(np.float32([0.5, 0.9, 0.25]), 4),
