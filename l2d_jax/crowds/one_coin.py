@@ -52,14 +52,14 @@ def fit(
     num_classes: int,
     weights: Array | None = None,
     num_iterations: int = 100,
-    smoothing: float = 1.0,
+    right: float = 2.0,
+    wrong: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """How often each is right, from answers alone, by EM from the majority vote.
 
     Classes are taken to be as likely as one another. How often people are right is told
-    by whom they agree with: of one whom no other answer meets it tends to 1/2 as steps
-    go on, faster the fewer their answers, and of two classes theirs is then no likelier
-    than the other. A vote by such weights is theirs all the same.
+    by whom they agree with: of one whom no other answer meets it is what was taken of
+    them at first.
 
     Args:
       answers: int ``[B, M]``, in [0, K); -1 of who was not asked.
@@ -67,22 +67,28 @@ def fit(
       weights: weight of each task, float ``[B]``, >= 0; 0 counts for nothing, whatever
         its row holds. None: 1.
       num_iterations: steps of EM, >= 0, static; 0 gives the majority vote's rates.
-      smoothing: answers right, and as many wrong, that everybody is taken to have given
-        beside theirs, > 0, so that two do not beat a hundred.
+      right: answers that everybody is taken to have given right beside theirs, > 0, so
+        that two do not beat a hundred. More than a guess's share of ``right`` and
+        ``wrong`` says that people are better than one, without which a vote by these
+        rates would be no vote for who was not heard.
+      wrong: answers that everybody is taken to have given wrong beside theirs, > 0.
 
     Returns:
-      How often each is right, float ``[M]``, in (0, 1), 1/2 of who answered nothing;
-      and the probability of each class of each task, float ``[B, K]``, rows sum to 1,
-      uniform where nobody was asked. Rates are NaN where a traced answer that counts is
-      neither a class nor -1, and so are probabilities.
+      How often each is right, float ``[M]``, in (0, 1), ``right / (right + wrong)`` of
+      who answered nothing; and the probability of each class of each task, float
+      ``[B, K]``, rows sum to 1, uniform where nobody was asked. Rates are NaN where a
+      traced answer that counts is neither a class nor -1, and so are probabilities.
 
     Raises:
       TypeError: the answers are not of an integer dtype.
       ValueError: a shape is wrong, K < 2, a concrete answer that counts is neither a
-        class nor -1, or a concrete weight is negative or NaN.
+        class nor -1, a concrete weight is negative or NaN, or ``right`` or ``wrong`` is
+        not positive.
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    for name, count in (("right", right), ("wrong", wrong)):
+        require_all(name, count, lambda v: v > 0, "be positive")
     require_shape("answers", answers, "[B, M]", remedy="vmap over the crowds")
     require_integer("answers", answers, "-1 of who was not asked")
     given = jnp.asarray(answers)
@@ -112,8 +118,8 @@ def fit(
     def rates_of(probs: jax.Array) -> jax.Array:
         named = jnp.take_along_axis(probs, jnp.where(heard, given, 0), axis=1)
         each = jnp.where(heard, weights[:, None], 0.0)
-        right = jnp.sum(each * named, axis=0)
-        return (right + smoothing) / (jnp.sum(each, axis=0) + 2.0 * smoothing)
+        found = jnp.sum(each * named, axis=0)
+        return (found + right) / (jnp.sum(each, axis=0) + right + wrong)
 
     def step(probs: jax.Array, _: None) -> tuple[jax.Array, None]:
         scores = summed(vote_weights(rates_of(probs), num_classes))

@@ -22,7 +22,7 @@ def make_crowd(seed, num_tasks=60, num_classes=3, rates=(0.9, 0.8, 0.6, 0.4)):
     return np.where(generator.random(shape) < 0.8, answers, -1), labels
 
 
-def plain_em(answers, num_classes, num_iterations, smoothing):
+def plain_em(answers, num_classes, num_iterations, more_right, more_wrong):
     """From the definition, in float64, one product of likelihoods a task."""
     heard = answers >= 0
     votes = np.stack([(answers == k).sum(1) for k in range(num_classes)], axis=1)
@@ -32,7 +32,7 @@ def plain_em(answers, num_classes, num_iterations, smoothing):
         for task, row in enumerate(answers):
             for expert in np.flatnonzero(heard[task]):
                 right[expert] += probs[task, row[expert]]
-        rates = (right + smoothing) / (heard.sum(axis=0) + 2 * smoothing)
+        rates = (right + more_right) / (heard.sum(axis=0) + more_right + more_wrong)
         if step == num_iterations:
             return rates, probs
         for task, row in enumerate(answers):
@@ -48,8 +48,8 @@ def plain_em(answers, num_classes, num_iterations, smoothing):
 @pytest.mark.parametrize("num_iterations", [0, 1, 20])
 def test_it_is_em(num_classes, num_iterations):
     answers, _ = make_crowd(0, num_classes=num_classes)
-    found = one_coin.fit(answers, num_classes, None, num_iterations, 0.5)
-    expected = plain_em(answers, num_classes, num_iterations, 0.5)
+    found = one_coin.fit(answers, num_classes, None, num_iterations, 0.7, 0.3)
+    expected = plain_em(answers, num_classes, num_iterations, 0.7, 0.3)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -99,21 +99,30 @@ def test_a_weight_is_so_many_tasks():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_who_says_nothing_is_a_half():
+def test_who_says_nothing_is_what_was_taken_of_them():
     answers, _ = make_crowd(5)
     answers[:, 2] = -1
     rates, probs = one_coin.fit(answers, 3)
-    assert rates[2] == 0.5
+    np.testing.assert_allclose(rates[2], 2 / 3, rtol=1e-6)
     np.testing.assert_allclose(probs.sum(axis=1), 1.0, rtol=1e-5)
     nobody, of_nobody = one_coin.fit(np.full((4, 2), -1), 3)
-    np.testing.assert_allclose(nobody, 0.5)
+    np.testing.assert_allclose(nobody, 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(one_coin.fit(answers, 3, right=4.0)[0][2], 0.8)
     np.testing.assert_allclose(of_nobody, 1 / 3, rtol=1e-6)
 
 
-def test_one_alone_is_undecided_and_says_so():
-    rates, probs = one_coin.fit(np.array([[1], [0], [1]]), 2)
-    np.testing.assert_allclose(rates, 0.5, atol=1e-6)
-    np.testing.assert_allclose(probs, 0.5, atol=1e-6)
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("num_iterations", [1, 100, 1000])
+def test_one_alone_is_believed_as_at_first(num_classes, num_iterations):
+    answers = np.array([[1], [0], [1]])
+    rates, probs = one_coin.fit(answers, num_classes, None, num_iterations)
+    # The majority's rates, before the first step, take the only answer to be right.
+    at_most = (3 + 2) / (3 + 3)
+    assert 2 / 3 - 1e-5 <= rates[0] <= at_most
+    np.testing.assert_array_equal(np.argmax(probs, axis=1), answers[:, 0])
+    if num_iterations >= 100:
+        np.testing.assert_allclose(rates, 2 / 3, atol=1e-5)
+        np.testing.assert_allclose(np.max(probs, axis=1), 2 / 3, atol=1e-5)
 
 
 def test_weights_are_log_odds_over_a_guess():
@@ -134,6 +143,8 @@ def test_weights_are_log_odds_over_a_guess():
         ({"num_classes": 1}, ValueError, "num_classes must be at least 2, got 1"),
         ({"weights": [1.0, 1.0]}, ValueError, "weights must have shape"),
         ({"weights": [-1.0]}, ValueError, "weights must be at least 0, got -1.0"),
+        ({"right": 0.0}, ValueError, "right must be positive, got 0.0"),
+        ({"wrong": np.nan}, ValueError, "wrong must be positive, got nan"),
     ],
 )
 def test_wrong_arguments(change, error, message):
@@ -168,7 +179,7 @@ def test_it_is_that_of_crowd_kit():
         given = {"task": tasks, "worker": workers, "label": answers[tasks, workers]}
         model = crowd_kit.OneCoinDawidSkene(n_iter=100, tol=-np.inf)
         theirs = model.fit_predict(pd.DataFrame(given))
-        _, probs = one_coin.fit(answers, 3, smoothing=1e-6)
+        _, probs = one_coin.fit(answers, 3, right=1e-6, wrong=1e-6)
         sure = np.sort(np.asarray(probs), axis=1)[:, -1] > 0.9
         same = np.asarray(np.argmax(probs, axis=1))[theirs.index] == theirs
         assert same[sure[theirs.index]].mean() > 0.98
