@@ -23,7 +23,7 @@ def draw(workdir: pathlib.Path) -> None:
 
 
 def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
-    """System accuracy against the expert's skill, with 95 % bands over seeds.
+    """System accuracy against the expert's skill, with 95 % bands.
 
     The second panel shows the same where the systems are.
     """
@@ -38,8 +38,10 @@ def draw_accuracy(summary: pd.DataFrame) -> plt.Figure:
         panels[1].set_ylim(low - margin, high + margin)
     panels[0].set_ylabel("system accuracy on the test set, %")
     panels[0].legend()
-    seeds = rows.n.max()
-    figure.suptitle(f"{rows.problem.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    figure.suptitle(
+        f"{rows.problem.iloc[0]}: mean and 95 % interval over {rows.n.max()}"
+        f" {rows.over.iloc[0]}"
+    )
     return figure
 
 
@@ -84,7 +86,9 @@ def draw_curves(curves: pd.DataFrame) -> plt.Figure:
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("system accuracy on the test set, %")
     seeds = curves.seed.nunique()
-    figure.suptitle(f"{curves.problem.iloc[0]}: mean and 95 % interval, {seeds} seeds")
+    figure.suptitle(
+        f"{curves.problem.iloc[0]}: mean and 95 % interval over {seeds} seeds"
+    )
     if panels[0][0].lines:
         panels[0][0].legend(fontsize="small")
     return figure

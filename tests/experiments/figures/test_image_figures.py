@@ -2,6 +2,7 @@
 
 import warnings
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -21,6 +22,7 @@ def make_curves(**columns):
 def make_summary(**columns):
     base = {"problem": "digits", "method": "deferral", "num_perfect": [0.0, 5.0]}
     base |= {"split": "test", "metric": "system_accuracy", "n": 2}
+    base |= {"over": "seeds and cases"}
     numbers = {"mean": [0.8, 0.9], "ci_low": [0.7, 0.8], "ci_high": [0.9, 1.0]}
     return pd.DataFrame({**base, **numbers, **columns})
 
@@ -52,3 +54,10 @@ def test_figures_of_undefined_values_without_a_warning(tmp_path, summary, curves
         warnings.simplefilter("error")
         image_figures.draw(tmp_path)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == set(FIGURES)
+
+
+def test_a_title_says_what_the_interval_is_over():
+    figure = image_figures.draw_accuracy(make_summary())
+    title = "digits: mean and 95 % interval over 2 seeds and cases"
+    assert figure.get_suptitle() == title
+    plt.close(figure)
