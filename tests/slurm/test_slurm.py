@@ -212,8 +212,8 @@ def test_two_tasks_of_a_job_are_one_program(tmp_path, monkeypatch):
     )
     wait_for(lambda: state(job) not in slurm.ACTIVE, "the end")
     assert state(job) == "COMPLETED", log(workdir, job, "err")
-    assert "system_accuracy" in log(workdir, job)
-    assert "system_accuracy" not in log(workdir, job, task=1)
+    assert "system accuracy" in log(workdir, job)
+    assert "system accuracy" not in log(workdir, job, task=1)
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     python("experiments.cifar", config, f"--workdir={local}")
     for name in ("results.csv", "summary.csv", "curves.csv"):
