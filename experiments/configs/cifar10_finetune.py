@@ -10,8 +10,8 @@ and, for those of the people in ``people.sources``, ``cifar10h/cifar10h-probs.np
 Default, for 2 CPU cores: one WideResNet-10-1 with a strided stem, 10 epochs, 79 % right
 on the test images; heads on its features for 11 synthetic people, a simulated typical
 one, the 248 real people of CIFAR-10S and the three label sets of CIFAR-10N, each at 5
-seeds by six methods: 7,890 models of people and as many systems. 28 minutes by the
-clock beside other work, 27 of CPU time. ``:paper``, for a GPU: WideResNet-28-4, 200
+seeds by six methods: 7,890 models of people and as many systems. 19 minutes by the
+clock beside other work, 26 of CPU time. ``:paper``, for a GPU: WideResNet-28-4, 200
 epochs, and whole networks tuned; it has not been run. ``:smoke`` is two minutes, most
 of them the feature network's.
 

@@ -3,8 +3,8 @@ r"""Predicting responsibly on Heritage Health: who falls ill.
   python -m experiments.tabular --config=experiments/configs/health.py \
       --workdir=runs/health
 
-Default: 55,146 people, every method, three decision-makers, 28 settings, 3 seeds; 13
-minutes on 2 CPU cores with another run beside it.
+Default: 55,146 people, every method, three decision-makers, 28 settings, 3 seeds; 11
+minutes on 2 CPU cores with other work beside.
 ``:smoke`` is seconds of training; ``:paper`` is 1,040 settings with 5 seeds and the
 inconsistent decision-maker. Batches of the default are of 256, where the paper has 64.
 
