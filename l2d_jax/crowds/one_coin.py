@@ -83,12 +83,14 @@ def fit(
       TypeError: the answers are not of an integer dtype.
       ValueError: a shape is wrong, K < 2, a concrete answer that counts is neither a
         class nor -1, a concrete weight is negative or NaN, or ``right`` or ``wrong`` is
-        not positive.
+        not positive and finite.
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     for name, count in (("right", right), ("wrong", wrong)):
-        require_all(name, count, lambda v: v > 0, "be positive")
+        require_all(
+            name, count, lambda v: (v > 0) & (v < jnp.inf), "be positive and finite"
+        )
     require_shape("answers", answers, "[B, M]", remedy="vmap over the crowds")
     require_integer("answers", answers, "-1 of who was not asked")
     given = jnp.asarray(answers)

@@ -143,8 +143,9 @@ def test_weights_are_log_odds_over_a_guess():
         ({"num_classes": 1}, ValueError, "num_classes must be at least 2, got 1"),
         ({"weights": [1.0, 1.0]}, ValueError, "weights must have shape"),
         ({"weights": [-1.0]}, ValueError, "weights must be at least 0, got -1.0"),
-        ({"right": 0.0}, ValueError, "right must be positive, got 0.0"),
-        ({"wrong": np.nan}, ValueError, "wrong must be positive, got nan"),
+        ({"right": 0.0}, ValueError, "right must be positive and finite, got 0.0"),
+        ({"right": np.inf}, ValueError, "right must be positive and finite, got inf"),
+        ({"wrong": np.nan}, ValueError, "wrong must be positive and finite, got nan"),
     ],
 )
 def test_wrong_arguments(change, error, message):
