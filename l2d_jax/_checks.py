@@ -14,6 +14,8 @@ from jax.typing import ArrayLike
 
 # An error of rounding this large, relative to a feature's spread, blurs its values.
 _LOST = 1e-4
+# How far the sum of probabilities of half precision may be from 1.
+_ROUNDED = 0.02
 
 
 def require_shape(
@@ -115,6 +117,44 @@ def require_all(
         place = np.unravel_index(int(np.argmin(sound)), sound.shape)
         where = f" in row {place[0]}" if place else ""
         raise ValueError(f"{name} must {must}, got {host[place]}{where}")
+
+
+def require_distributions(
+    name: str,
+    values: Any,
+    rows: np.ndarray | None = None,
+    unknown: bool = False,
+    remedy: str = "pass logits through a softmax first",
+) -> None:
+    """Raises where a concrete array's last axis is no distribution of the classes.
+
+    Args:
+      name: of the argument, for the message.
+      values: probabilities of the classes, float ``[..., K]``.
+      rows: the ones to look at, of the first axis, int ``[N]``. None: all.
+      unknown: whether NaN may stand for a distribution that is not known.
+      remedy: what to do about it.
+    """
+    if isinstance(values, jax.core.Tracer):
+        return
+    host = np.asarray(values)
+    host = host.astype(float) if rows is None else host[rows].astype(float)
+    total = host.sum(axis=-1)
+    # Written so that a NaN is none of them.
+    sound = ((host >= 0) & (host <= 1 + _ROUNDED)).all(axis=-1)
+    sound &= abs(total - 1) <= _ROUNDED
+    if unknown:
+        sound |= np.isnan(total)
+    if not sound.all():
+        place = tuple(int(axis) for axis in np.argwhere(~sound)[0])
+        row = place[0] if rows is None or not place else int(rows[place[0]])
+        wrong = host[place]
+        outside = wrong[~((wrong >= 0) & (wrong <= 1 + _ROUNDED))]
+        got = outside[0] if outside.size else f"a sum of {total[place]:.6g}"
+        raise ValueError(
+            f"{name} must be in [0, 1] and sum to 1 over the classes, got {got} in row"
+            f" {row}: {remedy}"
+        )
 
 
 def float32_fault(

@@ -672,3 +672,30 @@ def test_wrong_arguments_are_named():
         decisions.threshold_for_coverage(np.zeros((5, 2)), 0.5)
     with pytest.raises(ValueError, match=r"^threshold must have shape \[\]"):
         decisions.apply_threshold(decision, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("class_probs", "got"),
+    [
+        ([[0.5, 0.5], [2.0, -1.0]], "2.0 in row 1"),
+        ([[0.5, 0.5], [0.9, 0.5]], "a sum of 1.4 in row 1"),
+        ([[0.0, 0.0]], "a sum of 0 in row 0"),
+        ([[-0.1, 1.1]], "-0.1 in row 0"),
+    ],
+)
+def test_what_is_no_probability_decides_nothing(class_probs, got):
+    message = rf"class_probs must be in \[0, 1\] and sum to 1 .* got {got}: .* softmax"
+    estimates = np.full((len(class_probs), 1), 0.7)
+    for rule in (
+        decisions.classifier_decision,
+        lambda probs: decisions.confidence_decision(probs, estimates),
+        lambda probs: decisions.two_stage_decision(probs, np.zeros((len(probs), 2))),
+        lambda probs: decisions.decide(probs, estimates),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rule(np.array(class_probs))
+    half = np.float16([[1 / 3] * 3, [np.nan] * 3])
+    assert decisions.decide(half, np.ones((2, 1))).allocation[0, 0] == 1
+    message = r"expert_correct_prob must be in \[0, 1\], got 3.0 in row 0"
+    with pytest.raises(ValueError, match=message):
+        decisions.confidence_decision(np.full((1, 2), 0.5), np.array([[3.0]]))

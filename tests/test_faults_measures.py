@@ -174,7 +174,9 @@ def rows_that_count(counts, garbage):
 
 def as_batch(columns):
     batch = types.SimpleNamespace(**columns)
-    batch.decision = decisions.decide(batch.class_probs, batch.scores)
+    # No rule makes a decision of probabilities that are none.
+    decision = decisions.decide(jnp.full((len(batch.scores), 3), jnp.nan), batch.scores)
+    batch.decision = decision._replace(class_probs=batch.class_probs)
     return batch
 
 

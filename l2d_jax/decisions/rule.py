@@ -7,6 +7,7 @@ import numpy as np
 from l2d_jax._checks import (
     poison_unless,
     require_all,
+    require_distributions,
     require_exact_shape,
     require_integer,
     require_matrix,
@@ -27,7 +28,8 @@ def decide(
         None: no estimate.
 
     Raises:
-      ValueError: the shapes do not match.
+      ValueError: the shapes do not match, or concrete probabilities are none: outside
+        [0, 1], or of classes and of another sum than 1. NaN is one that is not known.
     """
     require_matrix("class_probs", class_probs, "[B, K]", 1)
     require_matrix("defer_score", defer_score, "[B, M]", 1)
@@ -37,6 +39,13 @@ def decide(
         expert_correct_prob = jnp.full(defer_score.shape, jnp.nan)
     require_exact_shape(
         "expert_correct_prob", expert_correct_prob, defer_score.shape, "[B, M]"
+    )
+    require_distributions("class_probs", class_probs, unknown=True)
+    require_all(
+        "expert_correct_prob",
+        expert_correct_prob,
+        lambda v: np.isnan(v) | ((v >= 0) & (v <= 1)),
+        "be in [0, 1]",
     )
     return Decision(
         class_probs=jnp.asarray(class_probs),

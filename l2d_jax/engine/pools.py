@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from l2d_jax._checks import float32_fault
+from l2d_jax._checks import float32_fault, require_distributions
 from l2d_jax.engine.orders import Fold
 from l2d_jax.types import Array, Dataset
 
@@ -68,7 +68,7 @@ def check(
     for field in ("expert_probs", "class_probs"):
         probs = getattr(dataset, field)
         if probs is not None:
-            _require(name, field, probs, rows, 0.0, 1.0, "in [0, 1]")
+            require_distributions(f"{name}.{field}", probs, rows)
     if jnp.result_type(float) == jnp.float32:
         for field in ("inputs", "costs"):
             column = getattr(dataset, field)

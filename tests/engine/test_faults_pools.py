@@ -99,6 +99,10 @@ WRONG = {
     "weights": (np.where(Y, 1, np.nan), "weights must be finite and >= 0, got nan"),
     "expert_correct": (Y[:, None] + 0.5, r"expert_correct must be in \[0, 1\], or NaN"),
     "expert_probs": (np.full((N, 1, 2), np.nan), r"expert_probs must be in \[0, 1\]"),
+    "class_probs": (
+        np.tile(np.float32([0.4, 0.5]), (N, 1)),
+        r"class_probs must .* sum to 1 .* a sum of 0.9 in row 0: pass logits through",
+    ),
     "inputs": (with_entry(X.astype(float), (3, 1), 1e39), "feature 1 .* row 3 beyond"),
     "costs": (with_entry(np.zeros((N, 3)), (4, 2), -1e300), "feature 2 .* row 4 bey"),
 }
