@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from l2d_jax._checks import poison_unless
+from l2d_jax._checks import poison_unless, require_distributions
 from l2d_jax.types import Array
 
 
@@ -128,7 +128,11 @@ def correct_prob(prior: BetaPrior, counts: Counts, class_probs: Array) -> jax.Ar
 
     Returns:
       Float ``[B]``, in [0, 1] but for rounding.
+
+    Raises:
+      ValueError: concrete rows of ``class_probs`` are no probabilities.
     """
+    require_distributions("class_probs", class_probs)
     chex.assert_rank([prior.right, counts.right, class_probs], [1, 1, 2])
     chex.assert_equal_shape([*prior, *counts])
     chex.assert_shape(class_probs, (None, *jnp.shape(prior.right)))

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax._checks import require_distributions
 from l2d_jax.learners.batches import blank
 from l2d_jax.people import positive_definite
 from l2d_jax.types import Array
@@ -58,7 +59,11 @@ def describe(class_probs: Array) -> jax.Array:
 
     Returns:
       Float ``[B, K+1]``.
+
+    Raises:
+      ValueError: concrete rows are no probabilities.
     """
+    require_distributions("class_probs", class_probs)
     return jnp.concatenate(
         [jnp.ones((class_probs.shape[0], 1)), jnp.asarray(class_probs)], axis=1
     )

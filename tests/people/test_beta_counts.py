@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import betabinom
 
-from l2d_jax.people import beta_counts
-from l2d_jax.people.beta_counts import BetaPrior, Counts, count, fit_prior
+from l2d_jax.people import population
+from l2d_jax.people.beta_counts import BetaPrior, Counts, correct_prob, count, fit_prior
 
 PRIOR = BetaPrior(np.array([1.0, 3.0]), np.array([1.0, 1.0]))
 PROBS = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
@@ -31,25 +31,34 @@ def test_count_by_hand():
 def test_correct_prob_by_hand():
     # (1 + 2) / (2 + 2) = 3/4 and (3 + 0) / (4 + 2) = 1/2.
     counts = Counts(np.array([2.0, 0.0]), np.array([2.0, 2.0]))
-    found = beta_counts.correct_prob(PRIOR, counts, PROBS)
+    found = correct_prob(PRIOR, counts, PROBS)
     np.testing.assert_allclose(found, [0.75, 0.5, 0.625], rtol=1e-6)
-    jitted = jax.jit(beta_counts.correct_prob)(PRIOR, counts, PROBS)
+    jitted = jax.jit(correct_prob)(PRIOR, counts, PROBS)
     np.testing.assert_allclose(jitted, found, rtol=1e-6)
+
+
+def test_logits_are_no_probabilities():
+    counts = Counts(np.zeros(2), np.zeros(2))
+    for use in (population.describe, lambda p: correct_prob(PRIOR, counts, p)):
+        with pytest.raises(
+            ValueError, match=r"class_probs must be .* got 3.0 in row 0"
+        ):
+            use(np.array([[3.0, -1.0]]))
 
 
 def test_no_answers_are_the_population_and_many_the_own_rate():
     nothing = Counts(np.zeros(2), np.zeros(2))
-    mean = beta_counts.correct_prob(PRIOR, nothing, PROBS)
+    mean = correct_prob(PRIOR, nothing, PROBS)
     np.testing.assert_allclose(mean, [0.5, 0.75, 0.625], rtol=1e-6)
     many = Counts(np.array([2e5, 9e5]), np.array([1e6, 1e6]))
-    own = beta_counts.correct_prob(PRIOR, many, PROBS)
+    own = correct_prob(PRIOR, many, PROBS)
     np.testing.assert_allclose(own, [0.2, 0.9, 0.55], rtol=1e-4)
 
 
 def test_every_right_answer_raises_the_estimate():
     def at(right):
         counts = Counts(np.array([right, 0.0]), np.array([5.0, 0.0]))
-        return beta_counts.correct_prob(PRIOR, counts, PROBS)
+        return correct_prob(PRIOR, counts, PROBS)
 
     found = np.stack([at(float(right)) for right in range(6)])
     assert (np.diff(found[:, 0]) > 0).all() and (np.diff(found[:, 1]) == 0).all()
@@ -113,8 +122,8 @@ def test_more_answers_than_said_are_no_number():
 
 def test_mapped_over_people():
     counts = Counts(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[2.0, 2.0], [1, 1]]))
-    found = jax.vmap(beta_counts.correct_prob, (None, 0, None))(PRIOR, counts, PROBS)
+    found = jax.vmap(correct_prob, (None, 0, None))(PRIOR, counts, PROBS)
     for row in range(2):
         own = Counts(counts.right[row], counts.answered[row])
-        one = beta_counts.correct_prob(PRIOR, own, PROBS)
+        one = correct_prob(PRIOR, own, PROBS)
         np.testing.assert_allclose(found[row], one, rtol=1e-6)
