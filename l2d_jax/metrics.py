@@ -477,7 +477,10 @@ def deferral_curves(
     answers = jnp.asarray(_answers_that_count(expert_labels, weights))
     asked = answers != -1
     score = jnp.where(asked, jnp.asarray(decision.defer_score), -jnp.inf)
-    first = jnp.argmax(score, axis=1)[:, None]
+    # Who was asked comes before who was not, whatever the score.
+    lowest = jnp.finfo(score.dtype).min
+    ranked = jnp.where(asked, jnp.maximum(score, lowest), -jnp.inf)
+    first = jnp.argmax(ranked, axis=1)[:, None]
     expert_right = _right(answers, labels, jnp.shape(decision.class_probs)[1])
     chosen_right = jnp.take_along_axis(expert_right, first, axis=1)[:, 0]
     some = asked.any(axis=1)

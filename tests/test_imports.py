@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-BASE = ("types", "_checks")
+BASE = ("types", "_checks", "_rounding")
 KERNEL = (
     "augmentation",
     "decisions",
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "__init__": {*BASE, "decisions", "fairness", "losses", "metrics", "relaxations"},
     "types": set(),
     "_checks": set(),
+    "_rounding": set(),
     **{name: {*BASE, name} for name in KERNEL},
     "fairness": {*BASE, "losses", "ratios"},
     "metrics": {*BASE, "decisions", "ratios"},

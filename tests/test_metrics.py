@@ -628,3 +628,12 @@ def test_roc_auc_refuses_wrong_shapes():
         metrics.roc_auc(np.zeros(3), np.zeros(3, int), np.ones(2))
     with pytest.raises(ValueError, match=r"scores must have shape \[B\] = \(3,\)"):
         metrics.roc_auc(np.zeros((3, 2)), np.zeros(3, int))
+
+
+@pytest.mark.parametrize("scores", [(-np.inf, -np.inf), (0.1, -np.inf)])
+def test_a_curve_asks_none_who_was_not_asked(scores):
+    # -inf is of who cannot be asked; who was asked comes before who was not.
+    decision = decisions.decide(np.array([[0.4, 0.6]]), np.array([scores]))
+    labels, answers = np.array([0]), np.array([[-1, 0]])
+    curve, _ = metrics.deferral_curves(decision, labels, answers, np.array([0.0]))
+    np.testing.assert_array_equal(curve, [1.0])

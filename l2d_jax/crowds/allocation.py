@@ -26,6 +26,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from l2d_jax._checks import require_all
+from l2d_jax._rounding import of_sum
 from l2d_jax.types import Array, HParams, PyTree
 
 FORMS = ("sigmoid", "softmax")
@@ -436,8 +437,8 @@ def vote(votes: Array, answers: Array) -> jax.Array:
     chex.assert_rank([votes, answers], 1)
     check_answers(answers)
     share = jnp.sum(votes * (jnp.asarray(answers) == 1))
-    # Of M terms that sum to 1/2, and of the weights, which a sum was divided by.
-    rounding = 0.5 * jnp.shape(votes)[0] * jnp.finfo(share.dtype).eps
+    # Of terms that sum to 1/2, and of the weights, which a sum was divided by.
+    rounding = of_sum(jnp.shape(votes)[0], share.dtype)
     share = jnp.where(jnp.abs(share - 0.5) <= rounding, 0.5, share)
     return jnp.where(are_known(answers), share, jnp.nan)
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jax.typing import ArrayLike
 
+from l2d_jax._rounding import of_sum
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Crowd
 from l2d_jax.types import Array
@@ -142,7 +143,7 @@ def make_crowd(
         # What speaks for and against: where they cancel, rounding is left.
         evidence = ones @ jnp.abs(when_one) + (heard - ones) @ jnp.abs(when_zero)
         size = jnp.take_along_axis(evidence + jnp.abs(odds), index, axis=1)[:, 0]
-        rounding = 0.5 * heard.shape[1] * jnp.finfo(found.dtype).eps * size
+        rounding = of_sum(heard.shape[1], found.dtype) * size
         exists = (index[:, 0] >= 0) & (index[:, 0] < num_categories)
         known = allocation.are_known(answers, consulted) & exists
         found = jnp.where(known, found, jnp.nan)

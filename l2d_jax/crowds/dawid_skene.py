@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from l2d_jax._rounding import of_sum
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Crowd
 from l2d_jax.types import Array
@@ -59,8 +60,7 @@ def _probs(confusion: Confusion, answers: Array, consulted: Array) -> jax.Array:
     """Probability of label 1, ``[B]``; 1/2 where nothing but rounding speaks for it."""
     logs = log_likelihoods(confusion, answers, consulted)
     size = jnp.abs(logs[:, 1]) + jnp.abs(logs[:, 0])
-    terms = jnp.shape(answers)[1] + 1
-    rounding = 0.5 * terms * jnp.finfo(logs.dtype).eps * size
+    rounding = of_sum(jnp.shape(answers)[1] + 1, logs.dtype) * size
     return allocation.probability(logs[:, 1] - logs[:, 0], rounding)
 
 

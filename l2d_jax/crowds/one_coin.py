@@ -58,8 +58,9 @@ def fit(
     """How often each is right, from answers alone, by EM from the majority vote.
 
     Classes are taken to be as likely as one another. How often people are right is told
-    by whom they agree with: of one whom no other answer meets it is what was taken of
-    them at first.
+    by whom they agree with. A task that one alone has answered is as likely under any
+    rate and has no part in it, so of one whom no other answer meets it is what was
+    taken of them at first; counted, such tasks would only confirm what EM started with.
 
     Args:
       answers: int ``[B, M]``, in [0, K); -1 of who was not asked.
@@ -75,7 +76,7 @@ def fit(
 
     Returns:
       How often each is right, float ``[M]``, in (0, 1), ``right / (right + wrong)`` of
-      who answered nothing; and the probability of each class of each task, float
+      whom no answer meets; and the probability of each class of each task, float
       ``[B, K]``, rows sum to 1, uniform where nobody was asked. Rates are NaN where a
       traced answer that counts is neither a class nor -1, and so are probabilities.
 
@@ -110,6 +111,8 @@ def fit(
         )
     known = jnp.all(~counts | ((given >= -1) & (given < num_classes)))
     heard = counts & (given >= 0)
+    # A lone answer is as likely of one as of another rate: it says nothing of it.
+    met = heard & (jnp.sum(heard, axis=1, keepdims=True) > 1)
 
     def summed(values: jax.Array) -> jax.Array:
         """Of each class the sum over who named it, ``[B, K]``; of values ``[M]``."""
@@ -118,8 +121,8 @@ def fit(
         return jnp.stack([jnp.where(who, values, 0.0).sum(1) for who in named], axis=1)
 
     def rates_of(probs: jax.Array) -> jax.Array:
-        named = jnp.take_along_axis(probs, jnp.where(heard, given, 0), axis=1)
-        each = jnp.where(heard, weights[:, None], 0.0)
+        named = jnp.take_along_axis(probs, jnp.where(met, given, 0), axis=1)
+        each = jnp.where(met, weights[:, None], 0.0)
         found = jnp.sum(each * named, axis=0)
         return (found + right) / (jnp.sum(each, axis=0) + right + wrong)
 

@@ -12,6 +12,7 @@ from l2d_jax._checks import (
     require_integer,
     require_matrix,
 )
+from l2d_jax._rounding import of_sum
 from l2d_jax.decisions._arguments import require_examples
 from l2d_jax.types import Array, Decision
 
@@ -218,7 +219,8 @@ def answer(decision: Decision, expert_labels: Array) -> jax.Array:
     # The classifier alone adds nothing up.
     by_experts = 1.0 - jnp.asarray(decision.allocation)[:, -1:]
     num_voters = jnp.shape(decision.allocation)[1]
-    rounding = by_experts * num_voters * jnp.finfo(votes.dtype).eps
+    # Of two sums, one of which may be as far up as the other down.
+    rounding = by_experts * 2 * of_sum(num_voters, votes.dtype)
     most = votes >= jnp.max(votes, axis=1, keepdims=True) - rounding
     # A comparison with NaN is False: nothing is the most where nobody answered.
     return jnp.where(most.any(axis=1), jnp.argmax(most, axis=1), -1)

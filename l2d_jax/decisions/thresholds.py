@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax._checks import require_all, require_exact_shape
+from l2d_jax._rounding import round_up
 from l2d_jax.decisions.rule import allocate
 from l2d_jax.types import Array, Decision
 
@@ -53,9 +54,7 @@ def _rounded_up(values: Array) -> jax.Array:
     kind = jnp.result_type(values)
     if not isinstance(values, np.ndarray) or values.dtype == kind:
         return jnp.asarray(values)
-    single = values.astype(kind)
-    up = np.nextafter(single, np.array(np.inf, single.dtype))
-    return jnp.asarray(np.where(single.astype(values.dtype) < values, up, single))
+    return jnp.asarray(round_up(values, kind))
 
 
 def apply_threshold(decision: Decision, threshold: Array | float) -> Decision:

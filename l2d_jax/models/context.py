@@ -67,18 +67,19 @@ class _ContextRejector(nn.Module):
         # A dense layer of features and both embeddings side by side, but the rows of
         # the table go through it once and not with every answer.
         width = self.encoder[0]
-        first = nn.Dense(width, name="of_features")(jnp.asarray(context.features))
+        counts = jnp.asarray(context.weights) > 0
+        # What padding holds reaches nothing, NaN included, and no gradient either.
+        shown = jnp.where(counts[..., None], context.features, 0.0)
+        first = nn.Dense(width, name="of_features")(shown)
         for name, classes in (("label", context.labels), ("answer", context.answers)):
             rows = nn.Dense(width, use_bias=False, name=f"of_{name}")(table)
             first += jax.nn.one_hot(classes, self.num_classes) @ rows
         values = first
         for width in self.encoder[1:]:
             values = nn.Dense(width)(nn.relu(values))
-        counts = jnp.asarray(context.weights) > 0
-        # What padding holds reaches nothing, NaN included.
         values = jnp.where(counts[..., None], values, 0.0)
         if self.num_heads:
-            pooled = self._attend(features, context, values, counts)
+            pooled = self._attend(features, shown, values, counts)
         else:
             number = jnp.maximum(jnp.sum(counts, axis=1, keepdims=True), 1)
             pooled = jnp.sum(values, axis=1) / number
@@ -91,7 +92,7 @@ class _ContextRejector(nn.Module):
     def _attend(
         self,
         features: jax.Array,
-        context: Context,
+        shown: jax.Array,
         values: jax.Array,
         counts: jax.Array,
     ) -> jax.Array:
@@ -105,7 +106,6 @@ class _ContextRejector(nn.Module):
             split = projected.reshape(*projected.shape[:-1], self.num_heads, width)
             return jnp.moveaxis(split, -2, 1)
 
-        shown = jnp.where(counts[..., None], context.features, 0.0)
         query = heads("query", features[:, None])
         keys, values = heads("keys", shown), heads("values", values)
         scores = query @ jnp.swapaxes(keys, -1, -2) / width**0.5

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax._checks import poison_unless, require_distributions
+from l2d_jax.learners.batches import blank
 from l2d_jax.types import Array
 
 
@@ -63,7 +64,7 @@ def count(labels: Array, correct: Array, weights: Array, num_classes: int) -> Co
     chex.assert_rank([labels, correct, weights], 1)
     chex.assert_equal_shape([labels, correct, weights])
     member = jax.nn.one_hot(labels, num_classes) * jnp.asarray(weights)[:, None]
-    return Counts(jnp.asarray(correct) @ member, jnp.sum(member, axis=0))
+    return Counts(blank(correct, weights) @ member, jnp.sum(member, axis=0))
 
 
 def fit_prior(counts: Counts, max_answers: int, num_steps: int = 1000) -> BetaPrior:

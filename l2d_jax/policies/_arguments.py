@@ -12,6 +12,7 @@ from l2d_jax._checks import (
     require_integer,
     require_matrix,
 )
+from l2d_jax._rounding import flushed
 from l2d_jax.types import Array, Decision
 
 
@@ -41,17 +42,26 @@ def rule_scores(scores: ArrayLike) -> np.ndarray:
     """Scores on the host, in the precision in which the rule compares them.
 
     A threshold on scores of float32 has no more digits, whatever JAX computes with.
+
+    Raises:
+      TypeError: they are of half precision, in which a threshold between two of them
+        may be one of them.
     """
     kind = jnp.result_type(scores)
     exact = kind in (jnp.float32, jnp.float64)
-    return np.asarray(jnp.asarray(scores, kind if exact else float))
+    if jnp.issubdtype(kind, jnp.floating) and not exact:
+        raise TypeError(
+            f"scores must be of float32 or float64, got {kind}: convert those of the"
+            " decision, and apply the threshold to the same"
+        )
+    return flushed(np.asarray(jnp.asarray(scores, kind if exact else float)))
 
 
 def rooms(capacity: Array | None, num_experts: int, num_cases: int) -> np.ndarray:
     """Cases of so many that each expert can answer, int ``[M]``, in [0, num_cases].
 
     Args:
-      capacity: whole numbers >= 0, ``[M]``; None: any number.
+      capacity: whole numbers >= 0 or infinity, ``[M]``; None: any number.
       num_experts: M.
       num_cases: of a batch or a period.
 
@@ -68,7 +78,7 @@ def rooms(capacity: Array | None, num_experts: int, num_cases: int) -> np.ndarra
         lambda v: (v >= 0) & (v == np.floor(v)),
         "be a whole number >= 0",
     )
-    return np.minimum(given.astype(np.int64), num_cases)
+    return np.minimum(given, num_cases).astype(np.int64)
 
 
 def first_answers(

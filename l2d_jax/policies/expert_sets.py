@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2d_jax._checks import require_all, require_exact_shape, require_matrix
+from l2d_jax._rounding import of_sum
 from l2d_jax.types import Array, Decision
 
 
@@ -174,7 +175,7 @@ def members_by_rank(expert_correct_prob: Array, level: Array | float) -> jax.Arr
     # A sum may be rounded otherwise here than where the level was one; nobody is lost
     # by the greater of the two.
     num_experts = probs.shape[1]
-    slack = num_experts * jnp.finfo(probs.dtype).eps * jnp.maximum(level, 1.0)
+    slack = 2 * of_sum(num_experts, probs.dtype) * jnp.maximum(level, 1.0)
     within = ~(before > level + slack)
     members = jnp.take_along_axis(within, jnp.argsort(order, axis=1), axis=1)
     return members | jnp.isnan(probs).any(axis=1, keepdims=True)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from scipy import stats
 
 from l2d_jax._checks import require_all, require_exact_shape, require_shape
+from l2d_jax._rounding import flushed, just_below
 from l2d_jax.policies._arguments import first_answers, require_one_answers, rule_scores
 from l2d_jax.types import Array, Decision
 
@@ -108,10 +109,7 @@ def certify(
         return None
     errors = np.append(0, np.cumsum(np.asarray(wrong)[known][order].astype(int)))
     ranks = np.arange(1, num_thresholds) * len(ranked) // num_thresholds
-    below = np.asarray(-np.inf, ranked.dtype)
-    cuts = np.append(
-        np.nextafter(ranked[ranks], below), np.asarray(np.inf, below.dtype)
-    )
+    cuts = np.append(just_below(ranked[ranks]), np.asarray(np.inf, ranked.dtype))
     kept = np.searchsorted(ranked, cuts, side="right")
     # Nothing is below -inf, and its own cases say nothing of a threshold there.
     kept[cuts == -np.inf] = 0
@@ -277,7 +275,7 @@ def _team_errors(
     require_shape("thresholds", thresholds, "[T]", min_size=1)
     require_all("thresholds", thresholds, lambda v: ~np.isnan(v), "not be NaN")
     # As the rule compares them.
-    cuts = np.asarray(thresholds).astype(score.dtype)
+    cuts = flushed(np.asarray(thresholds).astype(score.dtype))
     silent = (answered < 0) & (score != -np.inf)
     counts = np.ones(len(score), bool) if unanswered_wrong else ~silent
     kept = score <= cuts[:, None]

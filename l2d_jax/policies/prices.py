@@ -26,6 +26,7 @@ from l2d_jax._checks import (
     require_matrix,
     require_shape,
 )
+from l2d_jax._rounding import round_up
 from l2d_jax.decisions import allocate
 from l2d_jax.policies._arguments import require_one_answers
 from l2d_jax.types import Array, Decision
@@ -89,10 +90,10 @@ def fit_prices(
     """Prices by which experts are asked as often as they can be, float ``[M]``.
 
     Of these cases each expert is asked about their rate at most, and who has a price
-    about the whole of it; where scores are equal, M cases more or less. On others it is
-    so on average, as far as such cases tell. Choose prices on validation data, use them
-    with `with_prices`, and in a stream go on from them with `update_prices`. It runs on
-    the host.
+    about the whole of it; where scores are equal, or scores less prices are, M cases
+    more or less. On others it is so on average, as far as such cases tell. Choose
+    prices on validation data, use them with `with_prices`, and in a stream go on from
+    them with `update_prices`. It runs on the host.
 
     Args:
       decision: over ``[B]``, B >= 1, and M experts, by scores; answers are not shared.
@@ -120,9 +121,7 @@ def fit_prices(
     experts, budget = _fit_duals(decision, rates, max_deferral)
     prices = experts + budget
     # No less than they are, or who should be kept by a hair would be asked.
-    single = prices.astype(jnp.result_type(float))
-    above = np.nextafter(single, np.asarray(np.inf, single.dtype))
-    return jnp.asarray(np.where(single < prices, above, single))
+    return jnp.asarray(round_up(prices, jnp.result_type(float)))
 
 
 def fit_duals(

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
+from l2d_jax._rounding import round_down
 from l2d_jax.types import Array
 
 Params: TypeAlias = dict[str, np.ndarray]
@@ -135,7 +136,7 @@ def _fit_trees(
             for output, nodes in enumerate(trees):
                 values = nodes[field]
                 if field == "num_threshold":
-                    values = _round_down(values)
+                    values = round_down(values, np.float32)
                 found[number, output, : len(nodes)] = values
         return found
 
@@ -152,14 +153,6 @@ def _fit_trees(
         "value": table("value", np.float32),
         "baseline": np.asarray(model._baseline_prediction, np.float32).reshape(-1),
     }
-
-
-def _round_down(thresholds: np.ndarray) -> np.ndarray:
-    """The greatest float32 that is no more than each threshold."""
-    with np.errstate(over="ignore"):
-        single = thresholds.astype(np.float32)
-    below = np.nextafter(single, np.float32(-np.inf))
-    return np.where(single > thresholds, below, single)
 
 
 def _trees_logits(params: Mapping[str, Array], inputs: Array) -> jax.Array:

@@ -89,7 +89,13 @@ def _surrogate(name: str, label: str) -> Method:
         own = known._replace(
             class_probs=found.class_probs, chances=found.expert_correct_prob
         )
-        return _confidence(own, None)
+        priced = _confidence(own, None).defer_score
+        # Estimates that are cut at 1 are equal; the scores still tell them.
+        behind = jnp.argsort(jnp.argsort(-found.defer_score, axis=1), axis=1)
+        hair = jnp.finfo(priced.dtype).eps
+        return decisions.decide(
+            found.class_probs, priced - hair * behind, found.expert_correct_prob
+        )
 
     return Method(
         label,

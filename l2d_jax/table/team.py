@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from l2d_jax import decisions
+from l2d_jax._rounding import just_above
 from l2d_jax.policies import guarantees
 from l2d_jax.table import (
     calibration,
@@ -244,9 +245,8 @@ def _as_certified(
         return wanted
     score = np.array(wanted.defer_score)
     is_new = np.isin(team.people, team.new)
-    kind = score.dtype.type
-    just_above = np.nextafter(kind(team.threshold), kind(np.inf))
-    lifted = np.where(available, np.maximum(score, just_above), -np.inf)
+    deferred = just_above(np.asarray(team.threshold, score.dtype))
+    lifted = np.where(available, np.maximum(score, deferred), -np.inf)
     of_new = np.where(must[:, None], lifted, -np.inf)
     return wanted._replace(defer_score=np.where(is_new, of_new, score))
 

@@ -66,3 +66,22 @@ def test_a_tie_stays_one_in_em(size):
     answers = np.stack([halves(size)[1], 1 - halves(size)[1]])
     _, probs = dawid_skene.fit(answers, np.ones_like(answers), 20)
     np.testing.assert_array_equal(probs, 0.5)
+
+
+@pytest.mark.parametrize("size", [999, 3001, 6001, 9999])
+def test_a_single_vote_decides_among_thousands(size):
+    answers = (np.arange(size) > size // 2 - 1).astype(int)
+    assert answers.sum() == size // 2 + 1
+    assert allocation.vote(np.full(size, 1 / size, np.float32), answers) > 0.5
+    everybody = decisions.majority_decision(1, 2, size)
+    assert decisions.answer(everybody, answers[None])[0] == 1
+
+
+@pytest.mark.parametrize("size", [66, 250, 1000, 3000, 9998])
+def test_a_tie_among_thousands_is_label_0(size):
+    generator = np.random.default_rng(size)
+    everybody = decisions.majority_decision(1, 2, size)
+    for _ in range(10):
+        answers = generator.permutation(np.arange(size) % 2)
+        assert allocation.vote(np.full(size, 1 / size, np.float32), answers) == 0.5
+        assert decisions.answer(everybody, answers[None])[0] == 0

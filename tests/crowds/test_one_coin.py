@@ -23,16 +23,20 @@ def make_crowd(seed, num_tasks=60, num_classes=3, rates=(0.9, 0.8, 0.6, 0.4)):
 
 
 def plain_em(answers, num_classes, num_iterations, more_right, more_wrong):
-    """From the definition, in float64, one product of likelihoods a task."""
+    """From the definition, in float64, one product of likelihoods a task.
+
+    A lone answer is in no rate: its likelihood is 1/K under any.
+    """
     heard = answers >= 0
+    met = heard & (heard.sum(axis=1, keepdims=True) > 1)
     votes = np.stack([(answers == k).sum(1) for k in range(num_classes)], axis=1)
     probs = votes / votes.sum(axis=1, keepdims=True)
     for step in range(num_iterations + 1):
         right = np.zeros(answers.shape[1])
         for task, row in enumerate(answers):
-            for expert in np.flatnonzero(heard[task]):
+            for expert in np.flatnonzero(met[task]):
                 right[expert] += probs[task, row[expert]]
-        rates = (right + more_right) / (heard.sum(axis=0) + more_right + more_wrong)
+        rates = (right + more_right) / (met.sum(axis=0) + more_right + more_wrong)
         if step == num_iterations:
             return rates, probs
         for task, row in enumerate(answers):
@@ -116,13 +120,9 @@ def test_who_says_nothing_is_what_was_taken_of_them():
 def test_one_alone_is_believed_as_at_first(num_classes, num_iterations):
     answers = np.array([[1], [0], [1]])
     rates, probs = one_coin.fit(answers, num_classes, None, num_iterations)
-    # The majority's rates, before the first step, take the only answer to be right.
-    at_most = (3 + 2) / (3 + 3)
-    assert 2 / 3 - 1e-5 <= rates[0] <= at_most
     np.testing.assert_array_equal(np.argmax(probs, axis=1), answers[:, 0])
-    if num_iterations >= 100:
-        np.testing.assert_allclose(rates, 2 / 3, atol=1e-5)
-        np.testing.assert_allclose(np.max(probs, axis=1), 2 / 3, atol=1e-5)
+    np.testing.assert_allclose(rates, 2 / 3, atol=1e-5)
+    np.testing.assert_allclose(np.max(probs, axis=1), 2 / 3, atol=1e-5)
 
 
 def test_weights_are_log_odds_over_a_guess():
@@ -184,3 +184,17 @@ def test_it_is_that_of_crowd_kit():
         sure = np.sort(np.asarray(probs), axis=1)[:, -1] > 0.9
         same = np.asarray(np.argmax(probs, axis=1))[theirs.index] == theirs
         assert same[sure[theirs.index]].mean() > 0.98
+
+
+def test_tasks_of_one_alone_say_nothing_of_them():
+    alone = np.stack([np.arange(1000) % 2, np.full(1000, -1)], axis=1)
+    np.testing.assert_allclose(one_coin.fit(alone, 2)[0], 2 / 3, atol=1e-6)
+    shared, labels = make_crowd(3, 200, num_classes=2, rates=(0.3, 0.9, 0.9))
+    solo = np.full((3000, 3), -1)
+    solo[:, 0] = np.arange(3000) % 2
+    rates, probs = one_coin.fit(np.concatenate([solo, shared]), 2)
+    expected, of_shared = one_coin.fit(shared, 2)
+    np.testing.assert_allclose(rates, expected, atol=1e-5)
+    right = np.where(shared < 0, np.nan, shared == labels[:, None])
+    np.testing.assert_allclose(rates, np.nanmean(right, axis=0), atol=0.07)
+    np.testing.assert_allclose(probs[3000:], of_shared, atol=1e-5)

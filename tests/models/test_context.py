@@ -189,3 +189,21 @@ def test_bad_sizes(changes, message):
     sizes |= changes
     with pytest.raises(ValueError, match=message):
         context_rejector(sizes.pop("num_classes"), **sizes)
+
+
+@pytest.mark.parametrize("num_heads", [0, 2])
+def test_padding_that_is_nan_reaches_no_gradient(num_heads):
+    query = make_query()
+    weights = np.array(query.context.weights)
+    weights[:, -1] = 0.0
+    _, params, network = start(num_heads, query)
+
+    def gradient(last):
+        features = np.array(query.context.features)
+        features[:, -1] = last
+        padded = changed(query, features=features, weights=weights)
+        return jax.grad(
+            lambda params: jnp.sum(network.apply(params, {}, padded, False)[0] ** 2)
+        )(params)
+
+    jax.tree.map(np.testing.assert_array_equal, gradient(np.nan), gradient(0.0))

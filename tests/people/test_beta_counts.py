@@ -28,6 +28,12 @@ def test_count_by_hand():
     np.testing.assert_array_equal(found.answered, [1, 2, 0])
 
 
+def test_padding_counts_for_nothing_whatever_it_holds():
+    found = count(np.array([0, 1, 0]), np.array([1, 0, np.nan]), np.array([1, 1, 0]), 2)
+    np.testing.assert_array_equal(found.right, [1, 0])
+    np.testing.assert_array_equal(found.answered, [1, 1])
+
+
 def test_correct_prob_by_hand():
     # (1 + 2) / (2 + 2) = 3/4 and (3 + 0) / (4 + 2) = 1/2.
     counts = Counts(np.array([2.0, 0.0]), np.array([2.0, 2.0]))

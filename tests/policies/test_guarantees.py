@@ -1,5 +1,6 @@
 """The error among kept cases is as small as was certified."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -263,3 +264,19 @@ def test_what_cannot_be_used_of_a_team_is_named(changes, message):
     }
     with pytest.raises(ValueError, match=message):
         guarantees.certify_team(**given | changes)
+
+
+def test_a_certificate_is_of_what_its_threshold_keeps_where_scores_are_zero():
+    # Just below 0 lie numbers that a device takes for 0.
+    score = np.repeat(np.float32([-0.1, 0.0, 0.1]), 1000)
+    wrong = np.repeat([0, 1, 1], 1000)
+    found = guarantees.certify(score, wrong, 0.05, num_thresholds=3)
+    decision = decisions.decide(np.tile([0.6, 0.4], (3000, 1)), score[:, None])
+    kept = decisions.apply_threshold(decision, found.threshold).allocation[:, -1] > 0
+    assert found.coverage == pytest.approx(1 / 3) == np.mean(kept)
+    assert found.error == 0 == wrong[np.asarray(kept)].sum()
+
+
+def test_scores_of_half_precision_are_refused():
+    with pytest.raises(TypeError, match="scores must be of float32 or float64, got bf"):
+        guarantees.certify(jnp.ones(3, jnp.bfloat16), np.zeros(3, int), 0.05)

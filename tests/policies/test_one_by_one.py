@@ -1,6 +1,7 @@
 """Cases that come one by one: places are kept, and nothing to come is known."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -156,3 +157,16 @@ def test_what_cannot_be_used_is_named(changes, message):
     given = {"period": 2, "capacity": None, "duals": FREE, "step_size": 0.1}
     with pytest.raises(ValueError, match=message):
         one_by_one.assign(decide([[0.5, 0.5]]), **given | changes)
+
+
+def test_infinite_room_is_any_number():
+    decision = decisions.decide(
+        np.tile([0.4, 0.6], (6, 1)), np.tile([[0.5, 0.3]], (6, 1))
+    )
+    duals = prices.Duals(jnp.zeros(2), jnp.zeros(()))
+    found = [
+        one_by_one.assign(decision, 6, np.array(room), duals=duals, step_size=0.01)
+        for room in ([np.inf, 2.0], [6.0, 2.0])
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+    assert found[0].decision.allocation[:, 0].sum() == 6

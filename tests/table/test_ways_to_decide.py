@@ -41,6 +41,15 @@ def test_surrogates_count_prices_in_errors():
     np.testing.assert_allclose(dear.defer_score, [[-0.05, -0.7]], atol=1e-6)
 
 
+@pytest.mark.parametrize("price", [0, 0.001])
+def test_a_price_for_all_changes_nothing_between_people(price):
+    """Both are surely right by their odds, which are cut at 1; the second more so."""
+    outputs = np.array([[0.0, 0.0, 2.0, 3.0]])
+    two = {"probs": PROBS[:1], "chances": CHANCES[:1, :2]}
+    decision = METHODS["softmax"].decide(known(**two, prices=(price, price)), outputs)
+    np.testing.assert_array_equal(decision.allocation, [[0, 1, 0]])
+
+
 def test_a_panel_of_two_classes_is_the_posterior():
     """Whatever people say, the vote is Bayes' rule for independent answers."""
     rng = np.random.default_rng(0)
