@@ -109,7 +109,9 @@ def train(
         should_stop=stop,
     )
     if result.diverged[0]:
-        raise ConfigError("base.learning_rate: the base network diverged; lower it")
+        raise ConfigError(
+            "base: the network diverged; lower base.learning_rate or base.weight_decay"
+        )
     variables = jax.tree.map(lambda leaf: leaf[0], result.variables)
     return Base(program, variables, name)
 

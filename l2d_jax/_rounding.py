@@ -32,6 +32,19 @@ def of_sum(num_terms: int, kind: DTypeLike) -> float:
     return min(num_terms, 8 * math.sqrt(num_terms)) * unit
 
 
+def varies(values: np.ndarray) -> np.ndarray:
+    """Whether each column holds more than what rounding has left of a constant.
+
+    Args:
+      values: float ``[N, D]``, finite.
+
+    Returns:
+      Bool ``[D]``; 0.3 next to 3 * 0.1 is no variation.
+    """
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    return np.ptp(values, axis=0) > 8 * np.finfo(values.dtype).eps * largest
+
+
 def flushed(values: np.ndarray) -> np.ndarray:
     """The values, 0 where they are subnormal."""
     return np.where(np.abs(values) < np.finfo(values.dtype).tiny, 0, values).astype(

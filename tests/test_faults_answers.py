@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from l2d_jax import decisions, losses, metrics, models, optimizers
+from l2d_jax.crowds import dawid_skene, one_coin
 from l2d_jax.learners import (
     cost_sensitive,
     deferral,
@@ -246,3 +247,18 @@ def test_thresholds_of_nan_scores():
     expected = np.asarray(apply(sound, scores)).copy()
     expected[1] = True
     np.testing.assert_array_equal(passed, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int8, bool])
+def test_a_type_without_a_minus_holds_answers(dtype):
+    labels, answers = np.array([0, 1, 1]), np.array([[0, 1], [1, 1], [0, 1]])
+    small = answers.astype(dtype)
+    decision = decisions.majority_decision(3, 2, 2)
+    np.testing.assert_array_equal(decisions.answer(decision, small), [0, 1, 0])
+    assert metrics.system_accuracy(decision, labels, small) == pytest.approx(2 / 3)
+    for fit in (
+        lambda given: one_coin.fit(given, 2),
+        lambda given: dawid_skene.fit(given, np.ones_like(answers), 5),
+        lambda given: joint.drop_experts(jax.random.key(0), given, 0.5),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, fit(small), fit(answers))

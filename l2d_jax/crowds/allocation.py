@@ -27,6 +27,7 @@ from jax.typing import ArrayLike
 
 from l2d_jax._checks import require_all
 from l2d_jax._rounding import of_sum
+from l2d_jax.decisions import signed
 from l2d_jax.types import Array, HParams, PyTree
 
 FORMS = ("sigmoid", "softmax")
@@ -172,7 +173,7 @@ def are_known(answers: Array, consulted: Array | bool = True) -> jax.Array:
       answers: int ``[..., M]``.
       consulted: whose answers count, ``[..., M]``.
     """
-    answers = jnp.asarray(answers)
+    answers = signed(answers)
     known = (answers >= -1) & (answers <= 1)
     return jnp.all(known | ~jnp.asarray(consulted, bool), axis=-1)
 

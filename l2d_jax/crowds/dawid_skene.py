@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from l2d_jax._rounding import of_sum
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Annotators, Crowd
+from l2d_jax.decisions import signed
 from l2d_jax.types import Array
 
 
@@ -145,7 +146,7 @@ def fit(
     heard = jnp.asarray(consulted).astype(jnp.float32)
     seats = jax.vmap(allocation.normalize)(heard, heard > 0)
     # Behind who was not consulted may be anything.
-    given = jnp.where(heard > 0, jnp.asarray(answers), -1)
+    given = jnp.where(heard > 0, signed(answers), -1)
     start = jax.vmap(allocation.vote)(seats, given)
 
     def maximize(probs: jax.Array) -> Confusion:

@@ -21,6 +21,7 @@ from l2d_jax._checks import (
     require_integer,
     require_shape,
 )
+from l2d_jax.decisions import signed
 from l2d_jax.types import Array
 
 
@@ -94,7 +95,7 @@ def fit(
         )
     require_shape("answers", answers, "[B, M]", remedy="vmap over the crowds")
     require_integer("answers", answers, "-1 of who was not asked")
-    given = jnp.asarray(answers)
+    given = signed(answers)
     if weights is None:
         weights = jnp.ones(given.shape[:1])
     require_exact_shape("weights", weights, given.shape[:1], "[B]")

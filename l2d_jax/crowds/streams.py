@@ -10,6 +10,7 @@ from l2d_jax import metrics
 from l2d_jax._checks import require_all
 from l2d_jax.crowds import allocation
 from l2d_jax.crowds.allocation import Allocator, Annotators, Arrivals, Committee
+from l2d_jax.decisions import signed
 from l2d_jax.types import Array, HParams, PyTree
 
 
@@ -50,6 +51,8 @@ def pad(arrivals: Arrivals, size: int) -> Arrivals:
         raise ValueError(f"size {size} is less than the {size - extra} arrivals")
 
     def filled(leaf: Array, value: int) -> jax.Array:
+        # A type that has no -1 would hold an answer.
+        leaf = signed(leaf) if value < 0 else jnp.asarray(leaf)
         widths = [(0, extra)] + [(0, 0)] * (leaf.ndim - 1)
         return jnp.pad(leaf, widths, constant_values=value)
 
@@ -216,12 +219,13 @@ def run(
       is measured over what is not finite is NaN.
 
     Raises:
-      ValueError: a concrete category does not exist, or a concrete answer or label is
-        not 0, 1 or -1.
+      ValueError: a concrete category does not exist, a concrete answer or label is
+        not 0, 1 or -1, or the committee is of a size that `check_committee` refuses.
     """
     for arrivals in (train, test):
         check_arrivals(arrivals, num_categories)
     num_annotators = train.answers.shape[1]
+    allocation.check_committee(committee, num_annotators)
     width = -(-train.answers.shape[0] // (num_windows * batch_size)) * batch_size
     train = pad(train, width * num_windows)
     stream_key, test_key = jax.random.split(key)

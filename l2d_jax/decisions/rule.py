@@ -147,7 +147,7 @@ def known_answers(expert_labels: Array, num_classes: int | None = None) -> jax.A
       TypeError: the answers are not of an integer dtype.
     """
     require_integer("expert_labels", expert_labels, "-1 of who was not asked")
-    answers = jnp.asarray(expert_labels)
+    answers = signed(expert_labels)
     known = answers >= -1
     return known if num_classes is None else known & (answers < num_classes)
 

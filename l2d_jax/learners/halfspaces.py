@@ -19,6 +19,7 @@ import numpy as np
 from scipy import optimize, sparse, special
 
 from l2d_jax import decisions
+from l2d_jax._rounding import varies
 from l2d_jax.learners.batches import one_expert_correct
 from l2d_jax.types import (
     Array,
@@ -205,10 +206,11 @@ class _Program:
         l1_penalty: float,
     ):
         self.size, num_features = inputs.shape
-        deviation = inputs.std(axis=0)
+        # What does not vary tells nothing, and has no weight.
+        self._tells = varies(inputs)
         self._center = inputs.mean(axis=0)
-        self._unit = np.where(deviation > 0, deviation, 1.0)
-        standard = (inputs - self._center) / self._unit
+        self._unit = np.where(self._tells, inputs.std(axis=0), 1.0)
+        standard = np.where(self._tells, (inputs - self._center) / self._unit, 0.0)
         self._greatest = np.abs(standard).sum(axis=1).max() or 1.0
         ones = np.ones((self.size, 1))
         self._rows = np.hstack([standard / self._greatest, ones])
@@ -267,7 +269,7 @@ class _Program:
 
     def of_inputs(self, pair: np.ndarray) -> np.ndarray:
         """The pair over the inputs as they came, of length 1 without the last."""
-        weights = pair[:, :-1] / (self._unit * self._greatest)
+        weights = pair[:, :-1] / (self._unit * self._greatest) * self._tells
         last = pair[:, -1] - weights @ self._center
         both = np.column_stack([weights, last])
         length = np.linalg.norm(weights, axis=1, keepdims=True)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from l2d_jax import decisions, losses
+from l2d_jax._checks import poison_unless, require_all
 from l2d_jax.learners.batches import (
     blank,
     blank_unweighted,
@@ -89,7 +90,7 @@ def drop_experts(key: jax.Array, expert_labels: Array, rate: Array) -> jax.Array
       Int ``[B, M]``: -1 for what was dropped, the rest as it was.
     """
     kept = jax.random.uniform(key, jnp.shape(expert_labels)) >= rate
-    return jnp.where(kept, jnp.asarray(expert_labels), -1)
+    return jnp.where(kept, decisions.signed(expert_labels), -1)
 
 
 def vote_losses(
@@ -122,15 +123,32 @@ def group_means(
 
     Returns:
       Means, float ``[G]``, 0 for a group without weight; and weights, float ``[G]``.
+      Means are NaN where a traced group of a row that counts is none.
+
+    Raises:
+      ValueError: a concrete group of a row that counts is none.
     """
     member = jax.nn.one_hot(groups, num_groups)
+    counts = jnp.ones(len(member), bool)
     if weights is not None:
         member = member * jnp.asarray(weights)[:, None]
+        counts = jnp.asarray(weights) > 0
+    if not isinstance(counts, jax.core.Tracer) and not isinstance(
+        groups, jax.core.Tracer
+    ):
+        require_all(
+            "groups",
+            jnp.where(counts, groups, 0),
+            lambda v: (v >= 0) & (v < num_groups),
+            f"be in [0, {num_groups})",
+        )
+    exist = (jnp.asarray(groups) >= 0) & (jnp.asarray(groups) < num_groups)
     totals = jnp.sum(member, axis=0)
     # Of a row that is no member of any weight nothing is looked at.
     values = blank(values, jnp.sum(member, axis=1))
     sums = jnp.sum(member * values[:, None], axis=0)
-    return sums / jnp.where(totals > 0, totals, 1.0), totals
+    means = sums / jnp.where(totals > 0, totals, 1.0)
+    return poison_unless(jnp.all(exist | ~counts), means), totals
 
 
 def next_group_weights(

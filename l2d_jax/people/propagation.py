@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from l2d_jax._checks import require_all, require_integer, require_shape
+from l2d_jax._checks import float32_fault, require_all, require_integer, require_shape
 from l2d_jax.types import Array
 
 # Entries of the distance matrix held at once: 64 MiB of float32.
@@ -83,6 +83,12 @@ def nearest_neighbors(
             f"num_neighbors must be in [1, N) = [1, {num_nodes}), got {num_neighbors}"
         )
     require_all("features", features, np.isfinite, "be finite")
+    if isinstance(features, np.ndarray) and features.dtype.itemsize > 4:
+        # Centered in all of their digits: time stamps of 32 bits are minutes apart.
+        centered = np.asarray(features - np.mean(features, axis=0))
+        features = centered
+        if fault := float32_fault(centered):
+            raise ValueError(f"features: column {fault[0]} {fault[1]}")
     if bandwidth is not None:
         require_shape("bandwidth", bandwidth, "[]")
         require_all("bandwidth", bandwidth, _is_positive, "be finite and > 0")

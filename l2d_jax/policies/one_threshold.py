@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from l2d_jax import decisions
-from l2d_jax._checks import require_exact_shape
+from l2d_jax._checks import poison_unless, require_all, require_exact_shape
+from l2d_jax._rounding import of_sum
 from l2d_jax.types import Array, Decision
 
 
@@ -32,15 +33,17 @@ def best_threshold(
         cannot be asked; an example with a score of NaN is always deferred.
       labels: class of each example, int ``[B]``.
       expert_correct: whether each expert is right, or the probability of it, float
-        ``[B, M]``, in [0, 1].
+        ``[B, M]``, in [0, 1]; anything of an expert who cannot be asked.
       weights: weight of each example, float ``[B]``, >= 0; one of weight 0 counts for
         nothing, whatever its row holds. All 1 if None.
 
     Returns:
-      The threshold, float ``[]``, in units of the score.
+      The threshold, float ``[]``, in units of the score; NaN where a traced probability
+      of who would be asked is none.
 
     Raises:
-      ValueError: the shapes do not match.
+      ValueError: the shapes do not match, or a concrete probability of who would be
+        asked is not in [0, 1].
 
     References:
       Mozannar et al., "Who Should Predict? Exact Algorithms For Learning to Defer to
@@ -58,6 +61,13 @@ def best_threshold(
     undecided = jnp.isnan(score)
     # No threshold changes what becomes of the others.
     counts = (weights > 0) & (score > -jnp.inf)
+    known = (expert_right >= 0) & (expert_right <= 1) | ~counts
+    require_all(
+        "expert_correct",
+        jnp.where(known, 0.5, expert_right),
+        lambda v: (v >= 0) & (v <= 1),
+        "be in [0, 1] of who would be asked: exclude them with `decisions.among`",
+    )
     gain = jnp.where(counts, weights * (expert_right - right), 0.0)
 
     score = jnp.where(undecided, jnp.inf, score)
@@ -79,4 +89,7 @@ def best_threshold(
     best = jnp.max(gained)
     distance = jnp.where(gained == best, jnp.abs(threshold), jnp.inf)
     own = jnp.sum(jnp.where(score > 0, gain, 0.0))
-    return jnp.where(own >= best, 0.0, threshold[jnp.argmin(distance)])
+    # Added up in another order, equals differ by their rounding.
+    rounding = of_sum(len(gain), gain.dtype) * jnp.sum(jnp.abs(gain))
+    found = jnp.where(own >= best - rounding, 0.0, threshold[jnp.argmin(distance)])
+    return poison_unless(jnp.all(known), found)

@@ -367,3 +367,23 @@ def test_arrivals_must_fill_their_batches():
         streams.serve(None, {}, Committee(0), None, arrivals, np.zeros((3, 0)), 2)
     with pytest.raises(ValueError, match="size 2 is less than the 3 arrivals"):
         streams.pad(arrivals, 2)
+
+
+def test_padding_of_a_type_without_a_minus_is_no_task():
+    known = make_tasks(0, 4)
+    known = known._replace(
+        answers=np.maximum(known.answers, 0), labels=np.maximum(known.labels, 0)
+    )
+    small = known._replace(
+        answers=known.answers.astype(bool), labels=known.labels.astype(np.uint8)
+    )
+    found, expected = streams.pad(small, 7), streams.pad(known, 7)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert (np.asarray(found.answers)[4:] == -1).all()
+
+
+def test_a_committee_that_ties_is_refused(stream, monkeypatch):
+    monkeypatch.setitem(stream.__globals__, "COMMITTEE", Committee(2))
+    tasks = make_tasks(0, 12)
+    with pytest.raises(ValueError, match="committee size 2 is even"):
+        stream(hparams_of(), jax.random.key(0), tasks, tasks)

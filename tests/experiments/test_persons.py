@@ -610,7 +610,7 @@ def test_bad_config(tmp_path, changes, message):
 
 
 def test_a_base_network_that_diverges(tmp_path):
-    with pytest.raises(ConfigError, match=r"^base\.learning_rate: the base netw"):
+    with pytest.raises(ConfigError, match=r"^base: the network diverged; lower"):
         run_main(make_config(base__learning_rate=1e30, num_seeds=1), tmp_path)
 
 

@@ -269,3 +269,14 @@ def test_a_tie_is_kept_and_the_lowest_label():
     decision = halfspaces.decide(halfspaces.Pair(nothing, nothing), np.ones((2, 2)))
     np.testing.assert_array_equal(decision.class_probs, [[1, 0]] * 2)
     np.testing.assert_array_equal(decision.allocation, [[0, 1]] * 2)
+
+
+@pytest.mark.parametrize("column", [[0.5, 0.5], [0.3, 0.3], [0.3, 3 * 0.1]])
+def test_what_does_not_vary_has_no_weight(column):
+    inputs, labels, right = draw(4, size=20)
+    constant = np.resize(column, 20)[:, None]
+    found = solve_milp(np.hstack([inputs, constant]), labels, right, time_limit=LIMIT)
+    expected = solve_milp(inputs, labels, right, time_limit=LIMIT)
+    assert found.classifier[2] == found.rejector[2] == 0
+    assert found.error == expected.error
+    assert error_of(found, np.hstack([inputs, constant]), labels, right) == found.error

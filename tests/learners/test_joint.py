@@ -650,3 +650,14 @@ def test_a_batch_that_lacks_a_field(changes, message):
         jax.eval_shape(
             functools.partial(update_once, objective="balanced"), HPARAMS, batch, 0
         )
+
+
+def test_groups_that_do_not_exist_are_no_groups():
+    values, weights = jnp.array([1.0, 9.0, 5.0]), jnp.array([1.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match=r"groups must be in \[0, 2\), got 2 in row 1"):
+        joint.group_means(values, jnp.array([1, 2, 7]), weights, 2)
+    traced = jax.jit(joint.group_means, static_argnums=3)
+    assert np.isnan(traced(values, jnp.array([1, 2, 7]), weights, 2)[0]).all()
+    means, totals = traced(values, jnp.array([0, 1, 7]), weights, 2)
+    np.testing.assert_array_equal(means, [1, 9])
+    np.testing.assert_array_equal(totals, [1, 1])

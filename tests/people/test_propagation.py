@@ -441,3 +441,12 @@ def test_wrong_types_name_the_argument():
     floats = PATH._replace(neighbors=PATH.neighbors.astype(float))
     with pytest.raises(TypeError, match=r"graph\.neighbors must be of an integer"):
         propagate(**{**GOOD, "graph": floats})
+
+
+def test_neighbors_of_large_numbers_are_those_of_their_differences():
+    stamps = 1.7e9 + 5.0 * np.arange(20.0)[:, None] ** 1.1
+    found = nearest_neighbors(stamps, 2)
+    expected = nearest_neighbors(stamps - 1.7e9, 2)
+    np.testing.assert_array_equal(found.neighbors, expected.neighbors)
+    with pytest.raises(ValueError, match=r"features: column 0 .* beyond the range of"):
+        nearest_neighbors(np.array([[1e39], [2e39], [0.0]]), 1)

@@ -125,3 +125,23 @@ def test_shapes_are_checked():
         best_threshold(decision, labels, correct[:, 0])
     with pytest.raises(ValueError, match=r"labels must have shape \[B\]"):
         best_threshold(decision, labels[:1], correct)
+
+
+def test_what_is_no_probability_decides_nothing():
+    case = make([0.9, 0.5, -0.3], [0, 1, 1], [[1], [np.nan], [1]])
+    with pytest.raises(ValueError, match=r"expert_correct must be .* got nan in row 1"):
+        best_threshold(*case)
+    assert np.isnan(jax.jit(best_threshold)(*case))
+    kept = best_threshold(*case, np.array([1.0, 0.0, 1.0]))
+    assert kept == best_threshold(*make([0.9, -0.3], [0, 1], [[1], [1]]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_its_own_rule_stays_where_it_is_best_but_for_rounding(seed):
+    generator = np.random.default_rng(seed)
+    score = generator.normal(size=3000).astype(np.float32)
+    # Deferring is worth as much as the score says.
+    chance = (1 + np.tanh(score)) / 2
+    right = np.arange(3000) % 2
+    expert = np.where(right, np.where(score > 0, 1, chance), chance * (score > 0))
+    assert best_threshold(*make(score, right, expert[:, None])) == 0
