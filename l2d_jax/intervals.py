@@ -87,7 +87,10 @@ def mean_interval(
 
 
 def split_interval(
-    values: np.ndarray, test_to_train: float, level: float = 0.95
+    values: np.ndarray,
+    test_to_train: float,
+    level: float = 0.95,
+    center: np.ndarray | float | None = None,
 ) -> Interval:
     """Corrected t intervals of means over overlapping splits of one data set.
 
@@ -100,6 +103,8 @@ def split_interval(
       test_to_train: size of a test part over that of a training part, >= 0; 1/4 for
         five folds. At 0 it is Student's interval.
       level: confidence in (0, 1).
+      center: mean that the interval is around, ``[...]``, such as that over all cases
+        of parts that differ in size; None: that of the values.
 
     References:
       Nadeau and Bengio, "Inference for the Generalization Error", 2003, Section 3.
@@ -108,6 +113,7 @@ def split_interval(
     n, mean = (~np.isnan(values)).sum(axis=0), _mean(values)
     shares = 1.0 / np.maximum(n, 1) + test_to_train
     deviation = np.sqrt(_variance(values, mean) * shares)
+    mean = mean if center is None else np.asarray(center, float)
     freedom = np.maximum(n - 1, 1)
     half = special.stdtrit(freedom, (1 + level) / 2) * deviation
     half = np.where(n < 2, np.nan, half)

@@ -80,6 +80,18 @@ def test_of_splits_it_is_the_corrected_one():
     assert (found.low[0], found.high[0]) == pytest.approx(ends)
 
 
+def test_of_splits_it_can_be_around_the_mean_of_all_their_cases():
+    """As wide as it is around theirs, with the p-value of that mean."""
+    values = np.array([0.0, 0.1, 0.2])
+    own = intervals.split_interval(values, 1 / 2)
+    found = intervals.split_interval(values, 1 / 2, center=0.05)
+    assert found.mean == 0.05
+    assert found.high - found.low == pytest.approx(own.high - own.low)
+    # 0.1 is the deviation of the values, and sqrt(1 / 3 + 1 / 2) that of their mean.
+    ratio = 0.05 / (0.1 * np.sqrt(5 / 6))
+    assert found.p_value == pytest.approx(2 * stats.t.sf(ratio, 2))
+
+
 def test_what_is_not_defined_is_left_out():
     values = np.array([[0.1, np.nan], [0.3, np.nan], [np.nan, np.nan]])
     draws = np.repeat(values[..., None], intervals.NUM_RESAMPLES, axis=-1)
