@@ -432,6 +432,49 @@ def _encode_text(encoder: Encoder, column: Column, cells: pd.Series) -> np.ndarr
     return np.clip(scaled, -_FARTHEST, _FARTHEST)
 
 
+class InUnits(NamedTuple):
+    """What a classifier reads, as the table has it.
+
+    Attributes:
+      values: float64 ``[N, D]``, a number in its column's own unit, a date in days
+        since 1970, NaN where they are blank; categories as 0 and 1. Only dimensions of
+        a text, which have no unit, are as they are encoded.
+      names: D, those of the encoder.
+      dates: which are of dates, bool ``[D]``.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    dates: np.ndarray
+
+
+def in_units(encoder: Encoder, features: pd.DataFrame) -> InUnits:
+    """Rows for a reader, who knows the table and no standardized numbers.
+
+    Args:
+      encoder: from `fit_encoder`.
+      features: the rows.
+
+    Raises:
+      ValueError: a column is missing or of another kind.
+    """
+    blocks, dates = [np.zeros((len(features), 0))], []
+    for column in encoder.plan.columns:
+        if column.kind == "left out":
+            continue
+        cells = _column(features, column.name)
+        if column.kind == "category":
+            block = _encode_category(column, cells, [])
+        elif column.kind == "text":
+            block = _encode_text(encoder, column, cells)
+        else:
+            values = _values(column, cells)
+            block = np.stack([values, np.isnan(values)], axis=1)[:, : column.width]
+        blocks.append(block)
+        dates += [column.kind == "date", *[False] * (column.width - 1)]
+    return InUnits(np.concatenate(blocks, axis=1), encoder.names, np.array(dates, bool))
+
+
 def to_arrays(encoder: Encoder) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """An encoder as what JSON knows, and arrays by name.
 

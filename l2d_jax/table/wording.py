@@ -1,6 +1,7 @@
 """Numbers as a reader takes them in: shares, points, intervals and names."""
 
 import unicodedata
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -61,6 +62,13 @@ def significant(value: float) -> str:
     if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.2e}"
     return f"{value:,.{max(0, 2 - int(np.floor(np.log10(abs(value)))))}f}"
+
+
+def day(days: float) -> str:
+    """``2026-12-31`` of days since 1970, the part of a day left out; a dash for NaN."""
+    if np.isnan(days):
+        return UNKNOWN
+    return (date(1970, 1, 1) + timedelta(days=int(np.floor(days)))).isoformat()
 
 
 def count(number: float) -> str:
