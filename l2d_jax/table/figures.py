@@ -201,7 +201,7 @@ def calibration_figure(calibration: pd.DataFrame, prefix: str) -> str:
     )
     said = [
         f"predicted {percent(row.predicted, 0)}, observed {percent(row.observed, 0)} "
-        f"({interval(row.low, row.high, 0)}) in {count(row.count)} cases"
+        f"({interval(row.low, row.high, 0)}) of {count(row.count)} answers"
         for row in bins[["predicted", "observed", "low", "high", "count"]].itertuples(
             index=False, name="Bin"
         )
@@ -225,7 +225,7 @@ def calibration_figure(calibration: pd.DataFrame, prefix: str) -> str:
         )
         above.set(ylabel="Observed share right")
         below.vlines(predicted, 0, counts, color="#333333", linewidth=4)
-        below.set(xlabel="Predicted chance of being right", ylabel="Cases")
+        below.set(xlabel="Predicted chance of being right", ylabel="Answers")
         below.set_ylim(0)
         below.set_xlim(start - 0.02, 1.02)
         below.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))

@@ -397,7 +397,7 @@ def _calibration(calibration: pd.DataFrame, error: float) -> str:
     )
     said += (
         f" Widest apart: predicted {text(percent(widest['predicted'], 0))}, observed "
-        f"{text(percent(widest['observed'], 0))} of {count(widest['count'])} cases. "
+        f"{text(percent(widest['observed'], 0))} of {count(widest['count'])} answers."
     )
     said += (
         f" In {int(off.sum())} of {plural(len(known), 'bin')} the prediction lies "
@@ -412,7 +412,7 @@ def _calibration(calibration: pd.DataFrame, error: float) -> str:
         page.paragraph(
             "Where the policy says 80&nbsp;%, 80&nbsp;% should be right: points on the "
             "dashed line can be believed, points below it are too sure. Small bars "
-            "below say how many cases a point stands for."
+            "below say how many answers a point stands for."
         ),
         page.figure(
             figures.calibration_figure(bins, key),

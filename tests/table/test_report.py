@@ -441,7 +441,7 @@ def test_calibration_in_words():
     said = words(page.one("section", **{"aria-labelledby": "calibration"}))
     assert (
         "On average predicted and observed lie 8.4 points apart. Widest apart: "
-        "predicted 90 %, observed 80 % of 160 cases. In 1 of 2 bins the prediction "
+        "predicted 90 %, observed 80 % of 160 answers. In 1 of 2 bins the prediction "
         "lies outside the interval of what was observed."
     ) in said
 
