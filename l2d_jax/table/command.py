@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 _STOPPED = "l2d: stopped; no file is half written"
 _STOPPED_STATUS = 128 + signal.SIGINT
+_UNITS = "units (rows, or what --split-by keeps together)"
 _INTERVALS = (
     "Policies and model: 95 % corrected t intervals over the held-out parts (Nadeau and"
-    " Bengio, 2003). People and groups: Wilson intervals over cases."
+    " Bengio, 2003), never narrower than those of the others. People, groups and"
+    f" predicted chances: Wilson intervals over {_UNITS}."
 )
 
 
@@ -484,11 +486,9 @@ def _judge(
     intervals: str,
 ) -> "Evaluation":
     """The tables of a report, with how they were made."""
-    from l2d_jax.table import evaluation, storage
+    from l2d_jax.table import columns, evaluation, storage
     from l2d_jax.table.methods import METHODS
-    from l2d_jax.table.team import encode
 
-    names = team.encoder.names
     label = METHODS[team.method].label
     return evaluation.tabulate(
         record,
@@ -496,8 +496,7 @@ def _judge(
         title=title,
         chosen=team.method,
         options=team.options,
-        # Behind the features are the probabilities of a model that is given.
-        features=(encode(team, cases)[0][:, : len(names)], names),
+        features=columns.in_units(team.encoder, cases.features),
         notes=notes,
         how=(
             ("Command", arguments.command),
@@ -505,6 +504,11 @@ def _judge(
             ("Policy", f"{team.method}: {label}; the model: {team.kind}"),
             *([("Guarantee", _guaranteed(team))] if team.certificate else []),
             ("Evaluation", how),
+            *(
+                [("Methods chosen, in parts", evaluation.methods_of_parts(record))]
+                if len(record.methods) > 1
+                else []
+            ),
             ("Intervals", intervals),
             ("Seed", str(team.options.seed)),
             *storage.versions().items(),
@@ -519,12 +523,16 @@ def _digest(path: pathlib.Path) -> str:
 
 def _table(parties: Any) -> str:
     """Who is right how often, as text."""
-    lines = [f"{'':48} accuracy  (95 %)         gain on the best alone"]
+    from l2d_jax.table.results import priced
+    from l2d_jax.table.wording import interval, percent
+
+    paid = ", prices paid" if priced(parties) else ""
+    lines = [f"{'':48} accuracy  (95 %)         gain on the best alone{paid}"]
     for row in parties.itertuples():
-        interval = f"({100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f})"
+        ends = f"({interval(row.accuracy_low, row.accuracy_high)})"
         mark = " *" if row.best_single else ""
         lines.append(
-            f"{row.party[:46] + mark:48} {100 * row.accuracy:5.1f} %  {interval:15}"
+            f"{row.party[:46] + mark:48} {percent(row.accuracy):>7}  {ends:15}"
             f"  {_gain(row)}".rstrip()
         )
     return "\n".join([*lines[:40], "* the best single party"])
@@ -549,22 +557,26 @@ def _guaranteed(team: "Team") -> str:
 
 def _sets(row: Any) -> str:
     """How often sets of people hold one who is right, in a line."""
-    ends = f"{100 * row.covered_low:.1f} to {100 * row.covered_high:.1f}"
+    from l2d_jax.table.wording import fixed, interval, percent
+
+    ends = interval(row.covered_low, row.covered_high)
     return (
-        f"sets of {row['size']:.2f} people hold one who is right in"
-        f" {100 * row.covered:.1f} % ({ends}) of the cases in which somebody is"
+        f"sets of {fixed(row['size'], 2)} people hold one who is right in"
+        f" {percent(row.covered)} ({ends}) of the cases in which somebody is"
     )
 
 
 def _gain(row: Any) -> str:
     """Of a row that is not the best single party's, with its interval if it has one."""
-    # NaN alone is not equal to itself.
-    if row.best_single or row.gain != row.gain:
+    from l2d_jax.table.wording import UNKNOWN, fixed
+
+    gain, low, high = (
+        fixed(100 * value, 1, sign=True)
+        for value in (row.gain, row.gain_low, row.gain_high)
+    )
+    if row.best_single or gain == UNKNOWN:
         return ""
-    if row.gain_low != row.gain_low:
-        return f"{100 * row.gain:+.1f} (too few cases)"
-    ends = f"{100 * row.gain_low:+.1f} to {100 * row.gain_high:+.1f}"
-    return f"{100 * row.gain:+.1f} ({ends})"
+    return f"{gain} (too few cases)" if low == UNKNOWN else f"{gain} ({low} to {high})"
 
 
 def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) -> Any:
@@ -697,7 +709,7 @@ def _report(arguments: argparse.Namespace) -> None:
             (*cases.notes, *team.notes),
             f"held-out cases of {arguments.on.name}",
             "cases that the policy was not fitted to, as one batch",
-            "95 % over cases.",
+            f"95 % over {_UNITS}.",
         )
     from l2d_jax.table.reading import write_text
 

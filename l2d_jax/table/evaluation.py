@@ -1,9 +1,10 @@
 """What a team is worth: repeated cross-validation of all that fits it.
 
 In every split everything is fitted anew without the cases that are held out, and each
-held-out case is decided among the people who answered it. Measures are those of each
-split, with the corrected interval of `l2d_jax.intervals.split_interval`; people, who
-are not fitted, have the interval of their cases.
+held-out case is decided among the people who answered it. Measures are means over
+cases. Of what is fitted the interval is the corrected one of
+`l2d_jax.intervals.split_interval`, and never narrower than that of the cases, which
+people have, who are not fitted.
 """
 
 import pathlib
@@ -21,13 +22,15 @@ from l2d_jax.policies import fair_thresholds
 from l2d_jax.table import columns, consult
 from l2d_jax.table.cases import Cases, take
 from l2d_jax.table.check import few_cases
+from l2d_jax.table.columns import InUnits
 from l2d_jax.table.fitting import fit_parts
 from l2d_jax.table.folds import make_folds
 from l2d_jax.table.limits import outcome
 from l2d_jax.table.methods import METHODS
 from l2d_jax.table.options import Options, prices_of
-from l2d_jax.table.results import COLUMNS, Evaluation, headline
+from l2d_jax.table.results import COLUMNS, Evaluation, headline, priced
 from l2d_jax.table.team import Decided, Team, decide
+from l2d_jax.table.wording import UNKNOWN, fixed, interval, percent, plural
 
 MODEL, POLICY = "the model alone", "best on validation"
 MAJORITY = "the majority of the people"
@@ -38,7 +41,7 @@ _ENOUGH_ANSWERED = 0.5
 _ENOUGH_SPLITS, _ENOUGH_UNITS = 8, 10
 _NUM_BINS = 10
 _SHARES = np.linspace(0.0, 1.0, 11)
-_NUM_FEATURES = 15
+_NUM_FEATURES, _FEW_DEFERRED = 15, 2
 # Of all parts that are fitted at the same time, about: a row takes a kilobyte and more.
 _ROWS_TOGETHER = 1_000_000
 
@@ -52,6 +55,7 @@ class Record(NamedTuple):
       said: that answer, int ``[P, R, N]``.
       deferral: whether a person had a part in it, float ``[P, R, N]``.
       asked: people who were asked, float ``[P, R, N]``.
+      utility: right less what asking them costs, in errors, float ``[P, R, N]``.
       allocation: of the chosen policy, float ``[R, N, M + 1]``.
       chances: of the people's being right, float ``[R, N, M]``.
       members: of the set to consult, of all people, bool ``[R, N, M]``; of a policy
@@ -62,11 +66,12 @@ class Record(NamedTuple):
         ``[P, R, N]``; NaN where nobody can be asked.
       first_right: whether that person is right, float ``[P, R, N]``, NaN likewise.
       kept_right: whether its classifier is, float ``[P, R, N]``.
-      foremost: whether the person of greatest mean chance, of those who answered, is
-        right, float ``[R, N]``; NaN where nobody answered.
+      foremost: the person of greatest mean chance, of those who answered, int
+        ``[R, N]``; -1 where nobody answered.
       splits: number of the split that each case was held out in, int ``[R, N]``.
       test_to_train: size of a held-out part over that of what was fitted on; 0 where
         nothing was fitted anew.
+      methods: which each split's team decides by, in their order.
     """
 
     parties: tuple[str, ...]
@@ -74,6 +79,7 @@ class Record(NamedTuple):
     said: np.ndarray
     deferral: np.ndarray
     asked: np.ndarray
+    utility: np.ndarray
     allocation: np.ndarray
     chances: np.ndarray
     members: np.ndarray
@@ -84,6 +90,7 @@ class Record(NamedTuple):
     foremost: np.ndarray
     splits: np.ndarray
     test_to_train: float
+    methods: tuple[str, ...]
 
 
 def cross_validate(
@@ -150,14 +157,17 @@ def cross_validate(
     for number, (team, rows) in enumerate(zip(teams, held_out, strict=True)):
         report("held-out cases", number / len(teams))
         _note(record, number // num_folds, rows, team, take(cases, rows), number)
-    return record._replace(test_to_train=1.0 / (num_folds - 1))
+    return record._replace(
+        test_to_train=1.0 / (num_folds - 1),
+        methods=tuple(team.method for team in teams),
+    )
 
 
 def record_of(team: Team, cases: Cases) -> Record:
     """What a team decides on labelled cases that it has not seen, as one batch."""
     record = _empty(_parties([team]), 1, cases)
     _note(record, 0, np.arange(len(cases.labels)), team, cases, 0)
-    return record
+    return record._replace(methods=(team.method,))
 
 
 def _parties(teams: Sequence[Team]) -> tuple[str, ...]:
@@ -177,6 +187,7 @@ def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:
         np.full(of_parties, -1),
         np.zeros(of_parties),
         np.zeros(of_parties),
+        np.full(of_parties, np.nan),
         np.zeros((*shape, len(cases.people) + 1)),
         np.full((*shape, len(cases.people)), np.nan),
         np.zeros((*shape, len(cases.people)), bool),
@@ -184,9 +195,10 @@ def _empty(parties: tuple[str, ...], num_repeats: int, cases: Cases) -> Record:
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
         np.full(of_parties, np.nan),
-        np.full(shape, np.nan),
+        np.full(shape, -1),
         np.zeros(shape, int),
         0.0,
+        (),
     )
 
 
@@ -202,7 +214,7 @@ def _note(
             team, cases, available=available, method=method, certified=party == POLICY
         )
         found = outcome(decided.decision, cases.labels, cases.answers, prices)
-        for name in ("right", "said", "deferral", "asked"):
+        for name in ("right", "said", "deferral", "asked", "utility"):
             getattr(record, name)[number, repeat, rows] = found[name]
         score, right = _first_person(decided, cases)
         record.scores[number, repeat, rows] = score
@@ -237,16 +249,13 @@ def _first_person(decided: Decided, cases: Cases) -> tuple[np.ndarray, np.ndarra
 
 
 def _foremost(decided: Decided, cases: Cases) -> np.ndarray:
-    """Whether whoever is best on the whole, of those who answered, is right."""
-    found = np.full(len(cases.labels), np.nan)
+    """Whoever is best on the whole, of those who answered, int ``[N]``."""
     answered = cases.answers >= 0
-    some = answered.any(axis=1)
-    if some.any():
-        skill = np.asarray(decided.chances.prob).mean(axis=0)
-        who = np.argmax(np.where(answered, skill, -1.0), axis=1)
-        right = cases.answers[np.arange(len(who)), who] == cases.labels
-        found[some] = right[some]
-    return found
+    if not answered.any():
+        return np.full(len(cases.labels), -1)
+    skill = np.asarray(decided.chances.prob).mean(axis=0)
+    who = np.argmax(np.where(answered, skill, -1.0), axis=1)
+    return np.where(answered.any(axis=1), who, -1)
 
 
 def tabulate(
@@ -256,7 +265,7 @@ def tabulate(
     title: str,
     chosen: str,
     options: Options | None = None,
-    features: tuple[np.ndarray, tuple[str, ...]] | None = None,
+    features: InUnits | None = None,
     notes: Sequence[str] = (),
     how: Sequence[tuple[str, str]] = (),
 ) -> Evaluation:
@@ -266,60 +275,79 @@ def tabulate(
       record: from `cross_validate` or `record_of`.
       cases: the same.
       title: of the report.
-      chosen: method of the policy that was fitted to all cases.
-      options: of the policy. Where people may not be asked about every case they are no
-        alternative to a team; what they would be better at is noted.
-      features: of the cases, float ``[N, D]``, and their names; None tells nothing.
+      chosen: method of the policy that was fitted to all cases. Where it is never to
+        ask, that policy is the model, whatever was chosen in some splits.
+      options: of the policy. Where people may not be asked about every case, or have no
+        time for a batch, they are no alternative to a team; what they would be better
+        at is noted.
+      features: of the cases; None tells nothing.
       notes: a sentence each.
       how: pairs of what and its value.
     """
-    everybody = _everybody(record, cases)
     options = options or Options()
-    best = _best_single(everybody, options.max_deferral)
+    everybody = _everybody(record, cases, prices_of(options, cases.people))
+    written = MODEL if chosen == "never" else POLICY
+    alternatives = [
+        name
+        for name, party in everybody.items()
+        if party.kind == "model" or _is_alternative(party, cases.people, options)
+    ]
+    best = max(alternatives, key=lambda name: np.nanmean(everybody[name].utility))
     positive = len(cases.classes) - 1
     if options.positive is not None:
         positive = cases.classes.index(options.positive)
     parties = _parties_table(record, everybody, best, cases, positive)
-    parties.loc[parties.party == POLICY, "chosen"] = True
+    parties["chosen"] = parties.party == written
     calibration, error = _calibration(record, cases)
+    asks = written == POLICY
     return Evaluation(
         title=title,
-        headline=headline(parties if chosen != "never" else _undeferred(parties)),
+        headline=headline(parties),
         parties=parties,
-        curve=_curve(record),
-        workload=_workload(record, cases),
+        curve=_curve(record, cases.units),
+        workload=_workload(record, cases, asks),
         consult=_consult(record, cases, options),
         calibration=calibration,
         calibration_error=error,
-        groups=_groups(record, everybody, parties, cases),
-        features=_features(record, features),
+        groups=_groups(everybody, (MODEL, written, best), cases),
+        features=_features(record, cases.units, features if asks else None),
         notes=(
             *notes,
+            *_about_never(record, chosen),
             *_about_others(record, everybody, parties, cases),
-            *_about_limits(parties, options.max_deferral),
-            *_about_fairness(record, cases, options),
+            *_about_limits(everybody, parties, alternatives, options),
+            *_about_batches(record, options),
+            *_about_fairness(record, cases, options, written),
             *_about_size(record, cases),
         ),
         how=tuple(how),
     )
 
 
-def _undeferred(parties: pd.DataFrame) -> pd.DataFrame:
-    """The parties where the policy asks nobody, whatever those of some splits did."""
-    return parties.assign(deferral=parties.deferral.mask(parties.chosen, 0.0))
-
-
 class _Party(NamedTuple):
-    """A party as the tables read it; arrays are ``[R, N]``, NaN where it has none."""
+    """A party as the tables read it.
+
+    Attributes:
+      kind: as in `Evaluation`.
+      right: float ``[R, N]``, NaN where it has no answer.
+      utility: right less what asking costs, likewise.
+      deferral: float ``[R, N]``.
+      asked: likewise.
+      fullest: cases of a batch that each person answers at most, float ``[M]``, where
+        the party is of people alone.
+      fitted: whether it was fitted anew in every split.
+    """
 
     kind: str
     right: np.ndarray
+    utility: np.ndarray
     deferral: np.ndarray
     asked: np.ndarray
+    fullest: np.ndarray
     fitted: bool
 
 
-def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
+def _everybody(record: Record, cases: Cases, prices: np.ndarray) -> dict[str, _Party]:
     found = {}
     fitted = record.test_to_train > 0
     for number, name in enumerate(record.parties):
@@ -328,13 +356,15 @@ def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
         found[label] = _Party(
             kind,
             record.right[number],
+            record.utility[number],
             record.deferral[number],
             record.asked[number],
+            np.zeros(len(cases.people)),
             fitted,
         )
-    repeats = (len(record.splits), 1)
     ones = np.ones(record.splits.shape)
     answered = cases.answers >= 0
+    correct = cases.answers == cases.labels[:, None]
     if len(cases.people) > 1:
         votes = np.stack(
             [(cases.answers == k).sum(axis=1) for k in range(len(cases.classes))],
@@ -343,18 +373,56 @@ def _everybody(record: Record, cases: Cases) -> dict[str, _Party]:
         most = votes == votes.max(axis=1, keepdims=True)
         # In expectation, of a tie that is drawn.
         share = most[np.arange(len(votes)), cases.labels] / most.sum(axis=1)
-        right = np.where(answered.any(axis=1), share, np.nan)
-        asked = answered.sum(axis=1).astype(float)
-        found[MAJORITY] = _Party(
-            "people", np.tile(right, repeats), ones, np.tile(asked, repeats), False
-        )
-        found[FOREMOST] = _Party("people", record.foremost, ones, ones, fitted)
+        everyone = np.broadcast_to(answered, (*ones.shape, len(cases.people)))
+        first = record.foremost[..., None] == np.arange(len(cases.people))
+        for name, asks, right, again in (
+            (MAJORITY, everyone, ones * share, False),
+            (FOREMOST, first, (first & correct).any(axis=2), fitted),
+        ):
+            right = np.where(asks.any(axis=2), right, np.nan)
+            found[name] = _Party(
+                "people",
+                right,
+                right - asks @ prices.astype(float),
+                ones,
+                asks.sum(axis=2, dtype=float),
+                _fullest(record.splits, asks),
+                again,
+            )
+    # Alone a person would answer every case, also those they were not asked about here.
+    largest = np.bincount(record.splits.ravel()).max()
     for person, name in enumerate(cases.people):
-        right = (cases.answers[:, person] == cases.labels).astype(float)
-        right[~answered[:, person]] = np.nan
+        right = np.where(answered[:, person], correct[:, person], np.nan) * ones
+        fullest = np.where(np.arange(len(cases.people)) == person, largest, 0)
         label = name if name not in found else f"{name} (person)"
-        found[label] = _Party("person", np.tile(right, repeats), ones, ones, False)
+        price = float(prices[person])
+        found[label] = _Party(
+            "person", right, right - price, ones, ones, fullest, False
+        )
     return found
+
+
+def _fullest(splits: np.ndarray, asks: np.ndarray) -> np.ndarray:
+    """Cases of a batch, which is a split, that each person answers at most, ``[M]``."""
+    counts = [asks[splits == split].sum(axis=0) for split in np.unique(splits)]
+    return np.max(counts, axis=0)
+
+
+def _is_alternative(party: _Party, people: Sequence[str], options: Options) -> bool:
+    """Whether people could answer most cases, and every batch, without the model."""
+    places = dict(options.capacity)
+    room = np.array([places.get(person, np.inf) for person in people])
+    return (
+        _answers_most(party)
+        and options.max_deferral >= 1
+        and bool((party.fullest <= room).all())
+    )
+
+
+def _answers_most(party: _Party) -> bool:
+    """Whether it is of people who answered enough cases to be compared."""
+    answered = (~np.isnan(party.right)).mean()
+    return party.kind in ("person", "people") and answered >= _ENOUGH_ANSWERED
 
 
 def _parties_table(
@@ -375,6 +443,7 @@ def _parties_table(
             "cases": int(known[0].sum()),
             "deferral": party.deferral[known].mean(),
             "asked": party.asked[known].mean(),
+            "cost": (party.right - party.utility)[known].mean(),
             "best_single": name == best,
             "chosen": False,
         }
@@ -394,29 +463,60 @@ def _parties_table(
             row |= dict(
                 zip((measure, f"{measure}_low", f"{measure}_high"), found, strict=True)
             )
-        gain = party.right - everybody[best].right
-        row |= _gain(record, cases.units, gain, name == best)
+        if _is_same(party, everybody[best]):
+            row |= {"gain": 0.0, "gain_low": 0.0, "gain_high": 0.0, "gain_p": np.nan}
+        else:
+            difference = party.utility - everybody[best].utility
+            row |= _gain(record, cases.units, difference)
         rows.append(row)
     table = pd.DataFrame(rows)
-    tested = table.gain_p.notna() & (table.kind == "policy")
-    corrected = np.full(len(table), np.nan)
-    if tested.any():
-        corrected[tested] = intervals.holm(table.gain_p[tested].to_numpy())
-    table["gain_p"] = corrected
+    table["gain_p"] = _corrected(table, everybody)
     return table
 
 
-def _best_single(everybody: dict[str, _Party], max_deferral: float) -> str:
-    """Of the parties who could answer alone, that which is right most often."""
-    if max_deferral < 1:
-        return MODEL
-    able = {
-        name: np.nanmean(party.right)
-        for name, party in everybody.items()
-        if party.kind != "policy"
-        and (~np.isnan(party.right)).mean() >= _ENOUGH_ANSWERED
-    }
-    return max(able, key=lambda name: able[name])
+def _is_same(party: _Party, other: _Party) -> bool:
+    """Whether it is the other, or the model where both ask nobody and answer alike."""
+    asks = party.deferral.any() or other.deferral.any()
+    return party is other or (not asks and np.array_equal(party.right, other.right))
+
+
+def _corrected(parties: pd.DataFrame, everybody: dict[str, _Party]) -> np.ndarray:
+    """p-values of the policies, corrected for their number; NaN of who is none.
+
+    What is best on validation is one of the others where that was chosen throughout:
+    policies that do the same in every case are one.
+    """
+    corrected = np.full(len(parties), np.nan)
+    tested = np.flatnonzero(parties.gain_p.notna() & (parties.kind == "policy"))
+    if not len(tested):
+        return corrected
+    done = [
+        everybody[name].right.tobytes() + everybody[name].asked.tobytes()
+        for name in parties.party.iloc[tested]
+    ]
+    number, _ = pd.factorize(pd.Series(done, dtype=object))
+    _, first = np.unique(number, return_index=True)
+    p_values = parties.gain_p.to_numpy()[tested]
+    corrected[tested] = intervals.holm(p_values[first])[number]
+    return corrected
+
+
+def _about_never(record: Record, chosen: str) -> list[str]:
+    """What was chosen in the splits, where the policy that is written asks nobody."""
+    others = [name for name in record.methods if name != "never"]
+    if chosen != "never" or not others:
+        return []
+    return [
+        "The policy that is written asks nobody and is judged as the model alone. Of"
+        f" the {plural(len(record.methods), 'part')} held out {len(others)} chose"
+        f" otherwise ({methods_of_parts(record)}); the row {POLICY} tells of those."
+    ]
+
+
+def methods_of_parts(record: Record) -> str:
+    """Which method was chosen in how many splits, in words."""
+    counts = pd.Series(record.methods).value_counts(sort=False)
+    return ", ".join(f"{name} in {number}" for name, number in counts.items())
 
 
 def _about_others(
@@ -427,22 +527,26 @@ def _about_others(
 ) -> list[str]:
     """What the policy gains over the model and the majority, where another is best."""
     notes = []
-    policy = everybody[POLICY].right
+    policy = everybody[parties.party[parties.chosen].iloc[0]]
     for name in (MODEL, MAJORITY):
         row = parties[parties.party == name]
-        if not len(row) or row.best_single.iloc[0]:
+        if not len(row) or row.best_single.iloc[0] or everybody[name] is policy:
             continue
-        found = _gain(record, cases.units, policy - everybody[name].right, False)
+        difference = policy.utility - everybody[name].utility
+        found = _gain(record, cases.units, difference)
         if np.isfinite(found["gain"]):
+            ends = interval(found["gain_low"], found["gain_high"])
             notes.append(
-                f"Over {name} the policy gains {100 * found['gain']:.1f} points"
-                f" ({100 * found['gain_low']:.1f} to {100 * found['gain_high']:.1f}),"
-                " paired."
+                f"Over {name} the policy gains {fixed(100 * found['gain'], 1)} points"
+                f" ({'too few cases for an interval' if ends == UNKNOWN else ends}),"
+                f" paired{' and prices paid' if priced(parties) else ''}."
             )
     return notes
 
 
-def _about_fairness(record: Record, cases: Cases, options: Options) -> list[str]:
+def _about_fairness(
+    record: Record, cases: Cases, options: Options, written: str
+) -> list[str]:
     """How far groups differ in what they were to share, on held-out cases."""
     if options.fair is None or cases.groups is None:
         return []
@@ -462,12 +566,13 @@ def _about_fairness(record: Record, cases: Cases, options: Options) -> list[str]
             criterion,
             num_classes,
         )
-        for number in map(record.parties.index, (POLICY, MODEL))
+        for number in map(record.parties.index, (written, MODEL))
     ]
     return [
         f"Groups were to differ by {100 * tolerance:g} points at most in"
         f" {criterion.replace('_', ' ')}. On held-out cases they differ by"
-        f" {gaps[0]:.1f} points with the policy, and by {gaps[1]:.1f} with the model"
+        f" {fixed(gaps[0], 1)} points with the policy, and by {fixed(gaps[1], 1)} with"
+        " the model"
         " alone; chance alone makes groups differ."
     ]
 
@@ -484,50 +589,79 @@ def _about_size(record: Record, cases: Cases) -> list[str]:
     return notes
 
 
-def _about_limits(parties: pd.DataFrame, max_deferral: float) -> list[str]:
+def _about_limits(
+    everybody: dict[str, _Party],
+    parties: pd.DataFrame,
+    alternatives: Sequence[str],
+    options: Options,
+) -> list[str]:
     """That people would do better than the policy, if they were asked everything."""
-    people = parties[
-        parties.kind.isin(["person", "people"])
-        & (parties.cases >= _ENOUGH_ANSWERED * parties.cases.max())
+    chosen = parties[parties.chosen].iloc[0]
+    limited = [
+        name
+        for name, party in everybody.items()
+        if name not in alternatives and _answers_most(party)
     ]
-    policy = parties.accuracy[parties.chosen].iloc[0]
-    if max_deferral >= 1 or not len(people) or people.accuracy.max() <= policy:
+    better = parties[
+        parties.party.isin(limited)
+        & (parties.accuracy > chosen.accuracy)
+        & (parties.accuracy - parties.cost > chosen.accuracy - chosen.cost)
+    ]
+    if not len(better):
         return []
-    best = people.loc[people.accuracy.idxmax()]
+    best = better.loc[better.accuracy.idxmax()]
+    why = (
+        f"people can be asked about {100 * options.max_deferral:g} % of the cases at"
+        " most"
+        if options.max_deferral < 1
+        else "that is more cases of a batch than their capacity allows"
+    )
     return [
         f"Asked about every case, {best.party} would be right in"
-        f" {100 * best.accuracy:.1f} % of them, more than the policy's"
-        f" {100 * policy:.1f} %; but people can be asked about"
-        f" {100 * max_deferral:g} % of the cases at most."
+        f" {percent(best.accuracy)} of them, more than the policy's"
+        f" {percent(chosen.accuracy)}; but {why}."
     ]
+
+
+def _about_batches(record: Record, options: Options) -> list[str]:
+    """What the batch is that limits were of."""
+    if options.max_deferral >= 1 and not options.capacity:
+        return []
+    sizes = np.bincount(record.splits.ravel())
+    what = f"the {plural(int(sizes[0]), 'case')} here, together"
+    if len(sizes) > 1:
+        least, most = sizes.min(), sizes.max()
+        size = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        what = f"one held-out part, of {size} cases"
+    return [f"Limits on what people are asked are of a batch; it was {what}."]
 
 
 def _gain(
-    record: Record, units: np.ndarray, difference: np.ndarray, is_best: bool
+    record: Record, units: np.ndarray, difference: np.ndarray
 ) -> dict[str, float]:
-    """Difference to the best single party, paired, on the cases that both have.
+    """Mean of a paired difference over the cases that both have, with its interval.
 
     Of too few of them it has no interval: they may all be alike.
     """
     names = ("gain", "gain_low", "gain_high", "gain_p")
     known = ~np.isnan(difference)
-    if is_best:
-        return dict(zip(names, (0.0, 0.0, 0.0, np.nan), strict=True))
     if len(np.unique(units[known.any(axis=0)])) < _ENOUGH_UNITS:
         mean = float(difference[known].mean()) if known.any() else np.nan
         return dict(zip(names, (mean, np.nan, np.nan, np.nan), strict=True))
+    mean, error, count = _clustered(_by_case(difference), units)
+    student = special.stdtrit(count - 1, 0.975)
+    # Where none of so many units differs, as many as Wilson's interval of none may.
+    half = max(student * error, _wilson(0.0, 0.0, count)[1])
+    p_value = 2 * special.stdtr(count - 1, -abs(mean) / half * student)
     if record.test_to_train > 0:
+        # Splits that happen to be alike do not make many cases of few.
         found = intervals.split_interval(
-            _by_split(record, difference), record.test_to_train
+            _by_split(record, difference), record.test_to_train, center=mean
         )
-        values = [found.mean, found.low, found.high, found.p_value]
-    else:
-        mean, error, count = _clustered(difference[0], units)
-        half = special.stdtrit(max(count - 1, 1), 0.975) * error
-        ratio = abs(mean) / error if error > 0 else np.inf if mean else 0.0
-        p_value = 2 * special.stdtr(max(count - 1, 1), -ratio)
-        values = [np.asarray(v) for v in (mean, mean - half, mean + half, p_value)]
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+        half = np.fmax(half, found.high - mean)
+        p_value = np.fmax(p_value, found.p_value)
+    ends = (mean, mean - half, mean + half, p_value)
+    return {name: float(value) for name, value in zip(names, ends, strict=True)}
 
 
 def _by_split(record: Record, values: np.ndarray) -> np.ndarray:
@@ -540,35 +674,56 @@ def _by_split(record: Record, values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
+def _by_case(values: np.ndarray) -> np.ndarray:
+    """Means over the repetitions, float ``[N]``; NaN where there is none."""
+    return pd.DataFrame(values).mean().to_numpy()
+
+
 def _interval(
     record: Record, units: np.ndarray, parts: Sequence[np.ndarray], fitted: bool
 ) -> tuple[float, float, float]:
     """Mean of some means of what was right, and its 95 % interval; NaN of no part."""
     if not parts or any(np.isnan(part).all() for part in parts):
         return np.nan, np.nan, np.nan
-    if fitted:
-        values = np.mean([_by_split(record, part) for part in parts], axis=0)
-        found = intervals.split_interval(values, record.test_to_train)
-        mean = float(np.mean([np.nanmean(part) for part in parts]))
-        half = float(found.high - found.mean)
-        return mean, max(mean - half, 0.0), min(mean + half, 1.0)
-    of_parts = [_clustered(part[0], units) for part in parts]
+    of_parts = [_clustered(_by_case(part), units) for part in parts]
     mean = float(np.mean([mean for mean, _, _ in of_parts]))
     error = float(np.sqrt(sum(error**2 for _, error, _ in of_parts))) / len(parts)
     smallest = min(count for _, _, count in of_parts) * len(parts)
-    return mean, *_wilson(mean, error, smallest)
+    low, high = _wilson(mean, error, smallest)
+    if fitted:
+        # As of a gain.
+        values = np.mean([_by_split(record, part) for part in parts], axis=0)
+        found = intervals.split_interval(values, record.test_to_train, center=mean)
+        low = float(np.fmin(low, np.clip(found.low, 0.0, 1.0)))
+        high = float(np.fmax(high, np.clip(found.high, 0.0, 1.0)))
+    return mean, low, high
+
+
+def _of_units(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+    """Share of what is known of some cases, and its 95 % interval over units."""
+    mean, error, count = _clustered(values, units)
+    return mean, *_wilson(mean, error, count)
 
 
 def _clustered(values: np.ndarray, units: np.ndarray) -> tuple[float, float, int]:
     """Mean of what is known, its standard error over units, and their number."""
     known = ~np.isnan(values)
     kept = values[known]
-    _, number = np.unique(units[known], return_inverse=True)
-    sums = np.bincount(number, kept - kept.mean())
-    count = len(sums)
-    correction = count / max(count - 1, 1)
-    error = np.sqrt(np.square(sums).sum() * correction) / len(kept)
-    return float(kept.mean()), float(error), count
+    error, count = _error_of_sum(kept - kept.mean(), units[known])
+    return float(kept.mean()), error / len(kept), count
+
+
+def _error_of_sum(terms: np.ndarray, units: np.ndarray) -> tuple[float, int]:
+    """Standard error of a sum whose terms vary by unit, and the number of units."""
+    _, number = np.unique(units, return_inverse=True)
+    sums = np.bincount(number, terms)
+    errors = [
+        np.sqrt(np.square(parts).sum() * len(parts) / max(len(parts) - 1, 1))
+        for parts in (sums, terms)
+    ]
+    # Units that happen to be alike tell no more than independent cases do.
+    error = max(errors) if len(sums) > 1 else errors[0]
+    return float(error), len(sums)
 
 
 def _wilson(mean: float, error: float, count: float) -> tuple[float, float]:
@@ -579,7 +734,7 @@ def _wilson(mean: float, error: float, count: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _curve(record: Record) -> pd.DataFrame:
+def _curve(record: Record, units: np.ndarray) -> pd.DataFrame:
     """Accuracy where the given share of each split's cases are deferred."""
     rows = []
     for number, name in enumerate(record.parties):
@@ -590,12 +745,8 @@ def _curve(record: Record) -> pd.DataFrame:
             right = _at_share(record, number, share)
             if np.isnan(right).any():
                 continue
-            mean, low, high = _interval(
-                record,
-                np.arange(right.shape[1]),
-                [right],
-                record.test_to_train > 0,
-            )
+            fitted = record.test_to_train > 0
+            mean, low, high = _interval(record, units, [right], fitted)
             rows.append(
                 {
                     "method": METHODS[name].label,
@@ -622,12 +773,12 @@ def _at_share(record: Record, number: int, share: float) -> np.ndarray:
     return right
 
 
-def _workload(record: Record, cases: Cases) -> pd.DataFrame:
+def _workload(record: Record, cases: Cases, asks: bool) -> pd.DataFrame:
     rows = []
     for person, name in enumerate(cases.people):
         answered = cases.answers[:, person] >= 0
         right = (cases.answers[:, person] == cases.labels).astype(float)
-        asked = record.allocation[:, :, person] > 0
+        asked = asks & (record.allocation[:, :, person] > 0)
         row = {
             "person": name,
             "answers": int(answered.sum()),
@@ -638,9 +789,8 @@ def _workload(record: Record, cases: Cases) -> pd.DataFrame:
             "when_asked": np.nan,
         }
         if answered.any():
-            mean, error, count = _clustered(right[answered], cases.units[answered])
-            row["accuracy"] = mean
-            row["low"], row["high"] = _wilson(mean, error, count)
+            found = _of_units(right[answered], cases.units[answered])
+            row |= dict(zip(("accuracy", "low", "high"), found, strict=True))
         if asked.any():
             row["when_asked"] = np.tile(right, (len(asked), 1))[asked].mean()
         rows.append(row)
@@ -669,23 +819,24 @@ def _consult(record: Record, cases: Cases, options: Options) -> pd.DataFrame:
         "empty": (size == 0).mean(),
     }
     each = (record.members & held).any(axis=2)
-    holds = each.mean(axis=0)
-    for name, values, here in (
-        ("covered", holds, someone),
-        ("nobody", 1.0 - held.any(axis=1), known),
-    ):
-        found = [np.nan] * 3
-        if here.any():
-            mean, error, count = _clustered(values[here], cases.units[here])
-            found = [mean, *_wilson(mean, error, count)]
-        ends = (name, f"{name}_low", f"{name}_high")
-        row |= dict(zip(ends, found, strict=True))
-    if record.test_to_train > 0 and someone.any():
+    found = {
         # Levels differ from split to split, and each is of few cases.
-        over = np.where(someone, each.astype(float), np.nan)
-        _, low, high = _interval(record, cases.units, [over], True)
-        row["covered_low"] = np.fmin(row["covered_low"], low)
-        row["covered_high"] = np.fmax(row["covered_high"], high)
+        "covered": _interval(
+            record,
+            cases.units,
+            [np.where(someone, each.astype(float), np.nan)],
+            record.test_to_train > 0,
+        ),
+        "nobody": _interval(
+            record,
+            cases.units,
+            [np.where(known, ~held.any(axis=1), np.nan)[None]],
+            False,
+        ),
+    }
+    for name, values in found.items():
+        ends = (name, f"{name}_low", f"{name}_high")
+        row |= dict(zip(ends, values, strict=True))
     return pd.DataFrame([row], columns=names)
 
 
@@ -695,71 +846,87 @@ def _calibration(record: Record, cases: Cases) -> tuple[pd.DataFrame, float]:
     answered = np.tile(cases.answers >= 0, (len(record.chances), 1, 1))
     right = np.tile(cases.answers == cases.labels[:, None], (len(answered), 1, 1))
     predicted, observed = record.chances[answered], right[answered].astype(float)
+    units = np.broadcast_to(cases.units[:, None], answered.shape)[answered]
     if not len(predicted):
         return pd.DataFrame(columns=names), np.nan
     rows = []
     for part in np.array_split(np.argsort(predicted, kind="stable"), _NUM_BINS):
         if not len(part):
             continue
-        mean = float(observed[part].mean())
-        # A case that is held out in every repetition counts once.
+        # An answer that is held out in every repetition counts once.
         count = max(round(len(part) / len(record.chances)), 1)
-        low, high = _wilson(mean, 0.0, count)
-        rows.append((predicted[part].mean(), mean, low, high, count))
+        found = _of_units(observed[part], units[part])
+        rows.append((predicted[part].mean(), *found, count))
     table = pd.DataFrame(rows, columns=names)
     share = table["count"] / table["count"].sum()
     return table, float((share * (table.predicted - table.observed).abs()).sum())
 
 
 def _groups(
-    record: Record, everybody: dict[str, _Party], parties: pd.DataFrame, cases: Cases
+    everybody: dict[str, _Party], compared: Sequence[str], cases: Cases
 ) -> pd.DataFrame:
     names = ["group", "cases", "party", "accuracy", "low", "high", "deferral"]
     if cases.groups is None:
         return pd.DataFrame(columns=names)
-    best = parties.party[parties.best_single].iloc[0]
     rows = []
     for group in np.unique(cases.groups):
         here = cases.groups == group
-        for name in dict.fromkeys((MODEL, POLICY, best)):
+        for name in dict.fromkeys(compared):
             party = everybody[name]
-            right = party.right[:, here]
-            known = ~np.isnan(right)
-            count = known.sum(axis=0)
-            if not count.any():
+            values = _by_case(party.right[:, here])
+            judged = int((~np.isnan(values)).sum())
+            if not judged:
                 continue
-            total = np.where(known, right, 0.0).sum(axis=0)
-            values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-            mean, error, num_units = _clustered(values, cases.units[here])
-            low, high = _wilson(mean, error, num_units)
+            found = _of_units(values, cases.units[here])
             share = party.deferral[:, here].mean()
-            judged = int((count > 0).sum())
-            rows.append((group, judged, name, mean, low, high, share))
+            rows.append((group, judged, name, *found, share))
     return pd.DataFrame(rows, columns=names)
 
 
 def _features(
-    record: Record, features: tuple[np.ndarray, tuple[str, ...]] | None
+    record: Record, units: np.ndarray, features: InUnits | None
 ) -> pd.DataFrame:
     """What tells deferred cases from kept ones, in standard deviations."""
-    columns_of_table = ["feature", "kept", "deferred", "difference", "low", "high"]
-    share = record.deferral[record.parties.index(POLICY)].mean(axis=0)
-    if features is None or share.sum() < 2 or (1 - share).sum() < 2:
-        return pd.DataFrame(columns=columns_of_table)
-    values, names = features
-    spread = values.std(axis=0)
-    deferred = share @ values / share.sum()
-    kept = (1 - share) @ values / (1 - share).sum()
-    difference = (deferred - kept) / np.where(spread > 0, spread, 1.0)
-    half = 1.96 * np.sqrt(1 / share.sum() + 1 / (1 - share).sum())
-    order = np.argsort(-np.abs(difference), kind="stable")[:_NUM_FEATURES]
-    return pd.DataFrame(
-        {
-            "feature": [names[i] for i in order],
-            "kept": kept[order],
-            "deferred": deferred[order],
-            "difference": difference[order],
-            "low": difference[order] - half,
-            "high": difference[order] + half,
-        }
-    )
+    rows = []
+    share = _by_case(record.deferral[record.parties.index(POLICY)])
+    for number, name in enumerate(features.names if features is not None else ()):
+        assert features is not None
+        row = {"feature": name, "date": bool(features.dates[number])}
+        found = _difference(features.values[:, number], share, units)
+        if found:
+            rows.append(row | found)
+    table = pd.DataFrame(rows, columns=list(COLUMNS["features"]))
+    order = np.argsort(-table.difference.abs().to_numpy(float), kind="stable")
+    return table.iloc[order[:_NUM_FEATURES]].reset_index(drop=True)
+
+
+def _difference(
+    values: np.ndarray, share: np.ndarray, units: np.ndarray
+) -> dict[str, float]:
+    """How far a feature differs where cases are deferred; nothing of too few cases.
+
+    Args:
+      values: of it, float ``[N]``, NaN where it is blank.
+      share: of the repetitions in which the case is deferred, float ``[N]``.
+      units: int ``[N]``.
+    """
+    known = ~np.isnan(values)
+    values, share = values[known], share[known]
+    deferred, kept = share.sum(), (1 - share).sum()
+    if min(deferred, kept) < _FEW_DEFERRED or np.ptp(values) == 0:
+        return {}
+    spread = values.std()
+    weights = share / deferred - (1 - share) / kept
+    # Around the mean of both, as if they were alike: where a feature alone decides,
+    # neither of them varies around its own.
+    terms = weights * (values - values.mean()) / spread
+    error, count = _error_of_sum(terms, units[known])
+    half = special.stdtrit(max(count - 1, 1), 0.975) * error
+    difference = float(weights @ values / spread)
+    return {
+        "kept": float((1 - share) @ values / kept),
+        "deferred": float(share @ values / deferred),
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+    }

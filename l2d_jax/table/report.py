@@ -14,10 +14,12 @@ from l2d_jax.table.results import (
     called,
     check_evaluation,
     chosen_and_best,
+    priced,
 )
 from l2d_jax.table.wording import (
     UNKNOWN,
     count,
+    day,
     fixed,
     interval,
     p_value,
@@ -91,9 +93,11 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
     rank = rank.mask(parties["chosen"].astype(bool), 0)
     parties = parties.iloc[np.argsort(rank.to_numpy(), kind="stable")]
     measures = [m for m in MEASURES if parties[m].notna().any()]
+    costs = priced(parties)
     head = [
         *("Party", "Accuracy", "Gain, points", "p of the gain"),
         *("Cases deferred", "People asked a case"),
+        *(["Price a case, points"] if costs else []),
         *(m.replace("_", " ").capitalize() for m in measures if m != "accuracy"),
         "Cases judged",
     ]
@@ -115,6 +119,7 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
             text(UNKNOWN if row["best_single"] else p_value(row["gain_p"])),
             text(percent(row["deferral"])),
             fixed(row["asked"], 2),
+            *([fixed(100 * row["cost"], 1)] if costs else []),
             *(_with_interval(row, m) for m in measures if m != "accuracy"),
             count(row["cases"]),
         ]
@@ -126,9 +131,13 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
         f"Chosen is <strong>{name(called(chosen, parties))}</strong>: it is right in "
         f"{_share(chosen, 'accuracy')} of {count(chosen['cases'])} cases, defers "
         f"{text(rough_percent(chosen['deferral']))} of them and asks "
-        f"{fixed(chosen['asked'], 2)} people a case. The best single party is "
-        f"<strong>{name(called(best, parties))}</strong>, right in "
-        f"{_share(best, 'accuracy')} of {count(best['cases'])} cases."
+        f"{fixed(chosen['asked'], 2)} people a case. "
+    )
+    said += (
+        "It is the best single party, too."
+        if chosen["best_single"]
+        else f"The best single party is <strong>{name(called(best, parties))}</strong>,"
+        f" right in {_share(best, 'accuracy')} of {count(best['cases'])} cases."
     )
     if best["kind"] in ("person", "people") and 0 < chosen["deferral"] < 1:
         said += (
@@ -160,7 +169,8 @@ def _parties(parties: pd.DataFrame, busy: pd.Series) -> str:
         page.paragraph(said),
         *(page.paragraph(warning, "warning") for warning in warnings),
         page.paragraph(
-            "Compare the first rows. The gain is the accuracy less that of the best "
+            "Compare the first rows. The gain is the accuracy "
+            f"{'less the price of asking, ' if costs else ''}less that of the best "
             "single party, on the cases that both answered, so that people who saw "
             "other cases are compared fairly. Below each figure stands its 95&nbsp;% "
             "interval: a gain whose interval holds 0 may be none. p says how often "
@@ -233,7 +243,8 @@ def _curve(curve: pd.DataFrame, parties: pd.DataFrame) -> str:
             "To the right people answer more of the cases. Deferring pays where a line "
             "lies above the dashed one of the best single party, and clearly where "
             "its whole band does; the gains above, case by case, are the finer "
-            f"comparison. Bands are 95&nbsp;% intervals.{left_out}"
+            "comparison. Bands are 95&nbsp;% intervals."
+            f"{' Prices are not in the figure.' if priced(parties) else ''}{left_out}"
         ),
         page.figure(drawing, "Accuracy against the share of cases deferred"),
         page.more(
@@ -506,8 +517,8 @@ def _features(features: pd.DataFrame, chosen: pd.Series) -> str:
     rows = [
         [
             name(r.feature),
-            significant(r.kept),
-            significant(r.deferred),
+            # Evaluations of before know of no dates: NaN.
+            *map(day if r.date == 1 else significant, (r.kept, r.deferred)),
             _two_lines(
                 fixed(r.difference, 2, sign=True),
                 UNKNOWN
@@ -524,7 +535,8 @@ def _features(features: pd.DataFrame, chosen: pd.Series) -> str:
         page.paragraph(
             "Differences are in standard deviations, so that features can be compared: "
             "0.2 is small, 0.8 large. They say what deferred cases are like, not why "
-            "they are deferred."
+            "they are deferred. Means are in the unit of the column, of the cells that "
+            "are not blank; of a category they are its share of the cases."
         ),
         _limited(
             ("features-table", "features-all"),

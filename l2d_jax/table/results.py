@@ -22,14 +22,14 @@ class Evaluation(NamedTuple):
       parties: who or what answers. ``party`` (its name); ``kind``, ``model``,
         ``person``, ``people`` (such as their majority) or ``policy``; ``cases`` (number
         it was judged on); ``deferral`` (share of cases that a person answers);
-        ``asked`` (mean number of people asked about a case); for each of `MEASURES` the
-        columns
-        ``<measure>``, ``<measure>_low`` and ``<measure>_high``, where sensitivity and
-        specificity are NaN with more than two classes; ``gain``, ``gain_low`` and
-        ``gain_high`` (accuracy less that of the best single party, on the cases that
-        both have, in [-1, 1]); ``gain_p`` (two-sided, corrected by Holm);
-        ``best_single`` (bool, true of one row); ``chosen`` (bool, true of the one
-        policy to be used).
+        ``asked`` (mean number of people asked about a case); ``cost`` (mean price of
+        asking them, in errors a case, >= 0; NaN: not known); for each of `MEASURES`
+        the columns ``<measure>``, ``<measure>_low`` and ``<measure>_high``, where
+        sensitivity and specificity are NaN with more than two classes; ``gain``,
+        ``gain_low`` and ``gain_high`` (accuracy less cost, less that of the best single
+        party, paired on the cases that both have); ``gain_p`` (two-sided, corrected by
+        Holm); ``best_single`` (bool, true of one row); ``chosen`` (bool, true of the
+        one to be used: a policy, or the model, where that asks nobody).
       curve: ``method``, ``deferral``, ``accuracy``, ``low``, ``high``; several points
         of each method.
       workload: ``person``; ``answers`` (number in the table); ``asked`` (share of cases
@@ -45,14 +45,14 @@ class Evaluation(NamedTuple):
         ``half``, ``most`` (people in a set: mean, median and 90 % quantile);
         ``everybody``, ``empty`` (shares of sets that are of all people, or of nobody).
       calibration: bins of the predicted probability of being right. ``predicted``
-        (mean in the bin), ``observed``, ``low``, ``high``, ``count``.
+        (mean in the bin), ``observed``, ``low``, ``high``, ``count`` (of answers).
       calibration_error: mean distance of the two, weighted by count.
       groups: ``group``, ``cases``, ``party``, ``accuracy``, ``low``, ``high``,
         ``deferral``. It may be empty.
       features: what tells deferred cases from kept ones, most telling first.
-        ``feature``; ``kept`` and ``deferred`` (means, of any range); ``difference``
-        (deferred less kept, in standard deviations), ``low``, ``high``. It may be
-        empty.
+        ``feature``; ``date`` (bool); ``kept`` and ``deferred`` (means, of any range and
+        in the column's unit, dates in days since 1970); ``difference`` (deferred less
+        kept, in standard deviations), ``low``, ``high``. It may be empty.
       notes: what was seen in the data and should be known, a sentence each.
       how: how it was made, as pairs of what and its value: command, checksum of the
         data, versions, seeds, folds, method of the intervals.
@@ -74,7 +74,7 @@ class Evaluation(NamedTuple):
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "parties": (
-        *("party", "kind", "cases", "deferral", "asked"),
+        *("party", "kind", "cases", "deferral", "asked", "cost"),
         *(m + end for m in MEASURES for end in ("", "_low", "_high")),
         *("gain", "gain_low", "gain_high", "gain_p", "best_single", "chosen"),
     ),
@@ -89,7 +89,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "calibration": ("predicted", "observed", "low", "high", "count"),
     "groups": ("group", "cases", "party", "accuracy", "low", "high", "deferral"),
-    "features": ("feature", "kept", "deferred", "difference", "low", "high"),
+    "features": (
+        *("feature", "date", "kept", "deferred", "difference", "low", "high"),
+    ),
 }
 """Tables of an evaluation and their columns."""
 
@@ -149,6 +151,11 @@ def called(party: pd.Series, parties: pd.DataFrame) -> str:
     return before[party["kind"]] + printable(party["party"])
 
 
+def priced(parties: pd.DataFrame) -> bool:
+    """Whether asking somebody costs something, so that gains are less its price."""
+    return bool((parties["cost"] > 0).any())
+
+
 def headline(parties: pd.DataFrame) -> str:
     """What deferring gains over the best single party, as one sentence.
 
@@ -176,20 +183,21 @@ def headline(parties: pd.DataFrame) -> str:
 
     persons = parties.loc[parties["kind"] == "person", "party"]
     whom = printable(persons.iloc[0]) if len(persons) == 1 else "people"
-    share = chosen["deferral"]
+    share, net = chosen["deferral"], ", prices paid," if priced(parties) else ""
     part = "some" if np.isnan(share) else rough_percent(share)
     cases = "every case" if part == "100 %" else f"{part} of cases"
     if low > 0:
         places = _places(low)
         return (
             f"Deferring {cases} to {whom} gains {fixed(100 * gain, places)} points "
-            f"({interval(low, high, places)}) over {alone}."
+            f"({interval(low, high, places)}){net} over {alone}."
         )
     # Also where the gain or an end of its interval is not known.
     shown = np.isfinite([gain, low, high]).all()
     figures = f"{fixed(100 * gain, 1, sign=True)} points ({interval(low, high)})"
     return (
-        f"With {cases} deferred to {whom}, the data do not show a gain over {alone}: "
+        f"With {cases} deferred to {whom}, the data do not show a gain{net} over "
+        f"{alone}: "
         f"{figures if shown else 'it cannot be known from these cases'}."
     )
 

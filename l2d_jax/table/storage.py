@@ -211,9 +211,9 @@ def load_evaluation(folder: str | os.PathLike) -> Evaluation:
     _require_sound(folder, known)
     found = json.loads((folder / EVALUATION).read_text("utf-8"))
     for name in COLUMNS:
-        # Those of a version before know of no sets.
-        nothing: dict[str, list] = {column: [] for column in COLUMNS[name]}
-        found[name] = _frame_from_json(found.get(name, nothing))
+        # Those of a version before know of no sets, prices or dates.
+        frame = _frame_from_json(found.get(name, {}))
+        found[name] = frame.reindex(columns=frame.columns.union(COLUMNS[name], False))
     found["notes"] = tuple(found["notes"])
     found["how"] = tuple((what, value) for what, value in found["how"])
     error = found["calibration_error"]

@@ -157,10 +157,10 @@ def evaluation_of(people, seed=0, *, classes=2, **values):
     )
     features = pd.DataFrame(
         [
-            ("age", 54.2, 67.9, 0.81, 0.66, 0.96),
-            ("lesions", 1.93, 2.71, 0.44, 0.29, 0.59),
-            ("site = islands", 0.031, 0.082, 0.23, 0.07, 0.39),
-            ("income", 41250.0, 39800.0, -0.06, -0.21, 0.09),
+            ("age", False, 54.2, 67.9, 0.81, 0.66, 0.96),
+            ("lesions", False, 1.93, 2.71, 0.44, 0.29, 0.59),
+            ("site = islands", False, 0.031, 0.082, 0.23, 0.07, 0.39),
+            ("income", False, 41250.0, 39800.0, -0.06, -0.21, 0.09),
         ],
         columns=COLUMNS["features"],
     )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import evaluations
 import numpy as np
 import pandas as pd
 import pytest
@@ -381,15 +382,34 @@ def test_nobody_is_named_as_the_model_is(folder, capsys, no_fit, long):
 
 def test_gains_are_shown_as_far_as_they_are_known():
     names = ["party", "accuracy", "accuracy_low", "accuracy_high", "best_single"]
-    names += ["gain", "gain_low", "gain_high"]
+    names += ["gain", "gain_low", "gain_high", "cost"]
     rows = [
-        ("the model", 0.8, 0.7, 0.9, True, 0.0, 0.0, 0.0),
-        ("a team", 0.9, 0.8, 0.95, False, 0.1, 0.02, 0.18),
-        ("ann", 1.0, 0.2, 1.0, False, 0.0, np.nan, np.nan),
-        ("bob", 0.5, 0.2, 0.8, False, np.nan, np.nan, np.nan),
+        ("the model", 0.8, 0.7, 0.9, True, 0.0, 0.0, 0.0, 0.0),
+        ("a team", 0.9, 0.8, 0.95, False, 0.1, 0.02, 0.18, 0.0),
+        ("ann", 1.0, 0.2, 1.0, False, 0.0, np.nan, np.nan, 0.0),
+        ("bob", 0.5, 0.2, 0.8, False, np.nan, np.nan, np.nan, 0.0),
+        ("eve", 0.5, np.nan, np.nan, False, -1e-9, -0.1, 0.1, 0.0),
     ]
-    lines = command._table(pd.DataFrame(rows, columns=names)).splitlines()[1:5]
+    parties = pd.DataFrame(rows, columns=names)
+    head, *lines = command._table(parties).splitlines()[:6]
+    assert head.endswith("gain on the best alone")
     assert lines[0].endswith("(70.0 to 90.0)")
     assert lines[1].endswith("+10.0 (+2.0 to +18.0)")
-    assert lines[2].endswith("+0.0 (too few cases)")
+    assert lines[2].endswith("  0.0 (too few cases)")
     assert lines[3].endswith("(20.0 to 80.0)")
+    # Neither a NaN nor the sign of a zero.
+    assert "nan" not in lines[4]
+    assert lines[4].endswith("  0.0 (-10.0 to +10.0)")
+    parties["cost"] = 0.1
+    assert command._table(parties).splitlines()[0].endswith("prices paid")
+
+
+def test_sets_are_told_as_far_as_they_are_known():
+    """Of held-out cases in none of which somebody was right."""
+    row = evaluations.sets_of(
+        covered=np.nan, covered_low=np.nan, covered_high=np.nan
+    ).iloc[0]
+    assert command._sets(row) == (
+        "sets of 1.62 people hold one who is right in \N{EN DASH} (\N{EN DASH}) of the"
+        " cases in which somebody is"
+    )

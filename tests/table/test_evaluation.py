@@ -31,7 +31,9 @@ def record(grouped):
 
 @pytest.fixture(scope="module")
 def judged(grouped, record):
-    features = (grouped.features.to_numpy(), tuple(grouped.features))
+    plan = columns.plan_columns(grouped.features)
+    encoder = columns.fit_encoder(plan, grouped.features)
+    features = columns.in_units(encoder, grouped.features)
     return evaluation.tabulate(
         record, grouped, title="t", chosen="confidence", features=features
     )
@@ -149,7 +151,7 @@ def test_the_majority_counts_ties_as_drawn():
         answers=np.array([[0, 1], [0, 0], [0, -1], [-1, -1]], np.int32),
     )
     record = evaluation._empty((evaluation.MODEL, evaluation.POLICY), 1, cases)
-    everybody = evaluation._everybody(record, cases)
+    everybody = evaluation._everybody(record, cases, np.zeros(2))
     found = everybody[evaluation.MAJORITY].right[0]
     np.testing.assert_array_equal(found, [0.5, 1.0, 0.0, np.nan])
 

@@ -106,6 +106,19 @@ def test_headline(best, policy, expected):
     assert headline(parties_of(best, policy)) == expected
 
 
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (CLEAR, "gains 2.2 points (1.5 to 2.9), prices paid, over the model alone."),
+        (NONE, "do not show a gain, prices paid, over the model alone: +0.4 points"),
+        (LOSS, "Nothing here beats the model alone; do not defer."),
+    ],
+)
+def test_headline_says_that_prices_are_paid(policy, says):
+    assert says in headline(parties_of(None, policy | {"cost": 0.01}))
+    assert "prices" not in headline(parties_of(None, policy | {"cost": 0.0}))
+
+
 def test_headline_names_the_only_person():
     assert headline(parties_of(None, CLEAR, people=("r1",))) == (
         "Deferring 20 % of cases to r1 gains 2.2 points (1.5 to 2.9) over the model "

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from l2d_jax.table import evaluation, storage
+from l2d_jax.table import columns, evaluation, storage
 from l2d_jax.table.methods import METHODS
+from l2d_jax.table.report import render
 from l2d_jax.table.team import decide, encode
 from tests.table import conftest
 
@@ -156,6 +157,22 @@ def test_an_evaluation_comes_back_as_it_was(team, cases, tmp_path):
             assert one == pytest.approx(other, nan_ok=True)
         else:
             assert one == other
+
+
+def test_an_evaluation_of_before_prices_and_dates_is_shown(team, tmp_path):
+    cases = conftest.make(80, seed=3)
+    record = evaluation.record_of(team, cases)
+    shown = columns.in_units(team.encoder, cases.features)
+    judged = evaluation.tabulate(
+        record, cases, title="x", chosen="confidence", features=shown
+    )
+    before = judged._replace(
+        parties=judged.parties.drop(columns="cost"),
+        features=judged.features.drop(columns="date"),
+    )
+    storage.save(team, tmp_path / "policy", evaluation=before)
+    page = render(storage.load_evaluation(tmp_path / "policy"))
+    assert page == render(judged)
 
 
 def test_a_team_that_was_not_judged_says_so(folder):
