@@ -1,5 +1,6 @@
 """The cases of a table: what is known of each, what it was, and who said what."""
 
+import collections
 import difflib
 import fnmatch
 import re
@@ -8,13 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
 
-from l2d_jax.table.reading import MISSING
+from l2d_jax.table.reading import composed
+
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none"))
+"""What a cell says that is missing, in small letters, without blanks around it."""
 
 # Of all answers, those for cases that are not in the table: more is another table.
 _MOST_UNKNOWN = 0.1
 _WRONG_SUM = 1e-3
 _MOST_CLASSES = 100
+# So unlikely is it by chance that another order of a model's columns is right so often.
+_BY_CHANCE = 1e-3
 _WHOLE = 2.0**53
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
@@ -76,6 +84,8 @@ def make_cases(
 
     Rows are aligned by identifier, never by position or by the index of a DataFrame.
     Names of classes, and answers, are compared as texts without blanks around them.
+    A cell is missing that is empty or a word of `MISSING`, in whatever capitals. Among
+    labels and answers such words are noted, and "None" is refused: it may be a class.
     Where every class is a number they are compared by value: 1, ``1``, ``1.0`` and
     ``01`` are one class, and so are ``True`` and 1 where the classes are 0 and 1, or
     ``False`` and ``True``. Both ``1`` and ``01`` among the labels are refused.
@@ -92,7 +102,8 @@ def make_cases(
       group: column of the group that a case is of; it is no feature.
       split_by: column of what is never split, such as a patient; it is no feature.
       scores: probabilities of a model of one's own: a column for two classes, that of
-        the second of them (or of ``positive``), or one for each class in their order.
+        the second of them (or of ``positive``), or one for each class in their order:
+        sorted, numbers by value.
       exclude: columns that are no features.
       positive: the class that one column of ``scores`` is about, of two.
       classes: names of the classes, as of a team; None takes those of the labels.
@@ -146,12 +157,15 @@ def make_cases(
     notes: list[str] = []
     for name in named:
         _note_blanks(frame[name], notes)
+    for name in [name for name in (label, *wide) if name]:
+        _note_words(frame[name], notes)
     ids = _identify(frame, id, answers is not None)
     known = _texts(frame[label]) if label else np.full(len(frame), None, object)
     names = _class_names(known, classes, label)
-    positive = text_of(positive)
-    if positive is not None and positive not in names:
-        raise ValueError(f"positive: {_no_class(positive, names)}")
+    # A word for a blank is no class, and is refused as any other.
+    positive = positive if positive is None else text_of(positive) or str(positive)
+    if classes is None:
+        require_positive(positive, names)
     labels = _index(known, names, f"label column {label!r}", ids)
     unknown = int((labels < 0).sum())
     if 0 < unknown < len(ids):
@@ -163,13 +177,17 @@ def make_cases(
         matrix, persons = _long(answers, ids, id, names, people, notes)
     else:
         matrix, persons = _wide(frame, wide, ids, names, people)
+    probs = _probabilities(frame, scores, names, positive, ids)
+    if probs is not None and classes is None:
+        _require_own_columns(probs, labels, scores, names, positive)
     features = frame.drop(columns=list({*others, *wide} - set(also_features)))
     if not len(features.columns) and not scores:
         raise ValueError("there is no column left to be a feature; exclude fewer")
     if classes is None:
         _note_answers(features, names, notes)
-    if "model" in persons:
-        raise ValueError("nobody can be named 'model': decisions call the model so")
+        _note_capitals(names, "Classes", notes)
+        _note_capitals(persons, "People", notes)
+    require_people(persons)
     return Cases(
         ids=ids,
         features=features,
@@ -179,7 +197,7 @@ def make_cases(
         people=persons,
         groups=_groups(frame, group, notes),
         units=_units(frame, split_by, notes),
-        class_probs=_probabilities(frame, scores, names, positive, ids),
+        class_probs=probs,
         notes=tuple(notes),
     )
 
@@ -244,9 +262,11 @@ def _note_answers(
 
 def _note_blanks(column: pd.Series, notes: list[str], where: str = "") -> None:
     values = column.tolist()
-    count = sum(isinstance(value, str) and value != value.strip() for value in values)
-    # A cell of blanks alone is missing, and that is said elsewhere.
-    count -= sum(isinstance(value, str) and value.isspace() for value in values)
+    # That a cell is missing is said elsewhere.
+    count = sum(
+        isinstance(value, str) and value != value.strip() and text_of(value) is not None
+        for value in values
+    )
     if count:
         notes.append(
             f"Blanks around {count} cells of column {column.name!r}{where} are left"
@@ -254,11 +274,45 @@ def _note_blanks(column: pd.Series, notes: list[str], where: str = "") -> None:
         )
 
 
+def _note_words(column: pd.Series, notes: list[str], where: str = "") -> None:
+    """Note words for a blank among labels or answers, of which one may be a class.
+
+    Raises:
+      ValueError: one is "None", as a grade of a disease is called too.
+    """
+    texts = [value.strip() for value in column.tolist() if isinstance(value, str)]
+    words = collections.Counter(t for t in texts if t and text_of(t) is None)
+    for word, count in words.items():
+        told = f"column {column.name!r}{where} holds {word!r} in {count} rows"
+        if word.lower() == "none":
+            raise ValueError(
+                f"{told}, a word for a blank: rename the class, or leave the cells"
+                " empty"
+            )
+        notes.append(
+            f"{told[0].upper()}{told[1:]}, a word for a blank, and they are taken for"
+            " blank; if it is a class, rename it."
+        )
+
+
+def _note_capitals(names: Sequence[str], what: str, notes: list[str]) -> None:
+    """Note names that differ in capital letters alone."""
+    folded = collections.defaultdict(list)
+    for name in names:
+        folded[name.casefold()].append(repr(name))
+    for alike in folded.values():
+        if len(alike) > 1:
+            notes.append(
+                f"{what} {' and '.join(alike)} differ in capital letters alone; if they"
+                " are one, write them in one way."
+            )
+
+
 def text_of(value: Any) -> str | None:
     """A cell as a text, whole numbers without a point; None where it is missing."""
     if isinstance(value, str):
-        text = value.strip()
-        return None if text in MISSING else text
+        text = composed(value.strip())
+        return None if text.lower() in MISSING else text
     # What is not a number differs from itself; pandas' NA says neither.
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
@@ -283,6 +337,36 @@ def _number(text: str) -> float | None:
     if _NUMBER.fullmatch(text):
         return float(text)
     return _TRUTH.get(text.lower())
+
+
+def require_people(names: Sequence[str]) -> None:
+    """See that people can be told apart, from one another and from the model.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    if "model" in names:
+        raise ValueError("nobody can be named 'model': decisions call the model so")
+    twice = [name for name, count in collections.Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"two people are named {twice[0]!r}; rename one of them")
+
+
+def require_positive(name: str | None, classes: Sequence[str]) -> None:
+    """See that a class is one of two, if it is named.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if name is None:
+        return
+    if name not in classes:
+        raise ValueError(f"positive: {_no_class(name, classes)}")
+    if len(classes) != 2:
+        raise ValueError(
+            f"positive: {name!r} is one of {len(classes)} classes, and what it is about"
+            " is told of two alone; leave it out"
+        )
 
 
 def _no_class(text: str, classes: Sequence[str]) -> str:
@@ -424,6 +508,7 @@ def _long(
             )
     for name in (key, "expert", "answer"):
         _note_blanks(table[name], notes, " of the answers")
+    _note_words(table["answer"], notes, " of the answers")
     cases, experts, said = (_texts(table[name]) for name in (key, "expert", "answer"))
     kept = said != None  # noqa: E711
     for column, texts in ((key, cases), ("expert", experts)):
@@ -538,6 +623,54 @@ def _probabilities(
             f"scores of case {ids[row]!r} sum to {sums[row]:.4g}; they must sum to 1"
         )
     return values / sums[:, None]
+
+
+def _require_own_columns(
+    class_probs: np.ndarray,
+    labels: np.ndarray,
+    columns: Sequence[str],
+    classes: tuple[str, ...],
+    positive: str | None,
+) -> None:
+    """See that labels do not say that columns are of other classes than they stand for.
+
+    Raises:
+      ValueError: with the columns in another order the model is right more often, by
+        an exact test of the cases in which one of the two is.
+    """
+    known = labels >= 0
+    probs, labels = class_probs[known], labels[known]
+    members = np.eye(len(classes))[labels]
+    means = (members.T @ probs) / members.sum(axis=0)[:, None]
+    # By means, so that a model that is right about the order of cases, and says one
+    # class too often, is left as it is.
+    _, order = linear_sum_assignment(means, maximize=True)
+    read = probs.argmax(axis=1) == labels
+    other = probs[:, order].argmax(axis=1) == labels
+    gained, lost = int((other & ~read).sum()), int((read & ~other).sum())
+    if gained <= lost:
+        return
+    test = binomtest(gained, gained + lost, alternative="greater")
+    if test.pvalue >= _BY_CHANCE:
+        return
+    listed = ", ".join(map(repr, classes))
+    shares = f"{100 * read.mean():.1f} %", f"{100 * other.mean():.1f} %"
+    if len(columns) == 1:
+        meant = classes.index(positive or classes[1])
+        raise ValueError(
+            f"scores: with column {columns[0]!r} as the probability of"
+            f" {classes[meant]!r}, of the classes {listed}, the model is right in"
+            f" {shares[0]} of the labelled cases, and in {shares[1]} with it as that of"
+            f" {classes[1 - meant]!r}; name the class that it is of as positive, or"
+            " give a column of each class in that order"
+        )
+    raise ValueError(
+        f"scores: with columns {', '.join(map(repr, columns))} as the probabilities of"
+        f" {listed}, the classes in their order, the model is right in {shares[0]} of"
+        f" the labelled cases, and in {shares[1]} with columns"
+        f" {', '.join(repr(columns[n]) for n in order)}; give them in the order of the"
+        " classes"
+    )
 
 
 def take(cases: Cases, rows: np.ndarray) -> Cases:

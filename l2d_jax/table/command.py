@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -140,16 +141,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_table(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(name, type=pathlib.Path, help="CSV, a row for each case")
-    parser.add_argument("--id", help="column that names the case")
-    parser.add_argument("--label", required=True, help="column of what it was")
+    parser.add_argument("--id", type=_name, help="column that names the case")
+    parser.add_argument(
+        "--label",
+        type=_name,
+        required=True,
+        help="column of what it was; blank, NA, N/A, #N/A, NaN or NULL is not known",
+    )
     parser.add_argument(
         "--experts", type=_names, default=(), help="columns of people's answers, a,b,c"
     )
     parser.add_argument(
         "--answers", type=pathlib.Path, help="CSV instead: case, expert, answer"
     )
-    parser.add_argument("--group", help="column to compare groups by")
-    parser.add_argument("--split-by", help="column never split, such as a patient")
+    parser.add_argument("--group", type=_name, help="column to compare groups by")
+    parser.add_argument(
+        "--split-by", type=_name, help="column never split, such as a patient"
+    )
     parser.add_argument(
         "--text", type=_names, default=(), help="columns that are texts"
     )
@@ -161,9 +169,17 @@ def _add_table(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument("--exclude", type=_names, default=(), help="columns left out")
     parser.add_argument(
-        "--scores", type=_names, default=(), help="columns of a model's probabilities"
+        "--scores",
+        type=_names,
+        default=(),
+        help="columns of a model's probabilities: one for each class, sorted (numbers"
+        " by value), or of two classes one alone, of --positive or else the second",
     )
-    parser.add_argument("--positive", help="class that sensitivity is about, of two")
+    parser.add_argument(
+        "--positive",
+        type=_name,
+        help="class that sensitivity is about, and one column of --scores, of two",
+    )
     parser.add_argument(
         "--cv", type=_cv, default=(5, 2), help="FOLDSxREPEATS of the evaluation: 5x2"
     )
@@ -234,8 +250,13 @@ def _add_pairs(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     )
 
 
+def _name(text: str) -> str:
+    """A name as `l2d_jax.table.reading.read_table` reads it."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(_name(name) for name in text.split(",") if name.strip())
 
 
 def _pair(text: str) -> tuple[str, float]:
@@ -243,7 +264,7 @@ def _pair(text: str) -> tuple[str, float]:
     try:
         if not equals or not name:
             raise ValueError
-        return name, float(value)
+        return _name(name), float(value)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not NAME=NUMBER, such as r1=0.05"

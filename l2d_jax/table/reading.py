@@ -7,15 +7,13 @@ import os
 import pathlib
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from l2d_jax.table import cells
-
-MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
-"""What a cell says that is missing, without blanks around it."""
 
 # A name has a comma in it more often than a semicolon, and hardly ever a tab.
 _SEPARATORS = ("\t", ";", ",")
@@ -32,11 +30,12 @@ _LONGEST_CELL = 2**31 - 1
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
     """A CSV of UTF-8, whose cells are separated by commas, semicolons or tabs.
 
-    Cells stay as they are, with leading zeros; an empty one, or ``NA``, ``N/A``,
-    ``NaN``, ``NULL`` or ``None``, is missing. An apostrophe that keeps a spreadsheet
-    from running a cell is taken off, as `write_table` puts it on. Blanks around the
-    names of columns, and blank lines, are left out. A first line ``sep=;``, as some
-    spreadsheets write it, says what separates the cells and is no row.
+    Cells stay as they are, with leading zeros; an empty one is missing, and words that
+    say so are left to whoever knows what a column is. Letters are composed (Unicode's
+    NFC), so that a text is one however its accents were typed. An apostrophe that keeps
+    a spreadsheet from running a cell is taken off, as `write_table` puts it on. Blanks
+    around the names of columns, and blank lines, are left out. A first line ``sep=;``,
+    as some spreadsheets write it, says what separates the cells and is no row.
 
     Args:
       path: of the file.
@@ -208,12 +207,17 @@ def _first_not_utf8(path: pathlib.Path) -> int:
     return 1
 
 
+def composed(text: str) -> str:
+    """The text in Unicode's NFC, in which letters that look alike are equal."""
+    return unicodedata.normalize("NFC", text)
+
+
 def _read_name(text: str) -> str:
-    return cells.unguard(text.strip())
+    return cells.unguard(composed(text.strip()))
 
 
 def _read_cell(text: str) -> str | float:
-    return np.nan if text.strip() in MISSING else cells.unguard(text)
+    return cells.unguard(composed(text)) if text.strip() else np.nan
 
 
 def _as_text(column: pd.Series) -> pd.Series:

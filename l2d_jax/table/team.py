@@ -21,7 +21,7 @@ from l2d_jax.table import (
     groups,
     networks,
 )
-from l2d_jax.table.cases import Cases
+from l2d_jax.table.cases import Cases, require_people
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.limits import in_order, within_limits
 from l2d_jax.table.methods import METHODS, Known
@@ -322,8 +322,7 @@ def welcome(team: Team, names: Sequence[str]) -> Team:
     twice = [name for name in names if name in team.people or names.count(name) > 1]
     if twice:
         raise ValueError(f"new: {twice[0]!r} is in the team already; leave them out")
-    if "model" in names:
-        raise ValueError("nobody can be named 'model': decisions call the model so")
+    require_people(names)
     if METHODS[team.method].batch_loss is not None:
         raise ValueError(
             f"new: the policy decides by {team.method}, a network of its own people;"

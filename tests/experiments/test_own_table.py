@@ -345,11 +345,15 @@ def test_a_model_that_is_given_is_behind_the_features(make_config):
         )
     assert trained.classifier is None
     # The one column is that of the class that is named, and there may be one of each.
-    of_first = make_config(frame, scores=("model",), positive="benign")
-    np.testing.assert_array_equal(
-        own_table.load(of_first).inputs[:, 0, -2:], expected[:, ::-1]
-    )
     both = frame.assign(other=1.0 - frame.model)
+    of_first = make_config(
+        both, scores=("other",), positive="benign", exclude=("model",)
+    )
+    np.testing.assert_allclose(
+        own_table.load(of_first).inputs[:, 0, -2:], expected, atol=1e-7
+    )
+    with pytest.raises(ConfigError, match="column 'model' as the probability of"):
+        own_table.load(make_config(frame, scores=("model",), positive="benign"))
     of_both = own_table.load(make_config(both, scores=("other", "model")))
     np.testing.assert_allclose(of_both.inputs[:, 0, -2:], expected, atol=1e-7)
 

@@ -188,9 +188,7 @@ def test_blanks_are_left_out_and_noted():
     )
 
 
-@pytest.mark.parametrize(
-    "blank", [None, np.nan, pd.NA, pd.NaT, "", " ", "NA", "nan", "null", "None"]
-)
+@pytest.mark.parametrize("blank", [None, np.nan, pd.NA, pd.NaT, "", " "])
 def test_who_was_not_asked(blank):
     frame = wide(r1=np.array(["no", blank, "yes", "yes"], object))
     assert read(frame).answers[:, 0].tolist() == [0, -1, 1, 1]
@@ -200,6 +198,59 @@ def test_who_was_not_asked(blank):
     assert cases.notes == (
         "1 of 4 cases have no label; they have no part in fitting and judging.",
     )
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "null", "N/A", "n/a", "#N/A", " Na "])
+def test_words_for_a_blank_are_noted(word):
+    told = f"olumn {{}} holds {word.strip()!r} in 2 rows, a word for a blank"
+    cases = read(wide(r1=["no", word, word, "yes"]))
+    assert cases.answers[:, 0].tolist() == [0, -1, -1, 1]
+    assert [told.format("'r1'") in note for note in cases.notes] == [True]
+    cases = read(wide(y=["no", "yes", word, word]))
+    assert cases.classes == ("no", "yes")
+    assert cases.labels.tolist() == [0, 1, -1, -1]
+    assert told.format("'y'") in cases.notes[0] and len(cases.notes) == 2
+    rows = [("a", "r", "no"), ("b", "r", word), ("c", "r", word)]
+    cases = read(wide().drop(columns=["r1", "r2"]), experts=(), answers=long(rows))
+    assert cases.answers[:, 0].tolist() == [0, -1, -1, -1]
+    assert told.format("'answer' of the answers") in cases.notes[0]
+    # A feature has a place for what is missing, and new cases are told of as well.
+    assert read(wide(x=["1", word, "2", word])).notes == ()
+    how = {"classes": ("no", "yes"), "people": ("r1", "r2"), "label": None}
+    assert told.format("'r2'") in read(wide(r2=["no", word, word, ""]), **how).notes[0]
+
+
+@pytest.mark.parametrize("word", ["None", "none", " NONE"])
+def test_a_class_that_may_be_none_is_refused(word):
+    says = (
+        f"column 'y' holds {word.strip()!r} in 3 rows, .*: rename the class, or leave"
+    )
+    with pytest.raises(ValueError, match=says):
+        read(wide(y=["no", word, word, word]))
+    with pytest.raises(ValueError, match=r"column 'r1' holds .* rename the class"):
+        read(wide(r1=["no", word, word, "yes"]))
+    with pytest.raises(ValueError, match="column 'answer' of the answers holds"):
+        rows = long([("a", "r", "no"), ("b", "r", word)])
+        read(wide().drop(columns=["r1", "r2"]), experts=(), answers=rows)
+
+
+def test_names_that_differ_in_capitals_are_noted():
+    cases = read(wide(y=["no", "yes", "Yes", "no"]))
+    assert cases.classes == ("Yes", "no", "yes")
+    (note,) = cases.notes
+    assert note.startswith("Classes 'Yes' and 'yes' differ in capital letters alone;")
+    rows = long([("a", "Ann", "no"), ("b", "ann", "yes"), ("c", "bob", "no")])
+    cases = read(wide().drop(columns=["r1", "r2"]), experts=(), answers=rows)
+    assert cases.people == ("Ann", "ann", "bob")
+    assert cases.notes[0].startswith("People 'Ann' and 'ann' differ in capital")
+
+
+def test_accents_are_one_however_they_are_typed():
+    cases = read(wide(y=["no", "s\u00ed", "si\u0301", "no"], r1="si\u0301", r2="no"))
+    assert cases.classes == ("no", "s\u00ed")
+    assert cases.labels.tolist() == [0, 1, 1, 0]
+    assert cases.answers[:, 0].tolist() == [1] * 4
+    assert cases.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -409,6 +460,64 @@ def test_scores_are_probabilities(bad):
     frame = wide(p=np.array([0.1, 0.2, bad, 0.3], object))
     with pytest.raises(ValueError, match=r"'p' of case 'c' is .* no probability"):
         read(frame, scores=["p"])
+
+
+def scored(num_cases, classes, seed=0):
+    """Cases, and probabilities of each class by which most are right."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(len(classes), size=num_cases)
+    logits = rng.normal(size=(num_cases, len(classes)))
+    logits[np.arange(num_cases), labels] += 2
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    frame = pd.DataFrame(p, columns=[f"p_{name}" for name in classes])
+    return frame.assign(x=1, y=np.array(classes)[labels]), labels, p
+
+
+def test_scores_of_the_other_class_are_refused():
+    frame, labels, p = scored(100, ("cancer", "healthy"))
+    right = (p.argmax(axis=1) == labels).mean()
+    read = f"right in {100 * (1 - right):.1f} % .* and in {100 * right:.1f} % with"
+    for positive, column, meant, other in (
+        (None, "p_cancer", "healthy", "cancer"),
+        ("healthy", "p_cancer", "healthy", "cancer"),
+        ("cancer", "p_healthy", "cancer", "healthy"),
+    ):
+        says = f"scores: with column '{column}' as the probability of '{meant}'"
+        with pytest.raises(
+            ValueError, match=f"{says}, .* {read} it as that of '{other}'"
+        ):
+            make_cases(frame, label="y", scores=[column], positive=positive)
+    for positive, column in ((None, "p_healthy"), ("cancer", "p_cancer")):
+        cases = make_cases(frame, label="y", scores=[column], positive=positive)
+        np.testing.assert_allclose(cases.class_probs, p)
+    # New cases are read as those before were.
+    how = {"classes": ("cancer", "healthy"), "people": (), "scores": ["p_cancer"]}
+    cases = make_cases(frame, label="y", **how)
+    np.testing.assert_allclose(cases.class_probs, p[:, ::-1])
+
+
+def test_scores_in_another_order_are_refused():
+    frame, _, p = scored(60, ("a", "b", "c"))
+    cases = make_cases(frame, label="y", scores=["p_a", "p_b", "p_c"])
+    np.testing.assert_allclose(cases.class_probs, p)
+    says = "'p_c', 'p_a', 'p_b' as the probabilities of 'a', 'b', 'c', the classes in"
+    with pytest.raises(ValueError, match=f"{says}.* with columns 'p_a', 'p_b', 'p_c';"):
+        make_cases(frame, label="y", scores=["p_c", "p_a", "p_b"])
+
+
+def test_scores_that_are_poor_are_left_as_they_are():
+    """Of few cases, by chance alone, or where one class is said too often."""
+    few, _, _ = scored(9, ("a", "b"))
+    make_cases(few, label="y", scores=["p_b", "p_a"])
+    frame, _, _ = scored(400, ("a", "b"))
+    rng = np.random.default_rng(1)
+    frame["chance"] = rng.random(400)
+    make_cases(frame, label="y", scores=["chance"])
+    # Right in a tenth of the cases, and the other way round in the others; but what it
+    # says of b is higher where b is.
+    frame["y"] = np.where(np.arange(400) % 10, "a", "b")
+    frame["high"] = 0.6 + 0.3 * (frame.y == "b")
+    make_cases(frame, label="y", scores=["high"])
 
 
 def test_scores_alone_are_enough():

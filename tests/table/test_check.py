@@ -94,6 +94,14 @@ def test_a_class_of_fewer_units_than_parts():
     assert len(noted(look(frame, split_by="patient"), "has 4 units")) == 2
 
 
+def test_words_for_a_blank_among_labels_are_noted():
+    frame = table().astype(object)
+    frame.loc[:2, "y"] = "n/a"
+    found = look(frame)
+    assert noted(found, "Column 'y' holds 'n/a' in 3 rows, a word for a blank")
+    assert found.classes["class"].tolist() == ["0", "1"]
+
+
 def test_a_rare_class():
     frame = table(y=["0"] * 290 + ["1"] * 10)
     frame[["r1", "r2", "r3"]] = "0"

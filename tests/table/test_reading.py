@@ -88,12 +88,19 @@ def test_an_empty_first_cell_moves_no_other(tmp_path):
 
 
 def test_missing_cells(tmp_path):
-    cells = ["", " ", '""', "NA", "N/A", "nan", "NaN", "null", "NULL", "None", " NA "]
-    text = "a,b\n" + "".join(f"1,{cell}\n" for cell in cells)
+    text = "a,b\n" + "".join(f"1,{cell}\n" for cell in ["", " ", '""', "\t"])
     assert read_table(write(tmp_path, text)).b.isna().all()
-    kept = ["none", "n/a?", "0", "-", "NAN1"]
-    text = "a,b\n" + "".join(f"1,{cell}\n" for cell in kept)
+    # Whether these are missing is known where it is known what they are cells of.
+    kept = ["NA", "N/A", "nan", "NULL", "None", "none", "n/a?", "0", "-", " NA"]
+    text = "a;b\n" + "".join(f'1;"{cell}"\n' for cell in kept)
     assert read_table(write(tmp_path, text)).b.tolist() == kept
+
+
+def test_letters_are_composed(tmp_path):
+    """However accents were typed, as one letter or two, a text is one."""
+    frame = read_table(write(tmp_path, "u\u0308ber,b\nsi\u0301,s\u00ed\n"))
+    assert frame.columns.tolist() == ["\u00fcber", "b"]
+    assert frame.iloc[0].tolist() == ["s\u00ed", "s\u00ed"]
 
 
 @pytest.mark.parametrize(
