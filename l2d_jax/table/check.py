@@ -207,11 +207,7 @@ def _about_size(cases: Cases, counts: np.ndarray, num_folds: int) -> list[str]:
 
 
 def _about_columns(plan: columns.ColumnPlan, cases: Cases) -> list[str]:
-    notes = [
-        f"Column {column.name!r} will be left out: {column.reason}."
-        for column in plan.columns
-        if column.kind == "left out"
-    ]
+    notes = [*columns.note_left_out(plan)]
     used = [column for column in plan.columns if column.kind != "left out"]
     if not used and cases.class_probs is None:
         notes.append("No column is of use: a model would know nothing of the cases.")

@@ -26,6 +26,8 @@ _MOST_CATEGORIES = 50
 _RARE_ROWS, _RARE_SHARE = 5, 0.01
 # Cells that are numbers or dates in this share of a column were all meant to be.
 _MOST = 0.9
+# So many different texts or fewer beside numbers stand for a cell that holds none.
+_FEW_TEXTS = 3
 # A standard deviation below this part of the values' size is one of rounding.
 _SMALLEST_SPREAD = 1e-9
 _FARTHEST = 10.0
@@ -34,6 +36,8 @@ _TEXT_TERMS = 5000
 _EPOCH = datetime(1970, 1, 1)
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _CODE = re.compile(r"[+-]?0\d+")
+_ENGLISH = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_CONTINENTAL = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+|[+-]?\d{1,3}(\.\d{3}){2,}")
 _OTHER_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}([ T].*)?")
 _STATISTICS = ("center", "scale", "idf", "components")
 
@@ -112,7 +116,8 @@ def plan_columns(
     Raises:
       ValueError: there is no such column, or it is named as both; a number is infinite
         or too large, or most cells of a column are numbers or dates, and others are
-        not; numbers have a point and not a comma.
+        not, a few of any text or all of a few texts; numbers have a point and not a
+        comma.
     """
     asked: dict[str, str] = {}
     for kind, names in (("text", text), ("category", category)):
@@ -161,20 +166,17 @@ def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
         if np.ptp(days) == 0 and not missing:
             return left_out("every cell is the same")
         return Column(name, "date", "all dates", missing, (), 1 + missing)
+    if not coded:
+        _require_plain(numbers, known, name)
     for what, parsed in (("numbers", numbers), ("dates", days)):
         odd = np.isnan(parsed)
-        if not coded and odd.mean() <= 1 - _MOST:
+        one_word = odd.mean() < 0.5 and len(set(known[odd])) <= _FEW_TEXTS
+        if not coded and (odd.mean() <= 1 - _MOST or one_word):
             raise ValueError(
                 f"column {name!r} holds {what}, but for {int(odd.sum())} cells such as"
-                f" {known[odd][0]!r} in row {where[odd][0]}; correct or blank them, or"
-                " exclude the column"
+                f" {known[odd][0]!r} in row {where[odd][0]}; correct or blank them,"
+                " name the column a category, or exclude it"
             )
-    commas = _numbers(np.array([cell.replace(",", ".") for cell in known], object))
-    if not coded and np.isnan(commas).mean() <= 1 - _MOST:
-        raise ValueError(
-            f"column {name!r} holds numbers with a decimal comma, such as"
-            f" {known[np.isnan(numbers)][0]!r}; write them with a point"
-        )
     odd = np.isnan(days)
     like_dates = [_OTHER_DATE.fullmatch(cell) is not None for cell in known]
     if odd.any() and np.mean(like_dates) >= _MOST:
@@ -184,6 +186,31 @@ def _plan(column: pd.Series, name: str, asked: str | None) -> Column:
         )
     what = "codes" if coded else "texts"
     return _plan_category(name, known, len(cells), what)
+
+
+def _require_plain(numbers: np.ndarray, known: np.ndarray, name: str) -> None:
+    """See that numbers are not written with commas, or with points between thousands.
+
+    Raises:
+      ValueError: they are.
+    """
+    english = np.array([_ENGLISH.fullmatch(cell) is not None for cell in known])
+    continental = np.array([_CONTINENTAL.fullmatch(cell) is not None for cell in known])
+    odd = np.isnan(numbers)
+    marked = odd & (english | continental)
+    if (odd & ~marked).mean() > 1 - _MOST:
+        return
+    for how, shown in (
+        ("commas between thousands", marked & ~continental),
+        ("points between thousands or a decimal comma", marked & ~english),
+        ("a comma that is a decimal one or stands between thousands", marked),
+    ):
+        if shown.any():
+            raise ValueError(
+                f"column {name!r} holds numbers with {how}, such as"
+                f" {known[shown][0]!r}; write them as 1234.56, or name the column a"
+                " category"
+            )
 
 
 def _plan_numbers(name: str, known: np.ndarray, num_rows: int) -> Column:
@@ -198,7 +225,10 @@ def _plan_numbers(name: str, known: np.ndarray, num_rows: int) -> Column:
     if not len(known):
         return Column(name, "left out", "every cell is missing", missing, (), 0)
     if np.ptp(known) <= _SMALLEST_SPREAD * np.abs(known).max() and not missing:
-        return Column(name, "left out", "every cell is the same", missing, (), 0)
+        same = "every cell is the same"
+        if np.ptp(known) > 0:
+            same = "all numbers are the same to nine digits; are they names?"
+        return Column(name, "left out", same, missing, (), 0)
     return Column(name, "number", "all numbers", missing, (), 1 + missing)
 
 
@@ -258,6 +288,15 @@ def read_numbers(plan: ColumnPlan, features: pd.DataFrame) -> pd.DataFrame:
     }
     read = {name: numbers.get(name, features[name]) for name in features}
     return pd.DataFrame(read, index=features.index)
+
+
+def note_left_out(plan: ColumnPlan) -> tuple[str, ...]:
+    """A note of each column that is left out."""
+    return tuple(
+        f"Column {column.name!r} is left out: {column.reason}.".replace("?.", "?")
+        for column in plan.columns
+        if column.kind == "left out"
+    )
 
 
 def require_useful(plan: ColumnPlan, cases: Cases) -> None:
@@ -394,6 +433,15 @@ def _encode_number(
             f"Column {column.name!r} is far from all that the team was fitted to in"
             f" {int(far.sum())} rows, such as {text_of(cells.iloc[np.argmax(far)])!r};"
             f" it is cut at {_FARTHEST:g} standard deviations."
+        )
+    known = values[~missing]
+    outside = (known < least) | (known > greatest)
+    if outside.sum() > max(len(known) / 2, far.sum()):
+        notes.append(
+            f"Column {column.name!r} is outside the range in which the team was fitted"
+            f" in {100 * outside.mean():.0f} % of the rows that hold it, such as"
+            f" {text_of(cells[~missing].iloc[np.argmax(outside)])!r}: is it measured in"
+            " the same way?"
         )
     block = [np.clip(scaled, -_FARTHEST, _FARTHEST)]
     if column.missing:

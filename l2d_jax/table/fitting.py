@@ -84,6 +84,7 @@ def fit(
     (team,) = fit_parts(
         cases, [rows], plan, options, report=report, checkpoint_dir=checkpoint_dir
     )
+    team = team._replace(notes=(*columns.note_left_out(plan), *team.notes))
     if team.by_group is not None:
         groups.require_met(team.by_group, options)
     if guaranteed(options):

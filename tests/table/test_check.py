@@ -207,9 +207,9 @@ def test_cases_that_are_twice_in_the_table():
 def test_columns_of_no_use():
     frame = table(x=1, site=[f"id {n}" for n in range(300)], gone=None)
     found = look(frame)
-    assert noted(found, "'x' will be left out: every cell is the same")
-    assert noted(found, "'site' will be left out", "value of its own")
-    assert noted(found, "'gone' will be left out: every cell is missing")
+    assert noted(found, "'x' is left out: every cell is the same")
+    assert noted(found, "'site' is left out", "value of its own")
+    assert noted(found, "'gone' is left out: every cell is missing")
     assert noted(found, "No column is of use")
     assert found.columns.missing.tolist() == [0, 0, 300]
 
@@ -230,7 +230,7 @@ def test_description_is_narrow_and_plain():
     text = describe(found)
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 60
-    assert "- Column 'gone' will be left out" in text
+    assert "- Column 'gone' is left out" in text
     labels = cases.labels.copy()
     labels[0] = -1
     assert "r1: not known" in describe(check(cases._replace(labels=labels)))

@@ -73,7 +73,10 @@ def mixed(num_rows=60, seed=0):
         ([f"id {n}" for n in range(300)], "left out", "value of its own"),
         (["a"] * 5, "left out", "every cell is the same"),
         (["1", "1.0"], "left out", "every cell is the same"),
-        ([0.3, 3 * 0.1, 0.3], "left out", "every cell is the same"),
+        ([0.3, 3 * 0.1, 0.3], "left out", "the same to nine digits"),
+        ([str(2**53 + n) for n in range(20)], "left out", "the same to nine digits"),
+        (["1", "2.5", "n/a", "#N/A", "none", "NULL"], "number", "all numbers"),
+        (["1"] * 6 + ["a", "b", "c", "d"] * 2, "category", "5 different texts"),
         (["2026-01-01", "2026-01-01T00:00"], "left out", "every cell is the same"),
         ([None, np.nan], "left out", "every cell is missing"),
         (["NA", "nan", ""], "left out", "every cell is missing"),
@@ -83,7 +86,7 @@ def test_kinds(values, kind, reason):
     column = plan_of(values)
     assert column.kind == kind
     assert reason in column.reason
-    assert column.missing == any(pd.isna(v) or v in ("NA", "") for v in values)
+    assert column.missing == any(pd.isna(v) or v in ("NA", "", "n/a") for v in values)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,18 @@ def test_kinds(values, kind, reason):
     [
         (["1"] * 19 + ["?"], r"numbers, but for 1 cells such as '\?' in row 20"),
         (["2026-01-01"] * 19 + ["?"], r"dates, but for 1 cells such as '\?' in row 20"),
-        (["1,5", "2", "3,25"], "decimal comma, such as '1,5'"),
+        (
+            ["1", "2", "-"] * 9,
+            r"numbers, but for 9 cells such as '-' in row 3; .* a cat",
+        ),
+        (["<5", "6", ">9", "7", "8"], "numbers, but for 2 cells such as '<5' in row 1"),
+        (["2026-01-01"] * 3 + ["unknown"], "dates, but for 1 cells such as 'unknown'"),
+        (["1,5", "2", "3,25"], "decimal comma, such as '1,5'; write them as 1234.56"),
+        (["1,234", "15"], "decimal one or stands between thousands, such as '1,234'"),
+        (["1,234", "15", "1,234.5"], "commas between thousands, such as '1,234.5'"),
+        (["1,234,567", "1,234"], "commas between thousands, such as '1,234,567'"),
+        (["1,234", "15", "1.234,5"], "points .* a decimal comma, such as '1.234,5'"),
+        (["1.234.567", "15"], "points between thousands .* such as '1.234.567'"),
         (["1,5", "2,5", None], "decimal comma, such as '1,5'"),
         (["31/12/2026", "01/02/2026"], "dates such as '31/12/2026'; write them as"),
         (["31.12.2026 10:00"] * 2, "dates such as '31.12.2026 10:00'"),
@@ -166,6 +180,16 @@ def test_what_is_far_is_cut_and_noted():
     assert found[:, 0].tolist() == [10, -10, 0]
     assert len(notes) == 1
     assert "in 2 rows, such as '1e30'" in notes[0]
+
+
+def test_another_unit_is_noted():
+    """Within ten standard deviations, but nowhere that was fitted to."""
+    found, notes = encoded(["171", "1.80", "165", None], ["1.5", "1.7", "45", "90"])
+    assert np.abs(found).max() < 10
+    _, note = notes  # The first is of the blank.
+    assert note.startswith("Column 'x' is outside the range in which the team was")
+    assert "fitted in 67 % of the rows that hold it, such as '171'" in note
+    assert encoded(["171", "1.80"], ["1.5", "1.7", "45", "90"])[1] == ()
 
 
 def test_categories():
