@@ -247,14 +247,11 @@ def make_splits(config: ml_collections.ConfigDict, cases: "Cases") -> tuple[Spli
             drawn = np.random.SeedSequence((config.seed, repeat)).generate_state(1)[0]
             try:
                 folds = make_folds(
-                    cases.labels, cases.units, config.num_folds, int(drawn)
+                    *(cases.labels, cases.units, config.num_folds, int(drawn)),
+                    cases.classes,
                 )
             except ValueError as error:
-                # It knows the classes by their numbers, from 0.
-                names = ", ".join(map(str, cases.classes))
-                raise ConfigError(
-                    f"num_folds {config.num_folds}: {error} (classes: {names})"
-                ) from error
+                raise ConfigError(f"num_folds {config.num_folds}: {error}") from error
         rest, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         images.check_split(config, len(rest))
         generator = np.random.default_rng((config.seed, number))

@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from l2d_jax.table import columns
 from l2d_jax.table.cases import Cases, take, text_of
+from l2d_jax.table.folds import shortage
+from l2d_jax.table.options import Options
 
 _FEW_ANSWERS = 10
 _FEW_CASES = 200
@@ -192,11 +194,10 @@ def _about_size(cases: Cases, counts: np.ndarray, num_folds: int) -> list[str]:
     notes = [*few_cases(len(cases.ids))]
     units = [len(np.unique(cases.units[cases.labels == k])) for k in range(len(counts))]
     for name, count in zip(cases.classes, units, strict=True):
-        if count < num_folds:
+        why = shortage(count, num_folds, Options().num_folds)
+        if why:
             notes.append(
-                f"Class {name!r} has {count} units and there are {num_folds} parts to"
-                " hold out: fitting will refuse it. Merge it, leave it out, or ask for"
-                " fewer parts."
+                f"Class {name!r} has {count} units: fitting will refuse it, as {why}."
             )
     if counts.sum() and counts.max() / counts.sum() > 0.95:
         notes.append(

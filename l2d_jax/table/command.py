@@ -395,34 +395,31 @@ def _require_file(path: pathlib.Path, *inputs: pathlib.Path | None) -> None:
     _require_writable(path, *inputs)
 
 
-def _require_class(name: str | None, classes: Sequence[str]) -> None:
-    if name is not None and name not in classes:
-        raise ValueError(
-            f"--positive: {name!r} is no class; there are"
-            f" {', '.join(map(repr, classes[:12]))}"
-        )
-
-
-def _require_enough(cases: "Cases", num_folds: int) -> None:
-    """See that every class has a unit for each part that is held out.
+def _require_enough(cases: "Cases", num_folds: int, options: "Options") -> None:
+    """See that every class has units for each part that is held out, and to fit to.
 
     Raises:
       ValueError: one has fewer.
     """
+    from l2d_jax.table.fitting import HELD_OUT_FOR_PROMISES
+    from l2d_jax.table.folds import shortage
+    from l2d_jax.table.options import promises
+
+    promise_folds = HELD_OUT_FOR_PROMISES if promises(options) else None
     for number, name in enumerate(cases.classes):
         count = len(set(cases.units[cases.labels == number].tolist()))
-        if count < num_folds:
+        why = shortage(count, num_folds, options.num_folds, promise_folds)
+        if why:
             raise ValueError(
                 f"class {name!r} is that of {count} units (rows, or what --split-by"
-                f" keeps together) and --cv holds out {num_folds} parts; merge rare"
-                " classes, leave them out, or ask for fewer parts"
+                f" keeps together), and by --cv {why}"
             )
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     from l2d_jax.data.folder import user_cache_dir
     from l2d_jax.engine import compiled
-    from l2d_jax.table import evaluation, fitting, storage
+    from l2d_jax.table import evaluation, fitting, groups, storage
     from l2d_jax.table.cases import take
     from l2d_jax.table.columns import plan_columns, read_numbers, require_useful
     from l2d_jax.table.options import check_options
@@ -436,10 +433,12 @@ def _fit(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
     cases, how = _read(arguments)
     check_options(options, cases.people)
-    _require_class(arguments.positive, cases.classes)
     num_folds, num_repeats = arguments.cv
     labelled = take(cases, (cases.labels >= 0).nonzero()[0])
-    _require_enough(labelled, num_folds)
+    _require_enough(labelled, num_folds, options)
+    if options.fair is not None:
+        # Who is held out has to be in what is fitted to as well.
+        groups.require_cases(labelled, options, least=2)
     plan = plan_columns(labelled.features, arguments.text, arguments.category)
     require_useful(plan, labelled)
     features = read_numbers(plan, labelled.features)

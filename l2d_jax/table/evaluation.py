@@ -124,7 +124,10 @@ def cross_validate(
     cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     folds = np.stack(
         [
-            make_folds(cases.labels, cases.units, num_folds, options.seed + 1000 + r)
+            make_folds(
+                *(cases.labels, cases.units, num_folds, options.seed + 1000 + r),
+                cases.classes,
+            )
             for r in range(num_repeats)
         ]
     )

@@ -23,12 +23,18 @@ from l2d_jax.table import (
     networks,
     steps,
 )
-from l2d_jax.table.cases import Cases, take
+from l2d_jax.table.cases import Cases, require_positive, take
 from l2d_jax.table.chunks import in_chunks
 from l2d_jax.table.folds import make_folds
 from l2d_jax.table.limits import outcome, within_limits
 from l2d_jax.table.methods import AUTO, METHODS, Known, unmet
-from l2d_jax.table.options import Options, check_options, guaranteed, prices_of
+from l2d_jax.table.options import (
+    Options,
+    check_options,
+    guaranteed,
+    prices_of,
+    promises,
+)
 from l2d_jax.table.team import (
     Team,
     decide_each,
@@ -40,7 +46,9 @@ from l2d_jax.table.team import (
 )
 from l2d_jax.types import Array, PyTree
 
-_HELD_OUT_FOR_PROMISES = 3
+HELD_OUT_FOR_PROMISES = 3
+"""Parts of which one is held out for a guarantee, or for sets of people."""
+
 _NUM_THRESHOLDS = 20
 _ENOUGH_PAST = 1000
 # More rows, about, seldom choose another classifier; that is then fitted to all.
@@ -76,9 +84,12 @@ def fit(
     """
     options = options or Options()
     check_options(options, cases.people)
+    require_positive(options.positive, cases.classes)
     cases = take(cases, np.flatnonzero(cases.labels >= 0))
     plan = columns.plan_columns(cases.features, text, category)
     columns.require_useful(plan, cases)
+    if options.fair is not None:
+        groups.require_cases(cases, options)
     cases = cases._replace(features=columns.read_numbers(plan, cases.features))
     rows = np.arange(len(cases.labels))
     (team,) = fit_parts(
@@ -250,9 +261,13 @@ def _fit_base(
     folder: pathlib.Path | None,
 ) -> _Base:
     held_out = np.zeros(len(cases.labels), bool)
-    if guaranteed(options) or options.consult is not None:
+    if promises(options):
         thirds = make_folds(
-            cases.labels, cases.units, _HELD_OUT_FOR_PROMISES, options.seed + 1
+            cases.labels,
+            cases.units,
+            HELD_OUT_FOR_PROMISES,
+            options.seed + 1,
+            cases.classes,
         )
         held_out = thirds == 0
     encoder = columns.fit_encoder(plan, take(cases, np.flatnonzero(~held_out)).features)
@@ -260,7 +275,9 @@ def _fit_base(
     kept = np.flatnonzero(~held_out)
     fitted, inputs = take(cases, kept), all_inputs[kept]
     labels, num_classes = fitted.labels, len(cases.classes)
-    folds = make_folds(labels, fitted.units, options.num_folds, options.seed)
+    folds = make_folds(
+        labels, fitted.units, options.num_folds, options.seed, cases.classes
+    )
     weights = None
     if options.balanced:
         counts = np.bincount(labels, minlength=num_classes)

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from l2d_jax.policies import fair_thresholds
+from l2d_jax.policies.fair_thresholds import CRITERIA
 from l2d_jax.table.cases import Cases
 from l2d_jax.table.options import Options, listed, prices_of
 from l2d_jax.types import Decision
 
+_OF_A_CLASS = ("equalized_odds", "equal_opportunity")
 # Tolerances that are tried where what is asked for cannot be had.
 _WIDER = np.linspace(0.0, 1.0, 101)
 
@@ -29,6 +31,49 @@ class ByGroup(NamedTuple):
     gap: float
 
 
+def require_cases(cases: Cases, options: Options, least: int = 1) -> None:
+    """See that every group has cases that tell what groups are to share.
+
+    Args:
+      cases: with labels.
+      options: with ``fair``.
+      least: units that are needed of each, >= 1.
+
+    Raises:
+      ValueError: a group, or its cases of a class, are of fewer units; or the criterion
+        is of two classes, and K is not.
+    """
+    assert options.fair is not None
+    criterion, _ = options.fair
+    if cases.groups is None:
+        raise ValueError("fair: name the column of groups, by --group")
+    if criterion in _OF_A_CLASS and len(cases.classes) != 2:
+        others = ", ".join(name for name in CRITERIA if name not in _OF_A_CLASS)
+        raise ValueError(
+            f"fair: {criterion} is of two classes, and there are {len(cases.classes)};"
+            f" ask for one of {others}"
+        )
+    needed: tuple[str | None, ...] = (None,)
+    if criterion == "equalized_odds":
+        needed = cases.classes
+    elif criterion == "equal_opportunity":
+        needed = (options.positive or cases.classes[-1],)
+    for group in np.unique(cases.groups):
+        for name in needed:
+            among = cases.groups == group
+            if name is not None:
+                among &= cases.labels == cases.classes.index(name)
+            count = len(np.unique(cases.units[among]))
+            if count < least:
+                of_class = "" if name is None else f" of class {name!r}"
+                raise ValueError(
+                    f"fair: group {str(group)!r} of --group has {count} units{of_class}"
+                    f" (rows, or what --split-by keeps together), and {criterion} takes"
+                    f" {least} of every group; merge the group with another, leave its"
+                    " cases out, or ask for another criterion"
+                )
+
+
 def fit(decision: Decision, cases: Cases, options: Options) -> ByGroup:
     """The best thresholds whose groups differ by no more than the tolerance.
 
@@ -46,8 +91,8 @@ def fit(decision: Decision, cases: Cases, options: Options) -> ByGroup:
     """
     assert options.fair is not None
     criterion, tolerance = options.fair
-    if cases.groups is None:
-        raise ValueError("fair: name the column of groups, by --group")
+    require_cases(cases, options)
+    assert cases.groups is not None
     names, numbers = np.unique(cases.groups, return_inverse=True)
     labels, answers = cases.labels, cases.answers
     if options.positive == cases.classes[0] and len(cases.classes) == 2:

@@ -69,6 +69,11 @@ def guaranteed(options: Options) -> bool:
     return options.max_error is not None or options.max_team_error is not None
 
 
+def promises(options: Options) -> bool:
+    """Whether cases are held out for a guarantee, or for sets of people."""
+    return guaranteed(options) or options.consult is not None
+
+
 def check_options(options: Options, people: Sequence[str]) -> None:
     """See that options are in range and know their people.
 

@@ -258,7 +258,7 @@ def test_without_a_file_it_is_the_example():
         ({"positive": "bad"}, "cases: positive: .*'bad'"),
         (
             {"num_folds": 21},
-            "num_folds 21: class number .* 21 parts to hold out; .*mali",
+            "num_folds 21: class 'benign' is that .* 21 parts to hold out",
         ),
         ({"split_by": "site", "group": "", "num_folds": 2}, "split_by leaves one unit"),
         ({"valid_fraction": 0.0}, "valid_fraction 0.0 leaves 36 examples to train on"),

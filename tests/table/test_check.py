@@ -87,8 +87,11 @@ def test_a_class_of_fewer_units_than_parts():
     frame = table(y=["0"] * 150 + ["1"] * 147 + ["2"] * 3)
     frame[["r1", "r2", "r3"]] = "0"
     found = look(frame)
-    assert noted(found, "Class '2' has 3 units", "5 parts")
-    assert not noted(look(frame, num_folds=3), "units")
+    assert noted(found, "Class '2' has 3 units", "refuse it, as 5 parts are")
+    # Parts within those that are left take more of them.
+    frame.loc[frame.index[frame.y == "0"][:3], "y"] = "2"
+    assert noted(look(frame), "Class '2' has 6 units", "4 are left", "hold out 6 parts")
+    assert not noted(look(frame, num_folds=6), "units")
     # Cases are many, patients are few.
     frame = table(patient=[n % 8 // 2 for n in range(300)])
     assert len(noted(look(frame, split_by="patient"), "has 4 units")) == 2

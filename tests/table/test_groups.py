@@ -147,6 +147,39 @@ def test_bad_options_are_refused(grouped, options, cases, message):
         fitting.fit(grouped._replace(**cases), OPTIONS._replace(**options))
 
 
+def test_a_group_without_cases_of_a_class_is_named(grouped, monkeypatch):
+    """Before anything is fitted; by its name, and that of the class."""
+    monkeypatch.setattr(fitting, "fit_parts", lambda *_, **__: pytest.fail("fitted"))
+    alone = np.flatnonzero(grouped.labels == 0)[:1]
+    names = grouped.groups.copy()
+    names[alone] = "lonely"
+    cases = grouped._replace(groups=names)
+    for criterion, positive, says in (
+        ("equalized_odds", None, "group 'lonely' of --group has 0 units of class 'b'"),
+        ("equal_opportunity", "b", "has 0 units of class 'b' .* takes 1 of every"),
+    ):
+        options = OPTIONS._replace(fair=(criterion, 0.1), positive=positive)
+        with pytest.raises(ValueError, match=says):
+            fitting.fit(cases, options)
+    for criterion, positive in (("equal_opportunity", "a"), ("equal_accuracy", None)):
+        options = OPTIONS._replace(fair=(criterion, 0.1), positive=positive)
+        groups.require_cases(cases, options)
+        with pytest.raises(ValueError, match=r"'lonely' .* has 1 units.* takes 2 of"):
+            groups.require_cases(cases, options, least=2)
+
+
+def test_a_criterion_of_two_classes_is_refused_of_three(monkeypatch):
+    monkeypatch.setattr(fitting, "fit_parts", lambda *_, **__: pytest.fail("fitted"))
+    cases = make(90, num_classes=3, groups=np.array(["n", "s", "s"] * 30, object))
+    options = OPTIONS._replace(fair=("equalized_odds", 0.1))
+    with pytest.raises(ValueError, match="equalized_odds is of two classes, and there"):
+        fitting.fit(cases, options)
+    with pytest.raises(ValueError, match="'a' is one of 3 classes"):
+        fitting.fit(cases, options._replace(positive="a"))
+    with pytest.raises(ValueError, match="'z' is none of the classes"):
+        fitting.fit(cases, options._replace(positive="z"))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("limit", [{}, {"fair": None, "max_error": 0.2}])
 def test_limits_hold_in_every_split(grouped, limit):
