@@ -611,6 +611,11 @@ def _load_cases(arguments: argparse.Namespace, path: pathlib.Path, label: bool) 
             f"{arguments.policy} does not say how to read a table, as it was not made"
             " by l2d fit; use it from Python"
         )
+    if label and made.get("sha256") == _digest(path):
+        raise ValueError(
+            f"{path} is the very table that the policy was fitted to; give cases that"
+            " it was not fitted to, or leave --on out for those that were held out"
+        )
     how: dict[str, Any] = dict(made["table"])
     # The encoder knows what each column is.
     how = {name: how[name] for name in how if name not in ("text", "category")}
@@ -707,12 +712,44 @@ def _roster(
     return available, places
 
 
+def _silent(cases: "Cases", path: pathlib.Path) -> tuple[str, ...]:
+    """A note of people whom a table to judge by holds no answer of.
+
+    Args:
+      cases: with labels.
+      path: of the table.
+
+    Raises:
+      ValueError: it holds none of anybody's.
+    """
+    from l2d_jax.table.options import listed
+
+    silent = [
+        name
+        for name, own in zip(cases.people, cases.answers.T, strict=True)
+        if own.max() < 0
+    ]
+    if not silent:
+        return ()
+    if len(silent) == len(cases.people):
+        raise ValueError(
+            f"{path} holds no answer of {listed(silent)} to a labelled case, so that"
+            " there is nothing to judge deferral by; give columns of their names, or"
+            " --answers"
+        )
+    return (
+        f"{path.name} holds no answer of {listed(silent)} to a labelled case: what the"
+        " team gains by asking them is not seen. Is a column called otherwise?",
+    )
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from l2d_jax.table import evaluation, storage
     from l2d_jax.table.cases import take
     from l2d_jax.table.report import render
 
     _require_file(arguments.out, arguments.on, arguments.answers)
+    silent: tuple[str, ...] = ()
     if arguments.on is None:
         judged = storage.load_evaluation(arguments.policy)
     else:
@@ -720,13 +757,14 @@ def _report(arguments: argparse.Namespace) -> None:
         known = take(cases, (cases.labels >= 0).nonzero()[0])
         if not len(known.ids):
             raise ValueError(f"{arguments.on} holds no label to judge by")
+        silent = _silent(known, arguments.on)
         judged = _judge(
             arguments,
             arguments.on,
             team,
             known,
             evaluation.record_of(team, known),
-            (*cases.notes, *team.notes),
+            (*cases.notes, *silent, *team.notes),
             f"held-out cases of {arguments.on.name}",
             "cases that the policy was not fitted to, as one batch",
             f"95 % over {_UNITS}.",
@@ -735,6 +773,8 @@ def _report(arguments: argparse.Namespace) -> None:
 
     write_text(render(judged), arguments.out)
     print(judged.headline)
+    for note in silent:
+        print(f"note: {note}")
     print(f"wrote {arguments.out}")
 
 

@@ -1,5 +1,6 @@
 """Bad input of the command: one line of advice, status 2, and nothing written."""
 
+import hashlib
 import io
 import os
 import pathlib
@@ -269,6 +270,79 @@ def test_somebody_new_is_asked_once_they_are_named(policy, folder, capsys):
     found = pd.read_csv("out.csv")
     assert set(found.who) <= {"model", "ann"}
     assert found.p_right_ann.between(0, 1).all()
+
+
+@pytest.fixture
+def held_out(policy, folder, cases):
+    """A table with labels and answers, for the policy to be judged by."""
+    names = np.array(["a", "b", ""])
+    frame = cases.features.assign(case=cases.ids, label=names[cases.labels])
+    frame[list(cases.people)] = names[cases.answers]
+    frame.to_csv("on.csv", index=False)
+    return frame
+
+
+REPORT = ["report", "policy", "--on=on.csv", "--out=on.html"]
+
+
+def test_report_says_whose_answers_it_lacks(held_out, folder, capsys):
+    held_out.rename(columns={"r1": "R1"}).to_csv("on.csv", index=False)
+    assert command.main(REPORT) == 0
+    says = "on.csv holds no answer of r1 to a labelled case: what the team gains"
+    assert f"note: {says}" in capsys.readouterr().out
+    assert says in (folder / "on.html").read_text()
+    held_out.to_csv("on.csv", index=False)
+    assert command.main(REPORT) == 0
+    assert "holds no answer" not in capsys.readouterr().out
+    # Answers to other cases do not tell of deferral either.
+    held_out.loc[held_out.index[10:], "label"] = ""
+    held_out.loc[held_out.index[:10], ["r0", "r1", "r2"]] = ""
+    (folder / "on.html").unlink()
+    for frame in (held_out, held_out.drop(columns=["r0", "r1", "r2"])):
+        frame.to_csv("on.csv", index=False)
+        line = refused(capsys, folder, REPORT)
+        assert "on.csv holds no answer of r0, r1, r2 to a labelled case" in line
+    assert command.main(apply_argv(table="on.csv")) == 0
+
+
+def test_report_is_not_of_the_table_that_was_fitted_to(
+    held_out, folder, capsys, team, cases
+):
+    shutil.rmtree("policy")
+    how = {"id": "case", "label": "label", "experts": list(team.people)}
+    digest = hashlib.sha256((folder / "on.csv").read_bytes()).hexdigest()
+    storage.save(team, folder / "policy", made={"table": how, "sha256": digest})
+    line = refused(capsys, folder, REPORT)
+    assert "on.csv is the very table that the policy was fitted to" in line
+    assert command.main(apply_argv(table="on.csv")) == 0
+    held_out.head(100).to_csv("on.csv", index=False)
+    assert command.main(REPORT) == 0
+
+
+def test_a_positive_class_is_one_of_two(folder, capsys, no_fit):
+    label = np.array(["no", "yes", "maybe"])[np.arange(60) % 3]
+    table(60, label=label, r0=label).to_csv("cases.csv", index=False)
+    line = refused(capsys, folder, fit_argv("--experts=r0", "--positive=yes"))
+    assert "positive: 'yes' is one of 3 classes" in line
+
+
+def test_help_says_which_class_scores_are_of(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "one for each class, sorted (numbers by value), or of two classes one" in text
+    )
+
+
+def test_columns_that_are_left_out_are_notes_of_fitting(cases, team):
+    features = cases.features.assign(name=[f"n{row}" for row in range(240)], e=1)
+    found = fitting.fit(cases._replace(features=features), team.options)
+    assert [note for note in found.notes if "left out" in note] == [
+        "Column 'name' is left out: nearly every row has a value of its own; is it a"
+        " text?",
+        "Column 'e' is left out: every cell is the same.",
+    ]
 
 
 def test_report_refuses_paths(policy, folder, capsys):
