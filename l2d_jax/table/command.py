@@ -107,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument(
         "--available",
         type=pathlib.Path,
-        help="CSV of who can be asked: expert, and perhaps case and capacity",
+        help="CSV of who can be asked: expert, and perhaps case, and capacity in place"
+        " of that of fit",
     )
     apply.add_argument(
         "--new", type=_names, default=(), help="people the policy has not met, a,b"
@@ -637,6 +638,7 @@ def _apply(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from l2d_jax.table import output
+    from l2d_jax.table.options import check_options, require_once
     from l2d_jax.table.reading import write_table
     from l2d_jax.table.team import decide, welcome
 
@@ -652,14 +654,18 @@ def _apply(arguments: argparse.Namespace) -> None:
     options = team.options
     if arguments.max_defer is not None:
         options = options._replace(max_deferral=arguments.max_defer)
+    require_once("capacity", arguments.capacity)
     capacity = dict(options.capacity) | dict(_whole(arguments.capacity))
     available = None
     if arguments.available is not None:
         available, places = _roster(arguments.available, team.people, cases)
+        for name in sorted(places.keys() & dict(arguments.capacity).keys()):
+            raise ValueError(
+                f"{arguments.available} and --capacity both say how many cases {name}"
+                " can answer; leave one out"
+            )
         capacity |= places
     options = options._replace(capacity=tuple(capacity.items()))
-    from l2d_jax.table.options import check_options
-
     check_options(options, team.people)
     decided = decide(
         team, cases, available=available, options=options, period=arguments.stream
@@ -687,6 +693,7 @@ def _roster(
     available = np.zeros((len(cases.ids), len(people)), bool)
     places: dict[str, int] = {}
     rows = {case: number for number, case in enumerate(cases.ids)}
+    seen: set[tuple[str, str]] = set()
     for line in roster.to_dict("records"):
         person = text_of(line["expert"]) or ""
         if person not in people:
@@ -695,20 +702,29 @@ def _roster(
                 " --new, fit again with their answers, or leave them out"
             )
         where: Any = slice(None)
+        case = ""
         if "case" in roster:
             case = text_of(line["case"]) or ""
             if case not in rows:
                 raise ValueError(f"{path}: there is no case {case!r}")
             where = rows[case]
+        if (person, case) in seen:
+            of_case = f" for case {case!r}" if case else ""
+            raise ValueError(f"{path} lists {person!r} twice{of_case}; keep one line")
+        seen.add((person, case))
         available[where, people.index(person)] = True
-        given = line.get("capacity")
-        if isinstance(given, str) and given.strip():
-            if not given.strip().isdigit():
+        given = text_of(line.get("capacity"))
+        if given is not None:
+            if re.fullmatch("[0-9]+", given) is None:
                 raise ValueError(
                     f"{path}: capacity of {person} must be a whole number, got"
                     f" {given!r}"
                 )
-            places[person] = int(given)
+            if places.setdefault(person, int(given)) != int(given):
+                raise ValueError(
+                    f"{path}: capacity of {person} is both {places[person]} and"
+                    f" {given}; it is that of the batch, so keep one"
+                )
     return available, places
 
 

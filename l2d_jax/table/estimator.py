@@ -1,5 +1,6 @@
 """A team as an estimator of scikit-learn."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from l2d_jax.table.cases import Cases
-from l2d_jax.table.fitting import fit
-from l2d_jax.table.options import Options
+from l2d_jax.table.cases import Cases, require_people
+from l2d_jax.table.fitting import HELD_OUT_FOR_PROMISES, fit
+from l2d_jax.table.options import Options, promises
 from l2d_jax.table.team import Decided, decide
 
 
@@ -102,9 +103,12 @@ class Deferral(ClassifierMixin, BaseEstimator):
           sensitive_features: group of each case that ``fair`` is about, ``[N]``.
 
         Raises:
-          ValueError: lengths differ, an answer is none of the classes, or what was
-            promised, by a guarantee, sets of experts or fairness, cannot be had.
+          ValueError: lengths differ, rows of a DataFrame or Series are in another order
+            than those of X by their index, an answer is none of the classes, two
+            experts have one name, or what was promised, by a guarantee, sets of experts
+            or fairness, cannot be had.
         """
+        given = y
         frame, y = self._read(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -113,6 +117,13 @@ class Deferral(ClassifierMixin, BaseEstimator):
                 "y must have two classes or more, got one class:"
                 f" {self.classes_.tolist()[0]!r}"
             )
+        for name, rows in (
+            ("y", given),
+            ("experts", experts),
+            ("groups", groups),
+            ("sensitive_features", sensitive_features),
+        ):
+            _require_order(X, name, rows)
         answers, people = self._answers(experts, len(labels))
         units = np.arange(len(labels))
         if groups is not None:
@@ -124,7 +135,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
         if self.fair is not None and sensitive_features is None:
             raise ValueError("fair: give sensitive_features, the group of each case")
         sensitive = self._sensitive(sensitive_features, len(labels))
-        if self.positive is not None and self.positive not in self.classes_:
+        if self.positive is not None and self.positive not in self.classes_.tolist():
             raise ValueError(
                 f"positive: {self.positive!r} is none of the classes"
                 f" {self.classes_.tolist()}"
@@ -146,13 +157,25 @@ class Deferral(ClassifierMixin, BaseEstimator):
             confidence=self.confidence,
             consult=self.consult,
             fair=self.fair,
-            positive=None if self.positive is None else str(self.positive),
-            num_folds=min(self.num_folds, *counts),
+            # As the labels are: 0 is the class 0.0, and False.
+            positive=None
+            if self.positive is None
+            else self._names()[self.classes_.tolist().index(self.positive)],
             seed=self.random_state,
         )
+        if promises(options):
+            # One part of as many is held out before.
+            counts = [
+                count - math.ceil(count / HELD_OUT_FOR_PROMISES) for count in counts
+            ]
+        options = options._replace(num_folds=min(self.num_folds, *counts))
         cases = self._cases(frame, people, answers, labels, units, sensitive)
         self.team_ = fit(cases, options)
         return self
+
+    def _names(self) -> tuple[str, ...]:
+        """Of the classes, as the team has them."""
+        return tuple(str(label) for label in self.classes_)
 
     def predict(self, X: Any) -> np.ndarray:
         """The classifier's own answer to each case, ``[B]``."""
@@ -284,6 +307,7 @@ class Deferral(ClassifierMixin, BaseEstimator):
             answers[row, column] = index[answer]
         named = isinstance(experts, pd.DataFrame)
         people = [str(name) if named else f"expert_{name}" for name in frame.columns]
+        require_people(people)
         return answers, tuple(people)
 
     @staticmethod
@@ -324,11 +348,29 @@ class Deferral(ClassifierMixin, BaseEstimator):
             ids=np.arange(len(frame)).astype(str),
             features=frame,
             labels=labels.astype(np.int32),
-            classes=tuple(str(label) for label in self.classes_),
+            classes=self._names(),
             answers=answers,
             people=people,
             groups=sensitive,
             units=units,
             class_probs=None,
             notes=(),
+        )
+
+
+def _require_order(X: Any, name: str, rows: Any) -> None:
+    """See that rows are not in another order than those of X, as far as they tell.
+
+    Raises:
+      ValueError: both have an index, of the same names in different orders.
+    """
+    # Rows go by position, so that an index of other names means nothing.
+    if not all(isinstance(one, pd.DataFrame | pd.Series) for one in (X, rows)):
+        return
+    if X.index.equals(rows.index) or len(X) != len(rows):
+        return
+    if set(X.index) == set(rows.index):
+        raise ValueError(
+            f"{name}: its index has the rows of X in another order, and rows go by"
+            f" position; give {name}.loc[X.index], or arrays if the index means nothing"
         )

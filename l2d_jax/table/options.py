@@ -1,6 +1,7 @@
 """What a team is to be like: how it is fitted, and the limits it works within."""
 
 import difflib
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -85,6 +86,8 @@ def check_options(options: Options, people: Sequence[str]) -> None:
         _require_known("methods", method, names)
     for kind in options.classifiers:
         _require_known("classifiers", kind, tuple(classifiers.CLASSIFIERS))
+    require_once("price", options.prices)
+    require_once("capacity", options.capacity)
     for name, price in options.prices:
         _require_known("price", name, people)
         if not 0 <= price < np.inf:
@@ -123,8 +126,22 @@ def check_options(options: Options, people: Sequence[str]) -> None:
                 "guarantee: the team's error is of all cases that should be deferred,"
                 " and within max_defer or a capacity some may be kept; leave one out"
             )
-    if options.seed < 0 or options.seed >= 2**31:
-        raise ValueError(f"seed must be in [0, 2^31), got {options.seed}")
+    if not isinstance(options.seed, numbers.Integral) or not 0 <= options.seed < 2**31:
+        raise ValueError(
+            f"seed (random_state) must be an int in [0, 2^31), got {options.seed!r}"
+        )
+
+
+def require_once(option: str, pairs: Sequence[tuple[str, float]]) -> None:
+    """See that nobody has two values.
+
+    Raises:
+      ValueError: somebody has.
+    """
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{option} of {name} is given twice; keep one")
 
 
 def _require_known(option: str, name: str, known: Sequence[str]) -> None:

@@ -115,6 +115,12 @@ def fit_argv(*options, table="cases.csv", id="case", label="label", out="out"):
         ({"r0": "maybe"}, {}, "case 'c0': 'maybe'"),
         ({"label": "yes"}, {}, "one class alone"),
         ({"age": 3}, {}, "no column is of use"),
+        (
+            {"label": ["None"] * 20 + ["yes"] * 20},
+            {},
+            "'label' holds 'None' in 20 rows",
+        ),
+        ({"age": ["1", "-"] * 13 + ["2"] * 14}, {}, "13 cells such as '-' in row 2"),
         ({"label": ["yes"] * 37 + ["no"] * 3}, {}, "class 'no' is that of 3 units"),
         ({}, {"out": "cases.csv"}, "exists"),
         ({}, {"out": "cases.csv/out"}, "cannot be written"),
@@ -130,6 +136,7 @@ def test_fit_refuses_tables(folder, capsys, no_fit, changes, options, says):
     ("option", "says"),
     [
         ("--price=r9=0.1", "price: 'r9' is not known"),
+        ("--positive= ", "positive: '' is none of the classes 'no', 'yes'"),
         ("--price=r0=-1", "price of r0"),
         ("--price=r0=nan", "price of r0"),
         ("--capacity=r9=3", "capacity: 'r9' is not known"),
@@ -233,12 +240,34 @@ def test_apply_refuses_tables(policy, folder, capsys, change, says):
         ("expert\nr9\n", "'r9' is not one of the team's people"),
         ("person\nr0\n", "no column expert"),
         ("expert,case\nr0,c99\n", "no case 'c99'"),
-        ("expert,capacity\nr0,many\n", "whole number"),
+        ("expert,capacity\nr0,many\n", "roster.csv: capacity of r0 must be a whole"),
+        (
+            "expert,capacity\nr0,²\n",
+            "roster.csv: capacity of r0 must be a whole number",
+        ),
+        ("expert,capacity\nr0,5\nr1,2\nr0,5\n", "roster.csv lists 'r0' twice; keep"),
+        ("expert,case\nr0,c1\nr0,c1\n", "lists 'r0' twice for case 'c1'; keep one"),
+        ("expert,case,capacity\nr0,c1,5\nr0,c2,1\n", "of r0 is both 5 and 1"),
     ],
 )
 def test_apply_refuses_rosters(policy, folder, capsys, text, says):
     (folder / "roster.csv").write_text(text)
     assert says in refused(capsys, folder, apply_argv("--available=roster.csv"))
+
+
+def test_a_capacity_is_given_once(policy, folder, capsys):
+    (folder / "roster.csv").write_text("expert,capacity\nr0,1\nr1,\n")
+    roster = "--available=roster.csv"
+    assert "roster.csv and --capacity both say how many cases r0" in refused(
+        capsys, folder, apply_argv(roster, "--capacity=r0=9")
+    )
+    assert "capacity of r0 is given twice" in refused(
+        capsys, folder, apply_argv("--capacity=r0=9", "--capacity=r0=8")
+    )
+    assert command.main(apply_argv(roster, "--capacity=r1=2")) == 0
+    # An empty cell, or a word for one, is no capacity.
+    (folder / "roster.csv").write_text("expert,case,capacity\nr0,c0,NA\nr0,c1,4\n")
+    assert command.main(apply_argv(roster)) == 0
 
 
 @pytest.mark.parametrize("file", [storage.POLICY, storage.WEIGHTS])

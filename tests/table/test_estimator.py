@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from l2d_jax.table import estimator
 from l2d_jax.table.estimator import Deferral
 from tests.table.conftest import make
 
@@ -75,7 +76,7 @@ def test_an_index_means_nothing(table, fitted):
     X, y, experts = table
     names = np.arange(len(X))[::-1]
     found = Deferral(**QUICK).fit(
-        X.set_index(names), pd.Series(y, index=names + 7), experts=experts
+        X.set_index(names + 900), pd.Series(y, index=names + 7), experts=experts
     )
     np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
 
@@ -191,6 +192,70 @@ def test_bad_input_is_named(table, change, message):
     X, y, experts = table
     with pytest.raises(ValueError, match=message):
         Deferral(**QUICK).fit(**{"X": X, "y": y, "experts": experts} | change)
+
+
+@pytest.mark.parametrize("name", ["y", "experts", "groups", "sensitive_features"])
+def test_rows_in_another_order_are_refused(table, name):
+    """By their index: by position they would be those of other cases."""
+    X, y, experts = table
+    rows = {"y": pd.Series(y), "experts": experts}
+    others = rows.get(name, pd.Series(np.arange(len(y))))
+    given = rows | {name: others.iloc[::-1]}
+    with pytest.raises(ValueError, match=rf"{name}: its index .* give {name}\.loc"):
+        Deferral(**QUICK).fit(X, **given)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["model", "bob", "cy"], "nobody can be named 'model'"),
+        (["ann", "bob", "ann"], "two people are named 'ann'"),
+    ],
+)
+def test_experts_have_names_of_their_own(table, names, says):
+    X, y, experts = table
+    model = Deferral(**QUICK, prices=[0.0, 0.1, 0.2])
+    with pytest.raises(ValueError, match=says):
+        model.fit(X, y, experts=experts.set_axis(names, axis=1))
+
+
+@pytest.mark.parametrize("seed", [None, 0.5, np.random.RandomState(0), -1])
+def test_a_seed_is_a_whole_number(table, seed):
+    X, y, experts = table
+    with pytest.raises(ValueError, match=r"seed \(random_state\) must be an int in"):
+        Deferral(**QUICK, random_state=seed).fit(X, y, experts=experts)
+
+
+@pytest.mark.parametrize("kind", [float, bool])
+def test_the_positive_label_is_that_of_the_labels(table, kind, monkeypatch):
+    """0 is the class 0.0, and False, whatever their names are as texts."""
+    seen = []
+
+    def fit(cases, options):
+        seen.append((cases.classes, options.positive))
+
+    monkeypatch.setattr(estimator, "fit", fit)
+    X, y, _ = table
+    for positive, number in ((0, 0), (0.0, 0), (False, 0), (1, 1), (np.int64(1), 1)):
+        model = Deferral(**QUICK, positive=positive)
+        model.fit(X, (y == "yes").astype(kind), experts=None)
+        classes, given = seen.pop()
+        assert given == classes[number]
+    with pytest.raises(ValueError, match="positive: 2 is none of the classes"):
+        Deferral(**QUICK, positive=2).fit(X, (y == "yes").astype(kind))
+
+
+def test_parts_are_of_what_a_guarantee_leaves(table, monkeypatch):
+    """Of six cases of a class two are held out for it, and four are split."""
+    seen = []
+    monkeypatch.setattr(
+        estimator, "fit", lambda cases, options: seen.append(options.num_folds)
+    )
+    X, _, _ = table
+    y = np.array(["no"] * 194 + ["yes"] * 6)
+    for more in ({}, {"max_error": 0.4}, {"consult": 0.5}):
+        Deferral("never", num_folds=5, **more).fit(X, y)
+    assert seen == [5, 4, 4]
 
 
 def test_prices_of_other_lengths_are_refused(table):

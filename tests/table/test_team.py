@@ -205,7 +205,7 @@ def test_other_people_or_classes_are_refused(team, cases):
         ({"max_deferral": np.nan}, "max_defer must be in"),
         ({"ask": 0}, "ask must be >= 1"),
         ({"max_error": 0.0}, "max_error must be in"),
-        ({"seed": -1}, "seed must be in"),
+        ({"seed": -1}, r"seed \(random_state\) must be an int in"),
         ({"methods": ("panel",)}, "none can be used: panel: it asks several"),
     ],
 )
