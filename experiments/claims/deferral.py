@@ -96,8 +96,8 @@ def image_claims(source: str) -> list[Claim]:
         Claim(
             f"R7c-{source}",
             MOZANNAR_SONTAG,
-            "System accuracy rises with the expert's skill: Spearman correlation with"
-            " k",
+            "System accuracy rises with the expert's skill (our bound: 0.8): Spearman"
+            " correlation with k",
             "1",
             source,
             rises_with_skill,

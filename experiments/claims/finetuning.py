@@ -267,7 +267,7 @@ def specialist_claims(source: str) -> list[Claim]:
         ),
         (
             "R4b",
-            "The gain falls with k: Spearman correlation",
+            "The gain falls with k (our bound: -0.8): Spearman correlation",
             "-1",
             helps_less_the_better,
         ),
@@ -310,13 +310,14 @@ def people_claims(source: str, people: str = "cifar10s") -> list[Claim]:
         (
             "R6a",
             "Where fine-tuning improves the model of a real person, the system improves"
-            " too: share of people",
+            " too (our bound: 0.6): share of people",
             "0.75",
             system_follows(people),
         ),
         (
             "R6b",
-            "The two gains have the same sign, where both are there: share of people",
+            "The two gains have the same sign, where both are there (our bound: 0.6):"
+            " share of people",
             "",
             signs_agree(people),
         ),

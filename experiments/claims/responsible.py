@@ -204,14 +204,13 @@ def _chosen(results: pd.DataFrame, method: str, scenario: str) -> pd.Series:
     return rows.set_index("seed").system_accuracy
 
 
-def chosen_accuracy(expected: float | None) -> Measure:
+def chosen_accuracy(expected: float) -> Measure:
     """Accuracy of the deferring system that validation chose."""
 
     def measure(evidence: Evidence, tolerance: float) -> Finding:
-        del tolerance
         chosen = _chosen(evidence.results, "mixture", "inconsistent")
         accuracy = mean_over(chosen.to_numpy(float))
-        return Finding(accuracy, expected is None or accuracy.value >= expected)
+        return Finding(accuracy, bool(accuracy.value >= expected - tolerance))
 
     return measure
 
@@ -364,13 +363,15 @@ def tabular_claims(
     rows += [
         (
             "M3a",
-            "A classifier that only wants to be right: error",
+            "A classifier that only wants to be right (our bound: 0.015 either way):"
+            " error",
             f"{classifier_error:.2f}",
             error_of("classifier", classifier_error),
         ),
         (
             "M3b",
-            "The same network with what the decision-maker knows: error",
+            "The same network with what the decision-maker knows (our bound: 0.015"
+            " either way): error",
             f"{informed_error:.2f}",
             error_of("informed", informed_error),
         ),
@@ -417,21 +418,26 @@ def tabular_claims(
         (
             "M6a",
             "With inconsistent decisions, deferring is more accurate than rejecting at"
-            " every deferral rate: mean difference",
+            " every deferral rate (our bound: nowhere below -0.003): mean difference",
             "> 0",
             better_at_every_rate,
         ),
-        (
-            "M6b",
-            "The deferring system that validation chooses (on COMPAS our target is"
-            " .730): accuracy",
-            "",
-            chosen_accuracy(0.73 if source == "compas" else None),
-        ),
+    ]
+    if source == "compas":
+        rows.append(
+            (
+                "M6b",
+                "The deferring system that validation chooses is no worse than .730"
+                " (our target): accuracy",
+                "",
+                chosen_accuracy(0.73),
+            )
+        )
+    rows += [
         (
             "M6c",
-            "It is more accurate than the decision-maker and than the classifier: gain"
-            " over the better of both",
+            "The deferring system that validation chooses is more accurate than the"
+            " decision-maker and than the classifier: gain over the better of both",
             "> 0",
             better_than_both,
         ),
@@ -475,7 +481,8 @@ def tabular_claims(
         rows += [
             (
                 f"M9a{suffix}",
-                f"DI of a {name} falls with alpha: Spearman correlation",
+                f"DI of a {name} falls with alpha (our bound: -0.7): Spearman"
+                " correlation",
                 "-1",
                 fairer_by_alpha(method),
             ),
@@ -490,7 +497,7 @@ def tabular_claims(
         (
             "M10",
             "Deferring that was learned with an oracle equals rejecting, accuracy at"
-            " equal DI: ratio above 1/2",
+            " equal DI (our bound: 0.02 either way): ratio above 1/2",
             "1",
             oracle_is_rejection,
         )

@@ -76,7 +76,7 @@ def zoo_claims(source: str) -> list[Claim]:
             VERMA_NALISNICK,
             "One-vs-all estimates the expert's chance of being right better than the"
             " softmax: calibration error of the softmax less that of one-vs-all,"
-            " digits",
+            " digits, mean over k (2, 5 and 8 by default)",
             "> 0",
             source,
             _gap("digits", "expert_calibration_error", "deferral", "one_vs_all"),

@@ -158,7 +158,7 @@ def test_deferral_rates_of_sound_results(id):
         (("M4a", "M5a", "M6a", "M8b"), {"mixture": (0.715, 0.2)}),
         (("M4b", "M5b"), {"deferral_thresholds": (0.70, 0.2)}),
         (("M4c",), {"rejection": (0.70, 0.2)}),
-        (("M6b",), {"mixture": (0.72, 0.2)}),
+        (("M6b",), {"mixture": (0.705, 0.2)}),
         (("M6c",), {"classifier": (0.75, 0.2)}),
         (("M3a",), {"classifier": (0.69, 0.2)}),
         (("M10",), {"mixture_oracle": (0.71, 0.2)}),
@@ -168,6 +168,19 @@ def test_unsound_results_do_not(ids, changes):
     evidence = make_evidence(**changes)
     for id in ids:
         assert judge(f"{id}-compas", evidence)["verdict"] == "not reproduced", id
+
+
+@pytest.mark.parametrize(
+    "accuracy, tolerance, verdict",
+    [
+        (0.72, 0.02, "reproduced"),
+        (0.72, 0.005, "not reproduced"),
+        (0.705, 0.02, "not reproduced"),
+    ],
+)
+def test_a_target_is_reached_within_the_tolerance(accuracy, tolerance, verdict):
+    results = make_results(mixture=(accuracy, 0.2))
+    assert judge("M6b-compas", results, tolerance)["verdict"] == verdict
 
 
 def test_a_lower_error_than_the_papers_is_better():
@@ -286,4 +299,6 @@ def test_claims_need_no_column_that_results_lack():
     )
     assert made <= keys | set(fronts.SETTING) | set(measured)
     ids = [claim.id for claim in responsible.tabular_claims("health", 0.2, 0.1)]
-    assert len(set(ids)) == len(ids) and "M2-health" not in ids
+    assert len(set(ids)) == len(ids)
+    # What has a target on COMPAS alone is no claim elsewhere.
+    assert not {"M2-health", "M6b-health"} & {*ids}
