@@ -4,8 +4,8 @@
 
 with ``experiments/configs/clusters.py`` as FILE.
 
-Default: 1,960 streams of 7,000 tasks, two minutes on 2 CPU cores, most of them
-compilation. ``:smoke`` is small, ``:paper`` the paper's 50 repetitions.
+Default: 1,960 streams of 7,000 tasks, 74 s on 2 quiet CPU cores, more than half of
+them compilation. ``:smoke`` is small, ``:paper`` the paper's 50 repetitions.
 
 To expect in ``well_conditioned``, of the annotator with the largest weight: .20 without
 a prior, Smooth-Matching .995 at sU >= .55 and .20 below, Strict-Matching .98 at .7 and

@@ -10,7 +10,7 @@ compilation included). ``:smoke`` is seconds; ``:paper`` tunes whole networks
 
 To expect of the default, on the people's test answers: the model of the person is right
 on 11, 58 and 100 % without fine-tuning at k = 0, 5 and 10, on 79, 88 and 100 % with it,
-and on 91, 91 and 100 % as ``population``; the system on 79, 89 and 100 % without, and
+and on 91, 91 and 100 % as ``population``; the system on 78, 89 and 100 % without, and
 on 94, 95 and 100 % with ``population``.
 
 What the paper leaves open, and these fields decide: the crowd (the aggregate data) is

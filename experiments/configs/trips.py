@@ -3,12 +3,12 @@
   python -m experiments.trips --config=experiments/configs/trips.py --workdir=runs/trips
 
 Default: 1,000 simulated people, each with 8, 32 and 128 trips to tune with, four
-methods: 12,000 human models and rejector-classifiers, about a minute on 2 CPU cores
-(75 CPU seconds, compiling included). ``:smoke`` is seconds; ``:paper`` is 5,000 people.
+methods: 12,000 human models and rejector-classifiers, 24 s on 2 quiet CPU cores,
+compiling included. ``:smoke`` is seconds; ``:paper`` is 5,000 people.
 
-To expect of the default, at 128 trips: 40.15 minutes a trip without fine-tuning, 39.39
-with, 39.29 by self-training, 39.28 by the hierarchical model, 39.25 for who knows the
-person's means: 84, 95 and 96 % of the achievable saving. At 8 trips: 68, 59 and 89 %.
+To expect of the default, at 128 trips: 40.14 minutes a trip without fine-tuning, 39.39
+with, 39.29 by self-training, 39.28 by the hierarchical model, 39.24 for who knows the
+person's means: 83, 95 and 97 % of the achievable saving. At 8 trips: 68, 60 and 89 %.
 The paper has 20 % for fine-tuning, of 2.5 minutes achievable; its constants leave 0.9
 minutes to be achieved, whether conditions are uniform in [0, 1] or binary.
 
