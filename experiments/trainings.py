@@ -4,7 +4,7 @@ Two methods that need the same training share it.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -510,23 +510,45 @@ class Trained(NamedTuple):
 
 
 def values_of(
-    config: ml_collections.ConfigDict, names: tuple[str, ...]
+    config: ml_collections.ConfigDict,
+    names: tuple[str, ...],
+    own: Mapping[str, tuple[float, ...]] | None = None,
 ) -> dict[str, tuple]:
     """Values of hyperparameters, in the order of the config, and then by default.
 
     The order decides among equals.
+
+    Args:
+      config: of the experiment.
+      names: of the hyperparameters.
+      own: values in place of the config's.
+
+    Raises:
+      ConfigError: nobody gives a value of one of them.
     """
     listed = {key: tuple(config.grid[key]) for key in config.grid if key in names}
-    return listed | {
+    values = listed | {
         key: (DEFAULTS[key],) for key in names if key not in listed and key in DEFAULTS
     }
+    values |= own or {}
+    for name in names:
+        if name not in values:
+            raise ConfigError(
+                f"grid.{name} is missing and has no default; add it to the grid of the"
+                " config file, or to DEFAULTS of experiments/trainings.py"
+            )
+    return values
 
 
 def grid_of(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple]:
-    """Values of each hyperparameter of a training."""
+    """Values of each hyperparameter of a training.
+
+    Raises:
+      ConfigError: nobody gives a value of one of them.
+    """
     row = TRAININGS[name]
     names = row.hparams if row.solved else (*row.hparams, *TUNED)
-    return values_of(config, names) | row.grid(config)
+    return values_of(config, names, row.grid(config))
 
 
 def make_sweep(

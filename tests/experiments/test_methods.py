@@ -20,6 +20,7 @@ from experiments.method import unmet
 from experiments.methods import GROUPS, METHODS, SEVERAL_EXPERTS
 from experiments.problem import Traits
 from experiments.problems import PROBLEMS
+from experiments.runtime.errors import ConfigError
 from experiments.trainings import TRAININGS
 
 # A few are run at once, one of every kind as a whole program, and the others by the
@@ -140,6 +141,23 @@ def check_rows(measured, name):
         epochs = 1 if TRAININGS[METHODS[name].trainings[0]].solved else 2
         assert (rows.epochs == epochs).all()
         assert rows.best_epoch.between(1, epochs).all()
+
+
+def test_a_hyperparameter_that_nobody_gives_is_named(monkeypatch):
+    """Before anything is trained; what reads it is inside a program."""
+    config = tiny.make_config()
+    row = TRAININGS["one_vs_all"]
+    unknown = row._replace(hparams=(*row.hparams, "sharpness"))
+    monkeypatch.setitem(TRAININGS, "one_vs_all", unknown)
+    message = r"^grid\.sharpness is missing and has no default; [^\n]*$"
+    with pytest.raises(ConfigError, match=message):
+        trainings.check(config, tiny.make_problem(1), "one_vs_all")
+    given = unknown._replace(grid=lambda config: {"sharpness": (2.0,)})
+    monkeypatch.setitem(TRAININGS, "one_vs_all", given)
+    assert trainings.grid_of(config, "one_vs_all")["sharpness"] == (2.0,)
+    monkeypatch.setitem(TRAININGS, "one_vs_all", unknown)
+    monkeypatch.setitem(trainings.DEFAULTS, "sharpness", 1.0)
+    assert trainings.grid_of(config, "one_vs_all")["sharpness"] == (1.0,)
 
 
 @pytest.mark.parametrize("name", GROUPS["all"])
