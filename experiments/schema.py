@@ -514,8 +514,14 @@ STREAM = {
     "costs": Field(many(_NOT_NEGATIVE, least=0, distinct=False), "Of each annotator."),
     "cost_rate": Field(_NOT_NEGATIVE, "How much a unit counts against asking."),
     # Of texts.
-    "truths": Field(many(one_of(("objective", "subjective"))), "What is right."),
-    "prior": Field(one_of(("similarity", "qualification")), "Where it is from."),
+    "truths": Field(
+        many(one_of(("objective", "subjective"))),
+        "Labels from outside, or the majority of who suits the category.",
+    ),
+    "prior": Field(
+        one_of(("similarity", "qualification")),
+        "What the data say of annotators, or their answers to tasks of known truth.",
+    ),
     "num_gold": Field(_COUNT, "Tasks of known truth that qualify annotators."),
     "features": FIELDS["features"],
     "num_features": FIELDS["num_features"],

@@ -23,7 +23,6 @@ Interval: TypeAlias = Callable[[np.ndarray], tuple[float, float]]
 """Ends of the 95 % interval of a mean of values ``[n]``, NaN for fewer than two."""
 SEAL = "tables.json"
 """What a finished program says of its tables; written last."""
-KEYS = ("experiment", "dataset", "method", "seed")
 
 
 def write_csv(table: pd.DataFrame, path: pathlib.Path) -> None:

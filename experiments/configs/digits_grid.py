@@ -9,7 +9,7 @@ Default: experts k = 2, 5 and 8, 10 seeds, all methods that can be had: the mixt
 Madras et al. with ten classes among them, whose expert gives answers and no
 probabilities, so that they are smoothed. ``:panel`` has three experts, each right on
 some of the classes and a guess on the others, of whom several methods make one team.
-``:smoke`` and ``:panel_smoke`` are seconds to two minutes.
+``:smoke`` and ``:panel_smoke`` are seconds to two minutes on quiet cores.
 
 What the papers leave open, and these fields decide: ``smoothing`` is the probability
 that an answer leaves to the other nine classes; the mixture's gate is the last output

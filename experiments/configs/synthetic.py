@@ -5,8 +5,8 @@ r"""Predicting responsibly on a synthetic set with a known best deferral rule.
 
 Default: 8,000 examples drawn from the law of `l2d_jax.data.make_synthetic`, every
 method, three decision-makers, 9 settings, 3 seeds: 40 s on 2 quiet CPU cores, half of
-it tracing and compiling. ``:smoke`` is seconds of training; ``:paper`` has 1,040 settings and 5
-seeds.
+it tracing and compiling. ``:smoke`` is seconds of training; ``:paper`` has 1,040
+settings and 5 seeds.
 
 To expect of the default, on the test part: deferring is within a point of the best rule
 on the same examples, which is right on 95.0 % with the accurate decision-maker, 91.0 %

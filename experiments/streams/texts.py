@@ -33,11 +33,6 @@ LOADERS: dict[str, Callable[..., Annotated]] = {
     "keswani_mturk": data.load_keswani_mturk,
     "jigsaw": data.load_jigsaw,
 }
-TRUTHS = ("objective", "subjective")
-"""Labels from outside, or the majority of the annotators who suit the category."""
-PRIORS = ("similarity", "qualification")
-"""What the data say of annotators, or their answers to a few tasks of known truth."""
-FEATURES = ("tfidf", "hashing", "embedding")
 
 
 class Split(NamedTuple):

@@ -28,6 +28,7 @@ from l2d_jax.simulate import biased_groups
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
 
 TASKS = ("bias", "clusters", "texts")
+TRUTHS = ("objective", "subjective")
 TABLES = ("results.csv", "summary.csv", "curves.csv", "workload.csv")
 FIGURES = {
     "bias": {"gap_at_start.png", "gap_stream.png"},
@@ -115,7 +116,7 @@ def make_config(kind, **changes):
             "datasets__keswani_mturk__num_folds": 2,
             "datasets__keswani_mturk__num_gold": 10,
             "datasets__keswani_mturk__methods": TEXTS_METHODS,
-            "datasets__keswani_mturk__truths": texts.TRUTHS,
+            "datasets__keswani_mturk__truths": TRUTHS,
         }
     # Small chunks, so that there is something to go on from.
     chunks = {"runs_per_device": 1 if kind == "texts" else 2}
@@ -224,9 +225,7 @@ def test_rows_of_texts(whole):
     results = read(whole, "texts")
     counts = results.groupby(["dataset", "truth", "method"]).size()
     expected = {
-        ("keswani_mturk", truth, method)
-        for truth in texts.TRUTHS
-        for method in TEXTS_METHODS
+        ("keswani_mturk", truth, method) for truth in TRUTHS for method in TEXTS_METHODS
     }
     assert set(counts.index) == expected and set(counts) == {2}
     assert (
