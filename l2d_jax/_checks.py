@@ -81,6 +81,13 @@ def require_label(label: Any, num_classes: int, symbol: str) -> None:
     )
 
 
+def require_count(name: str, value: Any) -> None:
+    """Raises unless the value is a whole number of at least 1, as Python counts."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
 def require_finite(name: str, value: Any) -> None:
     """Raises where a concrete value is NaN or infinite."""
     require_values(name, value, "be finite", lambda v: abs(v) != float("inf"))

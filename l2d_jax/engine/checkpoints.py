@@ -54,6 +54,21 @@ class DamagedCheckpointError(ValueError):
     """A checkpoint's files are not those that were written."""
 
 
+def folder(path: str | os.PathLike[str] | None) -> pathlib.Path | None:
+    """Where checkpoints are kept, absolute; None where none are.
+
+    Raises:
+      TypeError: it is no path.
+    """
+    if path is None:
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"checkpoint_dir must be a path, or None, got {type(path).__name__}"
+        )
+    return pathlib.Path(path).absolute()
+
+
 def save(path: pathlib.Path, tree: PyTree, info: dict[str, Any]) -> None:
     """Write ``tree`` to the folder ``path``, replacing what is there.
 

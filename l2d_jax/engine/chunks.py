@@ -6,6 +6,7 @@ call, and the chunk is what a stop can lose: finished chunks are checkpoints.
 """
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ def map_runs(
     shared: PyTree,
     *,
     where: placement.Placement,
-    checkpoint_dir: pathlib.Path | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -69,12 +70,15 @@ def map_runs(
       Interrupted: ``should_stop`` said so; the chunks that are done, which may be all,
         are kept.
       TooLargeError: the machine cannot hold it.
-      ValueError: ``runs`` is empty, or its leaves differ in length.
+      TypeError: ``checkpoint_dir`` is no path.
+      ValueError: ``runs`` is empty, or its leaves differ in length; or ``where`` is no
+        placement.
     """
+    folder = checkpoints.folder(checkpoint_dir)
     total = _length(runs)
-    placed = _place(function, where)
     width = where.num_devices * placement.block_width(where, total)
-    known = origins.of(runs, shared, origin) if checkpoint_dir is not None else {}
+    placed = _place(function, where)
+    known = origins.of(runs, shared, origin) if folder is not None else {}
     _require_memory(placed, where, runs, shared, total, width)
     shared = placed.put_shared(shared)
     parts = []
@@ -83,7 +87,7 @@ def map_runs(
         # The last chunk is filled up with its last run, which is then cut off.
         rows = np.minimum(np.arange(first, first + width), total - 1)
         chunk = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], runs)
-        path = checkpoint_dir and checkpoint_dir.absolute() / f"part_{number:04d}"
+        path = folder and folder / f"part_{number:04d}"
         info = {"first": first, "count": count, "width": width, "origin": known}
         found, message = processes.from_first(functools.partial(_find, path, info))
         if message:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from l2d_jax._checks import require_count
+
 
 class Fold(NamedTuple):
     """Indices into the pool of training examples.
@@ -61,8 +63,9 @@ def epoch_orders(
       batch_size: in [1, T].
 
     Raises:
-      ValueError: ``batch_size`` is larger than the data.
+      ValueError: ``batch_size`` is no whole number in that range.
     """
+    require_count("batch_size", batch_size)
     steps = len(train) // batch_size
     if steps == 0:
         raise ValueError(

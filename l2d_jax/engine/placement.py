@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from l2d_jax._checks import require_count
 from l2d_jax.engine import processes
 from l2d_jax.types import PyTree
 
@@ -73,8 +74,35 @@ def least_blocks(num_devices: int, num_runs: int, num_groups: int = 1) -> int:
     return min(-(-min(num_devices, 2) // num_groups), num_runs)
 
 
+def check(where: Placement) -> None:
+    """See that a placement is one.
+
+    Raises:
+      ValueError: its kind is unknown, a device is to hold no run, or there are no
+        devices, or they are given and the kind is not ``shard``.
+    """
+    if where.kind not in KINDS:
+        raise ValueError(
+            f"placement must be one of {', '.join(KINDS)}, got {where.kind!r}"
+        )
+    require_count("runs_per_device", where.runs_per_device)
+    if where.devices is None:
+        return
+    if where.kind != "shard":
+        raise ValueError(
+            f"devices are of shard, and the placement is {where.kind!r}; leave them out"
+        )
+    if not where.devices:
+        raise ValueError("devices is empty; give at least one, or None for all")
+
+
 def block_width(where: Placement, num_runs: int) -> int:
-    """Runs that a device computes at a time, where any run may follow any other."""
+    """Runs that a device computes at a time, where any run may follow any other.
+
+    Raises:
+      ValueError: as of `check`.
+    """
+    check(where)
     least = least_blocks(where.num_devices, num_runs)
     return min(where.runs_per_device, -(-num_runs // least))
 
@@ -180,18 +208,9 @@ def place(
         CPU's code is then optimized less.
 
     Raises:
-      ValueError: ``placement.kind`` is unknown, or not ``shard`` where devices are
-        given.
+      ValueError: as of `check`.
     """
-    if placement.kind not in KINDS:
-        raise ValueError(
-            f"placement must be one of {', '.join(KINDS)}, got {placement.kind!r}"
-        )
-    if placement.devices is not None and placement.kind != "shard":
-        raise ValueError(
-            f"devices are of shard, and the placement is {placement.kind!r}; leave them"
-            " out"
-        )
+    check(placement)
     in_axes = tuple(0 if axis == "r" else None for axis in axes)
 
     def compute(*args: Any) -> PyTree:

@@ -4,8 +4,10 @@ What a compiled program would fill in, wrap around or round away is an error her
 names the column and the row. Of a row of weight 0 nothing is looked at but its length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,7 +42,9 @@ def check(
     check_lengths(dataset, name)
     weights = dataset.weights
     if weights is not None:
-        _require(name, "weights", weights, None, 0.0, np.inf, "finite and >= 0")
+        single = jnp.finfo(jnp.result_type(float))
+        known = f"finite and >= 0 as {single.dtype}"
+        _require(name, "weights", weights, None, 0.0, float(single.max), known)
     rows = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
     last = _LARGEST if num_classes is None else num_classes - 1
     classes = f"0..{last}" if num_classes is not None else ">= 0, in 32 bits"
@@ -80,37 +84,116 @@ def check_lengths(dataset: Dataset, name: str = "pool") -> None:
     """See that every column has a row for each example.
 
     Raises:
-      ValueError: one has not.
+      ValueError: one has not, or labels or weights are more than one number a row.
     """
+    for field in ("labels", "weights"):
+        shape = np.shape(getattr(dataset, field))
+        if getattr(dataset, field) is not None and len(shape) != 1:
+            raise ValueError(
+                f"{name}.{field} must have shape [N], one number an example, got"
+                f" {shape}"
+            )
     size = np.shape(dataset.labels)[0]
     for field, column in dataset._asdict().items():
-        if column is not None and np.shape(column)[0] != size:
+        if column is None:
+            continue
+        if not np.ndim(column):
+            raise ValueError(f"{name}.{field} must have a row for each example")
+        if np.shape(column)[0] != size:
             raise ValueError(
                 f"{name}.{field} has {np.shape(column)[0]} rows and {name}.labels"
                 f" {size}; give every column a row for each example"
             )
 
 
+def as_arrays(pool: Dataset, name: str = "pool") -> Dataset:
+    """The examples with columns that are lists, or of pandas, as arrays.
+
+    Raises:
+      TypeError: a column holds no numbers.
+    """
+    return pool._replace(
+        **{
+            field: _as_array(f"{name}.{field}", column)
+            for field, column in pool._asdict().items()
+            if column is not None
+        }
+    )
+
+
+def as_fold(seed: int, fold: Sequence[Array]) -> Fold:
+    """What a seed trains and validates on, as arrays.
+
+    Args:
+      seed: of the fold, for messages.
+      fold: what ``split`` gave for it.
+
+    Raises:
+      TypeError: a part holds no numbers.
+    """
+    train, valid = fold
+    return Fold(
+        _as_array(f"split: train of seed {seed}", train),
+        _as_array(f"split: valid of seed {seed}", valid),
+    )
+
+
+def _as_array(name: str, column: Any) -> Array:
+    if not isinstance(column, np.ndarray | jax.Array):
+        try:
+            column = np.asarray(column)
+        # Rows of several lengths.
+        except ValueError:
+            column = np.empty(0, object)
+    if column.dtype.kind in "OSUMm":
+        raise TypeError(
+            f"{name} must be an array of numbers, one row an example, got dtype"
+            f" {column.dtype}; convert it"
+        )
+    return column
+
+
 def check_folds(folds: Mapping[int, Fold], size: int) -> None:
-    """See that the rows of each seed exist.
+    """See that the rows of each seed exist, and that none is of both parts.
+
+    A part may hold a row more than once.
 
     Args:
       folds: of each seed.
       size: examples of the pool, N.
 
     Raises:
-      ValueError: a fold is empty or has other rows.
+      TypeError: rows are not of an integer dtype, such as a mask.
+      ValueError: a fold is empty, has other rows, or validates on what it trains on.
     """
     for seed, fold in folds.items():
-        for part, rows in fold._asdict().items():
+        for part, column in fold._asdict().items():
+            rows = np.asarray(column)
+            if rows.ndim != 1:
+                raise ValueError(
+                    f"split: {part} of seed {seed} must be a list of rows, got shape"
+                    f" {rows.shape}"
+                )
             if not len(rows):
                 raise ValueError(f"split: seed {seed} has no example in {part}")
+            if rows.dtype.kind not in "iu":
+                # Taken as numbers, those of a mask would be rows 0 and 1.
+                raise TypeError(
+                    f"split: {part} of seed {seed} must be rows of an integer dtype,"
+                    f" got {rows.dtype}; give np.flatnonzero of a mask"
+                )
             outside = rows[(rows < 0) | (rows >= size)]
             if len(outside):
                 raise ValueError(
                     f"split: {part} of seed {seed} has row {outside[0]}, and the pool"
                     f" has {size} rows"
                 )
+        both = np.intersect1d(fold.train, fold.valid)
+        if len(both):
+            raise ValueError(
+                f"split: seed {seed} trains and validates on row {both[0]}; give parts"
+                " that have no row in common"
+            )
 
 
 def check_alike(folds: Mapping[int, Fold], batch_size: int) -> None:

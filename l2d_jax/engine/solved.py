@@ -6,6 +6,7 @@ nothing behind it asks how a run was trained.
 """
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from l2d_jax.engine import checkpoints, orders, origins, processes, training
 from l2d_jax.engine.chunks import Interrupted, Progress
-from l2d_jax.engine.sweeps import SweepResult
+from l2d_jax.engine.sweeps import SweepResult, check_fit
 from l2d_jax.learners.batches import take
 from l2d_jax.types import Dataset, HParams, PyTree, Sweep
 
@@ -28,7 +29,7 @@ def solve_sweep(
     *,
     root_seed: int,
     split: Callable[[int], orders.Fold],
-    checkpoint_dir: pathlib.Path | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -42,8 +43,8 @@ def solve_sweep(
       program: what all runs share; the learner's ``update`` is called with concrete
         arrays and need not be traceable.
       sweep: seeds and hyperparameters of the runs.
-      pool: training and validation examples, NumPy arrays ``[N, ...]``.
-      root_seed: as for `l2d_jax.engine.sweeps.run_sweep`.
+      pool: as for `l2d_jax.engine.sweeps.run_sweep`.
+      root_seed: likewise.
       split: likewise.
       checkpoint_dir: folder for the runs that are done; None keeps none.
       origin: as for `l2d_jax.engine.sweeps.run_sweep`.
@@ -53,11 +54,17 @@ def solve_sweep(
     Raises:
       ForeignResultsError: a run there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; the runs that are done are kept.
+      TypeError: as of `l2d_jax.engine.sweeps.check_fit`.
+      ValueError: likewise.
     """
+    folder = checkpoints.folder(checkpoint_dir)
+    sweep, pool, folds = check_fit(program, sweep, pool, split)
     root = jax.random.key(root_seed)
     total = len(sweep.seeds)
     kept = []
-    known = origins.of(sweep, pool, origin) if checkpoint_dir is not None else {}
+    known: dict[str, str] = {}
+    if folder is not None:
+        known = origins.of((sweep, root_seed), (pool, folds), origin)
     for number in range(total):
         seed = int(sweep.seeds[number])
         hparams = {name: value[number] for name, value in sweep.hparams.items()}
@@ -66,9 +73,9 @@ def solve_sweep(
             np.asarray, {"variables": state.best, "score": state.best_score}
         )
         solve = functools.partial(
-            _solve, program, root, seed, hparams, state, pool, split(seed)
+            _solve, program, root, seed, hparams, state, pool, folds[seed]
         )
-        path = checkpoint_dir and checkpoint_dir.absolute() / f"run_{number:04d}"
+        path = folder and folder / f"run_{number:04d}"
         info = {"run": number, "seed": seed, "origin": known}
         found, message = _find_or_solve(path, info, like, solve)
         kept.append(found)

@@ -11,6 +11,7 @@ two devices up; see `l2d_jax.engine.placement`).
 
 import functools
 import itertools
+import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2d_jax._checks import require_count
 from l2d_jax.engine import (
     checkpoints,
     memory,
@@ -70,16 +72,22 @@ def grid(
         float32.
 
     Raises:
-      ValueError: nothing to run, a seed twice or not in 31 bits, or a value that is not
-        finite, becomes 0 or is another's as the float32 that is computed with.
+      ValueError: nothing to run, what is no list of numbers, a seed twice or not in 31
+        bits, or a value that is not finite, becomes 0 or is another's as the float32
+        that is computed with.
     """
-    if not len(seeds):
+    seeds = _as_list("seeds", seeds)
+    if not seeds:
         raise ValueError("seeds is empty; give at least one")
     check_seeds(seeds)
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be distinct, got {tuple(seeds)}")
+    hparams = {
+        name: _as_list(f"hyperparameter {name}", values)
+        for name, values in hparams.items()
+    }
     for name, values in hparams.items():
-        if not len(values):
+        if not values:
             raise ValueError(f"hyperparameter {name} has no value; give at least one")
         single = as_single(f"hyperparameter {name}", values)
         if len(np.unique(single)) < len(single):
@@ -96,6 +104,17 @@ def grid(
             for name, column in zip(hparams, columns, strict=True)
         },
     )
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    """The values as Python or NumPy have them: arrays of JAX have no hash."""
+    if np.ndim(values) != 1:
+        raise ValueError(
+            f"{name} must be a list of numbers, got {values!r}; put a single one in [ ]"
+        )
+    if isinstance(values, jax.Array):
+        return list(np.asarray(values))
+    return [v.item() if isinstance(v, jax.Array) else v for v in values]
 
 
 def check_seeds(seeds: Sequence[int] | np.ndarray) -> None:
@@ -141,6 +160,8 @@ def check_sweep(sweep: Sweep) -> None:
       ValueError: there is no run, columns differ in length, or a seed or a
         hyperparameter does not survive as what is computed with.
     """
+    if np.ndim(sweep.seeds) != 1:
+        raise ValueError(f"sweep.seeds must be a list of runs, got {sweep.seeds!r}")
     if not len(sweep.seeds):
         raise ValueError("sweep.seeds is empty; give at least one run")
     check_seeds(np.unique(sweep.seeds))
@@ -150,12 +171,21 @@ def check_sweep(sweep: Sweep) -> None:
                 f"sweep.hparams[{name!r}] must have one value for each of the"
                 f" {len(sweep.seeds)} runs, got shape {np.shape(values)}"
             )
-        if np.asarray(values).dtype.kind == "f":
-            as_single(
-                f"sweep.hparams[{name!r}]",
-                np.unique(values),
-                jnp.result_type(float),
+        _check_values(f"sweep.hparams[{name!r}]", np.asarray(values))
+
+
+def _check_values(name: str, values: np.ndarray) -> None:
+    """Raises where hyperparameters do not survive the cast to what the device has."""
+    if values.dtype.kind == "f":
+        as_single(name, np.unique(values), jnp.result_type(float))
+    elif values.dtype.kind in "iu":
+        known = np.iinfo(jax.dtypes.canonicalize_dtype(values.dtype))
+        for value in values[(values < known.min) | (values > known.max)]:
+            raise ValueError(
+                f"{name} must fit {known.dtype}, got {value}; give it as a float"
             )
+    elif values.dtype.kind in "OSUMm":
+        raise ValueError(f"{name} must be numbers, got dtype {values.dtype}")
 
 
 def plan_chunks(
@@ -199,7 +229,7 @@ def run_sweep(
     batch_size: int,
     where: placement.Placement,
     epochs_per_dispatch: int = 1,
-    checkpoint_dir: pathlib.Path | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     origin: origins.Origin | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -210,7 +240,8 @@ def run_sweep(
     Args:
       program: what all runs share.
       sweep: seeds and hyperparameters of the runs.
-      pool: training and validation examples, NumPy arrays ``[N, ...]``.
+      pool: training and validation examples, arrays or what NumPy makes arrays of,
+        ``[N, ...]``.
       root_seed: seed of the sweep's key; a run's own seed is folded into it.
       split: the examples that a seed trains and validates on, such as
         `l2d_jax.engine.orders.split_pool` of the pool's size and a fraction.
@@ -230,8 +261,11 @@ def run_sweep(
       ForeignResultsError: a checkpoint there is of another origin; nothing is changed.
       Interrupted: ``should_stop`` said so; a checkpoint was written first.
       TooLargeError: the machine cannot hold it.
-      ValueError: an argument does not fit the data.
+      TypeError: a column holds no numbers, or classes, groups or the rows of a fold
+        no whole ones.
+      ValueError: an argument is out of its range or does not fit the data.
     """
+    folder = checkpoints.folder(checkpoint_dir)
     engine, planned = _plan(
         program,
         sweep,
@@ -243,15 +277,16 @@ def run_sweep(
         epochs_per_dispatch,
     )
     engine.require_memory(planned[0])
+    sweep = engine.sweep
     known: dict[str, str] = {}
-    if checkpoint_dir is not None:
+    if folder is not None:
         how = (root_seed, batch_size, program.num_epochs, program.patience)
-        known = origins.of((sweep, how), (pool, engine.folds), origin)
+        known = origins.of((sweep, how), (engine.pool, engine.folds), origin)
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
     for number, members in enumerate(planned):
-        store = _ChunkStore(checkpoint_dir, number, members, checkpoint_seconds, known)
+        store = _ChunkStore(folder, number, members, checkpoint_seconds, known)
         result, damage = store.load_result(engine)
         for message in damage:
             report(Progress(done, total, message))
@@ -292,6 +327,7 @@ def check_start(
       TooLargeError: the machine cannot hold their states, or what is left of them.
       ValueError: the network does not take the inputs.
     """
+    placement.check(where)
     one = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
     start = functools.partial(training.start, program)
     state = jax.eval_shape(start, jax.random.key(0), *one, pool)
@@ -348,15 +384,12 @@ def _plan(
     """What computes a sweep, and its chunks as `plan_chunks` has them.
 
     Raises:
-      ValueError: an argument does not fit the data.
+      TypeError: as of `check_fit`.
+      ValueError: an argument is out of its range or does not fit the data.
     """
-    check_sweep(sweep)
-    unique = np.unique(sweep.seeds)
-    memory.require(splits=len(unique) * memory.size_of(split(int(unique[0]))))
-    folds = {int(seed): split(int(seed)) for seed in unique}
-    pools.check_lengths(pool)
-    pools.check_folds(folds, len(pool.labels))
-    pools.check(pool, _num_classes(program, sweep, pool))
+    require_count("epochs_per_dispatch", epochs_per_dispatch)
+    placement.check(where)
+    sweep, pool, folds = check_fit(program, sweep, pool, split)
     for fold in folds.values():
         # For its error: a batch that does not fit is found before anything compiles.
         orders.epoch_orders(0, 0, 1, fold.train, batch_size)
@@ -383,8 +416,47 @@ def _plan(
     return engine, planned
 
 
+def check_fit(
+    program: training.Program,
+    sweep: Sweep,
+    pool: Dataset,
+    split: Callable[[int], orders.Fold],
+) -> tuple[Sweep, Dataset, dict[int, orders.Fold]]:
+    """See that runs, their examples and what divides these fit one another.
+
+    Args:
+      program: as in `run_sweep`, and so are the others.
+      sweep: seeds and hyperparameters of the runs.
+      pool: training and validation examples.
+      split: the examples that a seed trains and validates on.
+
+    Returns:
+      The sweep and the examples as arrays, and the fold of each seed.
+
+    Raises:
+      TypeError: a column holds no numbers, or classes, groups or the rows of a fold
+        no whole ones.
+      ValueError: a number is out of its range, or does not fit the others.
+    """
+    for name in ("num_epochs", "patience", "eval_batch_size"):
+        if (name, getattr(program, name)) != ("patience", None):
+            require_count(f"program.{name}", getattr(program, name))
+    check_sweep(sweep)
+    hparams = {name: np.asarray(values) for name, values in sweep.hparams.items()}
+    sweep = Sweep(np.asarray(sweep.seeds), hparams)
+    pool = pools.as_arrays(pool)
+    pools.check_lengths(pool)
+    unique = [int(seed) for seed in np.unique(sweep.seeds)]
+    first = pools.as_fold(unique[0], split(unique[0]))
+    memory.require(splits=len(unique) * memory.size_of(first))
+    folds = {seed: pools.as_fold(seed, split(seed)) for seed in unique}
+    pools.check_folds(folds, len(pool.labels))
+    pools.check(pool, _num_classes(program, sweep, pool))
+    return sweep, pool, folds
+
+
 def _num_classes(program: training.Program, sweep: Sweep, pool: Dataset) -> int | None:
-    """K, where the method is a whole system; else its prediction does not say."""
+    """K, as far as the method or probabilities among the examples say it."""
 
     def first(seed: jax.Array, hparams: PyTree, pool: Dataset) -> PyTree:
         root = jax.random.key(0)
@@ -394,7 +466,12 @@ def _num_classes(program: training.Program, sweep: Sweep, pool: Dataset) -> int 
 
     one = jax.tree.map(lambda leaf: leaf[0], (sweep.seeds, sweep.hparams))
     found = jax.eval_shape(first, *one, pool)
-    return found.class_probs.shape[1] if isinstance(found, Decision) else None
+    if isinstance(found, Decision):
+        return found.class_probs.shape[1]
+    for probs in (pool.class_probs, pool.expert_probs):
+        if probs is not None:
+            return probs.shape[-1]
+    return None
 
 
 def _plan_tiles(
@@ -427,6 +504,7 @@ class _Engine:
         tiles: placement.Tiles | None,
     ):
         self.program, self.sweep, self.folds = program, sweep, folds
+        self.pool = pool
         self.batch_size, self.share, self._where = batch_size, share, where
         self.epochs_per_dispatch = epochs_per_dispatch
         order_axis = "b" if share else "r"
@@ -625,7 +703,7 @@ class _ChunkStore:
     ):
         self._members, self._origin = members, origin
         self._info = {"chunk": members.tolist(), "origin": origin}
-        self._result = folder and folder.absolute() / f"chunk_{number:04d}"
+        self._result = folder and folder / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
         self._seconds = checkpoint_seconds
         self._last = time.monotonic()

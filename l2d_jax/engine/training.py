@@ -42,7 +42,8 @@ class Program(NamedTuple):
       annotate: gives a run's expert labels; see `Annotate`.
       score: model selection on validation data; see `Score`.
       num_epochs: epochs at most, > 0.
-      patience: epochs without a better score after which a run stops; None never stops.
+      patience: epochs without a better score after which a run stops, > 0; None never
+        stops.
       eval_batch_size: examples a prediction holds in memory at once, > 0.
     """
 

@@ -261,6 +261,25 @@ def test_a_bare_array_is_kept_as_well(tmp_path):
         np.testing.assert_array_equal(result, [1, 2, 3])
 
 
+def test_a_folder_may_be_text(runs, shared, complete, tmp_path):
+    found = map_runs(runs, shared, checkpoint_dir=str(tmp_path))
+    assert_same(found, complete)
+    assert checkpoints.exists(tmp_path / "part_0002")
+    with pytest.raises(
+        TypeError, match=r"^checkpoint_dir must be a path, or None, got"
+    ):
+        map_runs(runs, shared, checkpoint_dir=3)
+
+
+@pytest.mark.parametrize("call", [map_runs, chunks.check_runs])
+def test_a_placement_of_no_run(call, runs, shared):
+    given = {"where": Placement("vmap", 0)}
+    if call is chunks.check_runs:
+        given["function"] = function
+    with pytest.raises(ValueError, match=r"^runs_per_device must be a whole number of"):
+        call(runs=runs, shared=shared, **given)
+
+
 @pytest.mark.parametrize("lengths", [(0, 0), (3, 5)])
 def test_runs_of_no_or_two_lengths(lengths, shared):
     first, second = lengths

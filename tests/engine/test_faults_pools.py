@@ -96,7 +96,7 @@ WRONG = {
     "labels": (Y + np.int64(2**32), "labels must be 0..1, got 429496729"),
     "expert_labels": (Y[:, None] - 2, "expert_labels must be .* -1 of who was not"),
     "groups": (Y - 1, "groups must be >= 0, in 32 bits, got -1"),
-    "weights": (np.where(Y, 1, np.nan), "weights must be finite and >= 0, got nan"),
+    "weights": (np.where(Y, 1, np.nan), "weights must be finite .* float32, got nan"),
     "expert_correct": (Y[:, None] + 0.5, r"expert_correct must be in \[0, 1\], or NaN"),
     "expert_probs": (np.full((N, 1, 2), np.nan), r"expert_probs must be in \[0, 1\]"),
     "class_probs": (
@@ -120,6 +120,62 @@ def test_classes_are_integers(field):
     column = np.zeros((N, 1) if field == "expert_labels" else N, np.float32)
     with pytest.raises(TypeError, match=rf"pool.{field} must be of an integer dtype"):
         run(POOL._replace(**{field: column}))
+
+
+SHAPES = {
+    "labels": (Y[:, None], r"labels must have shape \[N\], .* got \(40, 1\)"),
+    "weights": (np.ones((N, 1)), r"weights must have shape \[N\], .* got \(40, 1\)"),
+    "groups": (np.int32(1), "groups must have a row for each example"),
+}
+
+
+@pytest.mark.parametrize("field", SHAPES)
+def test_a_column_of_another_rank(field):
+    column, message = SHAPES[field]
+    with pytest.raises(ValueError, match=rf"^pool\.{message}$"):
+        run(POOL._replace(**{field: column}))
+
+
+def test_a_weight_is_finite_as_it_is_computed_with():
+    """Of 64 bits it is, and a loss of infinity would be that of every parameter."""
+    weights = with_entry(np.ones(N), 4, 1e39)
+    message = r"^pool\.weights must be finite and >= 0 as float32, got 1e\+39 in row 4$"
+    with pytest.raises(ValueError, match=message):
+        run(POOL._replace(weights=weights))
+    assert not run(POOL._replace(weights=np.ones(N))).diverged.any()
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"class_probs": np.full((N, 2), 0.5)},
+        {"expert_probs": np.full((N, 1, 2), 0.5)},
+    ],
+)
+def test_labels_are_those_that_probabilities_are_of(known):
+    """Of a method whose prediction is no whole system."""
+    pool = POOL._replace(expert_labels=None, **known)
+    assert not run(pool, "classifier").diverged.any()
+    with pytest.raises(
+        ValueError, match=r"pool\.labels must be 0\.\.1, got 7 in row 5"
+    ):
+        run(pool._replace(labels=with_entry(Y, 5, 7)), "classifier")
+
+
+def test_columns_of_lists_and_of_pandas_are_arrays():
+    pandas = pytest.importorskip("pandas")
+    expected = run(POOL)
+    lists = Dataset(*(column.tolist() for column in POOL[:3]))
+    # An index that is no row's number.
+    index = np.arange(N)[::-1]
+    frames = Dataset(
+        pandas.DataFrame(X, index), pandas.Series(Y, index), pandas.DataFrame(Y, index)
+    )
+    for pool in (lists, frames):
+        jax.tree.map(np.testing.assert_array_equal, run(pool), expected)
+    for inputs in (X.astype(str).tolist(), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(TypeError, match=r"^pool\.inputs must be an array of numbe"):
+            run(POOL._replace(inputs=inputs))
 
 
 def test_of_a_row_of_weight_0_nothing_is_looked_at():
@@ -178,6 +234,35 @@ def test_folds_that_train_together_are_of_one_shape():
     assert not found.diverged.any()
 
 
+def test_a_fold_of_lists_is_one_of_arrays():
+    found = run(POOL, split=lambda s: orders.Fold(*(p.tolist() for p in split(s))))
+    jax.tree.map(np.testing.assert_array_equal, found, run(POOL))
+
+
+def test_a_mask_is_no_fold():
+    """As numbers its entries would be rows 0 and 1, again and again."""
+    mask = np.arange(N) < 20
+    message = r"^split: train of seed 0 must be rows of an integer .*; give np\.flatnon"
+    with pytest.raises(TypeError, match=message):
+        run(POOL, split=lambda seed: orders.Fold(mask, ~mask))
+    with pytest.raises(TypeError, match=r"^split: valid of seed 0 .* got float64"):
+        run(POOL, split=lambda seed: orders.Fold(np.arange(20), np.arange(20.0, 40.0)))
+    with pytest.raises(
+        ValueError, match=r"^split: train of seed 0 must be a list of r"
+    ):
+        run(POOL, split=lambda seed: orders.Fold(mask[:, None], ~mask))
+
+
+def test_no_row_is_both_trained_and_validated_on():
+    rows = np.arange(N)
+    message = "^split: seed 0 trains and validates on row 12; give parts that have no r"
+    with pytest.raises(ValueError, match=message):
+        run(POOL, split=lambda seed: orders.Fold(rows[:20], rows[12:]))
+    # Twice in one part is a weight.
+    twice = orders.Fold(np.repeat(rows[:10], 2), rows[20:])
+    assert not run(POOL, split=lambda seed: twice).diverged.any()
+
+
 # Seeds and hyperparameters.
 
 
@@ -200,6 +285,8 @@ def test_a_seed_keeps_its_value(seed):
         ((1e39,), "be finite"),
         ((np.nan,), "be finite"),
         (("x",), "be numbers"),
+        (0.1, "be a list of numbers, got 0.1; put a single one in"),
+        ([[0.1, 0.2]], "be a list of numbers"),
     ],
 )
 def test_a_hyperparameter_keeps_its_value(values, message):
@@ -207,9 +294,40 @@ def test_a_hyperparameter_keeps_its_value(values, message):
         sweeps.grid([0], {"a": values})
 
 
+def test_a_grid_of_arrays_of_jax():
+    expected = sweeps.grid([0, 1], {"a": (0.5, 1.0)})
+    for seeds in (jnp.arange(2), [jnp.int32(0), 1], range(2), np.arange(2)):
+        found = sweeps.grid(seeds, {"a": jnp.array([0.5, 1.0])})
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    with pytest.raises(ValueError, match=r"^seeds must be whole numbers .* got 0\.0"):
+        sweeps.grid(jnp.arange(2.0), {})
+    with pytest.raises(ValueError, match=r"^seeds must be a list of numbers, got 3; "):
+        sweeps.grid(3, {})
+
+
+def test_a_sweep_of_lists_is_one_of_arrays():
+    sweep = Sweep([0], {name: list(values) for name, values in HPARAMS.items()})
+    jax.tree.map(np.testing.assert_array_equal, run(POOL, sweep=sweep), run(POOL))
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
+        (Sweep(np.int32(0), {}), "seeds must be a list of runs"),
+        (
+            Sweep([0], {"alpha": [2**40]}),
+            r"\['alpha'\] must fit int32, got 10995116277",
+        ),
+        (Sweep([0], {"alpha": np.array([-(2**31) - 1])}), "must fit int32, got -21474"),
+        (
+            Sweep([0], {"alpha": np.array([2**32], np.uint64)}),
+            "must fit uint32, got 42",
+        ),
+        (
+            Sweep([0], {"alpha": [2**70]}),
+            r"\['alpha'\] must be numbers, got dtype obje",
+        ),
+        (Sweep([0], {"alpha": ["a"]}), r"\['alpha'\] must be numbers, got dtype <U1"),
         (Sweep(np.array([0.5]), {}), "whole numbers"),
         (Sweep(np.array([2**40]), {}), "whole numbers"),
         (Sweep(np.array([], int), {}), "give at least one run"),

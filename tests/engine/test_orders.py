@@ -80,3 +80,11 @@ def test_a_batch_may_be_all_of_the_data():
 def test_a_batch_larger_than_the_data():
     with pytest.raises(ValueError, match="batch_size 5 is larger than the 4 training"):
         orders.epoch_orders(0, 0, 1, np.arange(4), 5)
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, 2.0, True])
+def test_a_batch_of_no_whole_number_of_examples(batch_size):
+    with pytest.raises(
+        ValueError, match=r"^batch_size must be a whole number of at le"
+    ):
+        orders.epoch_orders(0, 0, 1, np.arange(4), batch_size)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax.engine.placement import KINDS, Placement, default_placement, place
+from l2d_jax.engine.placement import (
+    KINDS,
+    Placement,
+    block_width,
+    default_placement,
+    place,
+)
 
 NUM_RUNS = 4
 
@@ -133,6 +139,21 @@ def test_unknown_kind():
         ValueError, match=r"one of vmap, shard, unroll, loop, got 'pmap'"
     ):
         place(lambda x: x, Placement("pmap", 1), "r")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (Placement("vmap", 0), "runs_per_device must be a whole number of at least 1"),
+        (Placement("shard", -1), "runs_per_device must be .* got -1"),
+        (Placement("loop", 2.0), "runs_per_device must be .* got 2.0"),
+        (Placement("shard", 1, ()), "devices is empty; give at least one, or None"),
+    ],
+)
+def test_what_is_no_placement(where, message):
+    for use in (lambda: place(lambda x: x, where, "r"), lambda: block_width(where, 3)):
+        with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
+            use()
 
 
 def test_default_on_a_cpu(monkeypatch):

@@ -54,8 +54,8 @@ def make_program(gaps=(0.0,) * NUM_RUNS, fails=False):
 
 
 def solve(program, pool, **kwargs):
-    sweep = Sweep(SEEDS, {"shift": SHIFTS})
-    return solved.solve_sweep(program, sweep, pool, root_seed=0, split=split, **kwargs)
+    options = {"sweep": Sweep(SEEDS, {"shift": SHIFTS}), "root_seed": 0, "split": split}
+    return solved.solve_sweep(program, pool=pool, **(options | kwargs))
 
 
 def test_every_run_is_solved_on_its_own_examples(pool):
@@ -125,12 +125,55 @@ def test_a_damaged_checkpoint_is_solved_again(pool, tmp_path):
     checkpoints.read_info(tmp_path / "run_0001")
 
 
-def test_a_checkpoint_of_another_run_is_refused(pool, tmp_path):
-    solve(make_program()[0], pool, checkpoint_dir=tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"sweep": Sweep(SEEDS, {"shift": SHIFTS + 1})}, "other runs"),
+        ({"sweep": Sweep(np.array([7]), {"shift": SHIFTS[:1]})}, "other data"),
+        ({"root_seed": 1}, "other runs"),
+        ({"split": lambda s: orders.split_pool(s, NUM_POOL, 0.5)}, "other data"),
+        ({"origin": {"config": "b"}}, "another config"),
+    ],
+)
+def test_a_checkpoint_of_another_origin_is_refused(pool, tmp_path, changes, what):
+    given = {"checkpoint_dir": tmp_path, "origin": {"config": "a"}}
+    solve(make_program()[0], pool, **given)
     program, updates = make_program()
-    sweep = Sweep(np.array([7], np.int32), {"shift": SHIFTS[:1]})
-    with pytest.raises(origins.ForeignResultsError, match="was made with other runs"):
-        solved.solve_sweep(
-            program, sweep, pool, root_seed=0, split=split, checkpoint_dir=tmp_path
-        )
+    with pytest.raises(origins.ForeignResultsError, match=f"was made with {what}"):
+        solve(program, pool, **given | changes)
+    assert not updates
+    solve(program, pool, **given)
+    assert not updates
+
+
+def test_a_folder_and_columns_may_be_of_python(pool, tmp_path):
+    """A folder as text, and examples and folds as lists."""
+    expected = solve(make_program()[0], pool)
+    lists = Dataset(pool.inputs.tolist(), pool.labels.tolist())
+    found = solve(
+        make_program()[0],
+        lists,
+        split=lambda seed: [part.tolist() for part in split(seed)],
+        checkpoint_dir=str(tmp_path),
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert checkpoints.exists(tmp_path / "run_0000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": lambda s: orders.split_pool(s, 99, 0.3)}, "split: .* has 12 rows"),
+        ({"sweep": Sweep(SEEDS[:0], {"shift": SHIFTS[:0]})}, "give at least one run"),
+        ({"sweep": Sweep(SEEDS, {"shift": SHIFTS[:2]})}, "one value for each of the 3"),
+        ({"expert_correct": np.ones((6, 1))}, "expert_correct has 6 rows and pool.lab"),
+        ({"labels": np.arange(NUM_POOL) - 1}, "labels must be >= 0, in 32 bits, got "),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_solved(pool, changes, message):
+    columns = {name: changes[name] for name in changes if name in Dataset._fields}
+    options = {name: changes[name] for name in changes if name not in columns}
+    program, updates = make_program()
+    with pytest.raises(ValueError, match=message):
+        solve(program, pool._replace(**columns), **options)
     assert not updates

@@ -289,6 +289,57 @@ def test_a_finished_sweep_is_not_trained_again(pool, tmp_path):
     assert [call.done for call in calls] == [calls[0].total]
 
 
+def test_a_folder_may_be_text(pool, tmp_path):
+    run(make_program(1), make_sweep(1), pool, checkpoint_dir=str(tmp_path))
+    assert checkpoints.exists(tmp_path / "chunk_0000")
+    with pytest.raises(
+        TypeError, match=r"^checkpoint_dir must be a path, or None, got"
+    ):
+        run(make_program(1), make_sweep(1), pool, checkpoint_dir=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("runs_per_device", 0),
+        ("runs_per_device", -1),
+        ("epochs_per_dispatch", 0),
+        ("batch_size", 0),
+        ("batch_size", -3),
+    ],
+)
+def test_a_number_of_things_is_at_least_1(pool, name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole .* got {value}$"):
+        run(make_program(), make_sweep(), pool, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["num_epochs", "patience", "eval_batch_size"])
+def test_a_program_of_no_epochs_or_examples(pool, name):
+    program = make_program()._replace(**{name: 0})
+    with pytest.raises(
+        ValueError, match=rf"^program\.{name} must be a whole .* got 0$"
+    ):
+        run(program, make_sweep(), pool)
+
+
+@pytest.mark.parametrize("call", [run, sweeps.check_start])
+def test_a_placement_without_devices(pool, call):
+    where = Placement("shard", 2, ())
+    with pytest.raises(ValueError, match=r"^devices is empty; give at least one"):
+        if call is run:
+            sweeps.run_sweep(
+                make_program(),
+                make_sweep(),
+                pool,
+                root_seed=0,
+                split=split,
+                batch_size=20,
+                where=where,
+            )
+        else:
+            call(make_program(), make_sweep(), pool, where)
+
+
 def test_batch_larger_than_the_data(pool):
     with pytest.raises(ValueError, match="batch_size 200 is larger than the 120"):
         run(make_program(), make_sweep(), pool, batch_size=200)
