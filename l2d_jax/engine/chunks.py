@@ -59,8 +59,8 @@ def map_runs(
       where: placement of the runs; it holds a chunk at a time.
       checkpoint_dir: folder for the finished chunks; None keeps none.
       origin: what the results are made of that this function does not see, such as a
-        digest of the config; kept with every chunk beside those of the runs, the code
-        and, unless it gives data, of ``shared``.
+        digest of the config; kept with every chunk beside those of the runs, the
+        function, the code and, unless it gives data, of ``shared``.
       report: called after every chunk, with runs in place of epochs.
       should_stop: asked after every chunk, in every process; one that says so is
         enough.
@@ -80,6 +80,10 @@ def map_runs(
     placed = _place(function, where)
     known = origins.of(runs, shared, origin) if folder is not None else {}
     _require_memory(placed, where, runs, shared, total, width)
+    program: dict[str, str] = {}
+    if folder is not None:
+        one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], runs)
+        program = origins.program(function, one, shared)
     shared = placed.put_shared(shared)
     parts = []
     for number, first in enumerate(range(0, total, width)):
@@ -89,7 +93,8 @@ def map_runs(
         chunk = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], runs)
         path = folder and folder / f"part_{number:04d}"
         info = {"first": first, "count": count, "width": width, "origin": known}
-        found, message = processes.from_first(functools.partial(_find, path, info))
+        find = functools.partial(_find, path, info, program)
+        found, message = processes.from_first(find)
         if message:
             report(Progress(first, total, message))
         if path and found:
@@ -98,7 +103,7 @@ def map_runs(
         else:
             part = processes.fetch(placed.run(placed.put_runs(chunk), shared))
             if path:
-                checkpoints.save(path, part, info)
+                checkpoints.save(path, part, {**info, "program": program})
         parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], part))
         report(Progress(first + count, total))
         (stop,) = processes.any_of(should_stop())
@@ -199,7 +204,9 @@ def _place(
     return placement.place(function, where, "rs")
 
 
-def _find(path: pathlib.Path | None, info: dict[str, Any]) -> tuple[bool, str]:
+def _find(
+    path: pathlib.Path | None, info: dict[str, Any], program: dict[str, str]
+) -> tuple[bool, str]:
     """Whether the chunk is done, or why what is there is of no use."""
     if path is None or not checkpoints.exists(path):
         return False, ""
@@ -208,6 +215,7 @@ def _find(path: pathlib.Path | None, info: dict[str, Any]) -> tuple[bool, str]:
     except checkpoints.DamagedCheckpointError as error:
         return False, f"damaged checkpoint, made again: {error}"
     origins.refuse_foreign(path, found.get("origin"), info["origin"])
+    origins.refuse_other_program(path, found.pop("program", {}), program)
     if found == info:
         return True, ""
     return False, f"checkpoint for other devices, made again: {path}"

@@ -9,11 +9,13 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from l2d_jax.types import PyTree
 
@@ -28,6 +30,8 @@ WHAT = {
     "network": "another network",
 }
 """What is said of results whose origin differs; of several the first."""
+_REMEDY = "choose another folder, or give what they were made with"
+_ADDRESS = re.compile("0x[0-9a-f]+")
 _LIBRARY = pathlib.Path(__file__).parents[1]
 # Of those in use by JAX, what changes results by more than rounding.
 _NUMBERS = (
@@ -96,6 +100,68 @@ def code(*sources: pathlib.Path) -> str:
     return found.hexdigest()
 
 
+def program(function: Callable[..., PyTree], *shapes: PyTree) -> dict[str, str]:
+    """Digest of what a function computes, by what has traced it.
+
+    Another version of JAX, or a network on another kind of device, may trace another
+    program of the same function; so the digests of two are not compared.
+
+    Args:
+      function: of one run, pure.
+      *shapes: of its arguments, pytrees of arrays or of `jax.ShapeDtypeStruct`.
+    """
+    closed = jax.make_jaxpr(function)(*jax.eval_shape(lambda *given: given, *shapes))
+    traced_by = f"jax {jax.__version__}, {jax.default_backend()}"
+    return {traced_by: _in_words(closed, {})}
+
+
+def _in_words(value: Any, known: dict[int, str]) -> str:
+    """Digest of a program, or the text of what stands in one.
+
+    Not the program's own text: that has addresses, and names for parts that JAX
+    happened to find among what it had traced before.
+
+    Args:
+      value: a program, one of its parameters, or a pytree of them.
+      known: digests of programs by their address, which this adds to.
+    """
+    if isinstance(value, core.ClosedJaxpr):
+        if id(value) not in known:
+            constants = [digest(constant) for constant in value.consts]
+            words = [*constants, _in_words(value.jaxpr, known)]
+            known[id(value)] = hashlib.sha256("\n".join(words).encode()).hexdigest()
+        return known[id(value)]
+    if isinstance(value, core.Jaxpr):
+        return _of_equations(value, known)
+    if isinstance(value, tuple | list):
+        return f"({', '.join(_in_words(each, known) for each in value)})"
+    if isinstance(value, np.ndarray | jax.Array):
+        return digest(value)
+    if isinstance(value, set | frozenset):
+        return str(sorted(map(str, value)))
+    return _ADDRESS.sub("", str(value))
+
+
+def _of_equations(jaxpr: core.Jaxpr, known: dict[int, str]) -> str:
+    numbers: dict[Any, int] = {}
+
+    def name(atom: Any) -> str:
+        if isinstance(atom, core.Literal):
+            return f"{atom.val!r} {atom.aval}"
+        return f"{numbers.setdefault(atom, len(numbers))} {atom.aval}"
+
+    lines = [", ".join(map(name, (*jaxpr.constvars, *jaxpr.invars)))]
+    for equation in jaxpr.eqns:
+        params = sorted(equation.params.items())
+        lines.append(
+            f"{equation.primitive.name} {', '.join(map(name, equation.invars))}"
+            f" {[(key, _in_words(value, known)) for key, value in params]}"
+            f" {', '.join(map(name, equation.outvars))}"
+        )
+    lines.append(", ".join(map(name, jaxpr.outvars)))
+    return "\n".join(lines)
+
+
 def of(runs: PyTree, data: PyTree, given: Origin | None) -> dict[str, str]:
     """The origin of some runs.
 
@@ -123,9 +189,30 @@ def refuse_foreign(
     Raises:
       ForeignResultsError: it is another.
     """
-    remedy = "choose another folder, or give what they were made with"
     if not isinstance(found, Mapping):
-        raise ForeignResultsError(f"{path}: of what it was made is not known; {remedy}")
+        raise ForeignResultsError(
+            f"{path}: of what it was made is not known; {_REMEDY}"
+        )
     for name, what in WHAT.items():
         if name in found and name in wanted and found[name] != wanted[name]:
-            raise ForeignResultsError(f"{path} was made with {what}; {remedy}")
+            raise ForeignResultsError(f"{path} was made with {what}; {_REMEDY}")
+
+
+def refuse_other_program(
+    path: str | os.PathLike[str], found: Mapping[str, str], wanted: Mapping[str, str]
+) -> None:
+    """See that results are of a program; what one alone has traced is not compared.
+
+    Args:
+      path: of the results, for the message.
+      found: theirs, as `program` has it.
+      wanted: what it must be.
+
+    Raises:
+      ForeignResultsError: it is another.
+    """
+    for traced_by, traced in wanted.items():
+        if found.get(traced_by, traced) != traced:
+            raise ForeignResultsError(
+                f"{path} was made with another network, learner or function; {_REMEDY}"
+            )

@@ -33,7 +33,15 @@ from l2d_jax.engine import (
     training,
 )
 from l2d_jax.engine.chunks import Interrupted, Progress
-from l2d_jax.types import Dataset, Decision, PyTree, Sweep, Variables
+from l2d_jax.types import (
+    Array,
+    Dataset,
+    Decision,
+    HParams,
+    PyTree,
+    Sweep,
+    Variables,
+)
 
 # A block of runs of one seed shares its minibatches, so that the first layer is one
 # matrix product for all of them; below this many runs it is not worth the padding.
@@ -252,7 +260,7 @@ def run_sweep(
       checkpoint_seconds: least time between two checkpoints of a chunk.
       origin: what the results are made of that this function does not see, such as a
         digest of the config; kept with every checkpoint beside those of the runs, the
-        code and, unless it is given here, the data.
+        program, the code and, unless it is given here, the data.
       report: called after every dispatch.
       should_stop: asked after every dispatch, in every process; one that says so is
         enough.
@@ -279,14 +287,16 @@ def run_sweep(
     engine.require_memory(planned[0])
     sweep = engine.sweep
     known: dict[str, str] = {}
+    traced: dict[str, str] = {}
     if folder is not None:
+        traced = engine.digest()
         how = (root_seed, batch_size, program.num_epochs, program.patience)
         known = origins.of((sweep, how), (engine.pool, engine.folds), origin)
     total = len(sweep.seeds) * program.num_epochs
     finished: dict[str, PyTree] = {}
     done = 0
     for number, members in enumerate(planned):
-        store = _ChunkStore(folder, number, members, checkpoint_seconds, known)
+        store = _ChunkStore(folder, number, members, checkpoint_seconds, known, traced)
         result, damage = store.load_result(engine)
         for message in damage:
             report(Progress(done, total, message))
@@ -587,6 +597,31 @@ class _Engine:
         """The program of `advance` for a chunk, of which nothing is put anywhere."""
         return self._advance.lower(*self._shapes(members))
 
+    def digest(self) -> dict[str, str]:
+        """That of a run's program, wherever and with how many others it is computed."""
+        root, pool = self._given
+        fold = self.folds[int(self.sweep.seeds[0])]
+        # How many are predicted at a time is no part of what is computed.
+        program = self.program._replace(eval_batch_size=len(fold.valid))
+
+        def run(
+            root: jax.Array,
+            seed: Array,
+            hparams: HParams,
+            pool: Dataset,
+            order: Array,
+            valid: Array,
+        ) -> training.RunState:
+            state = training.start(program, root, seed, hparams, pool)
+            return training.advance(
+                program, root, seed, hparams, state, pool, order, valid
+            )
+
+        one = jax.tree.map(lambda leaf: leaf[0], (self.sweep.seeds, self.sweep.hparams))
+        shapes = ((1, 1, self.batch_size), (len(fold.valid),))
+        drawn = (jax.ShapeDtypeStruct(shape, np.int32) for shape in shapes)
+        return origins.program(run, root, *one, pool, *drawn)
+
     def require_memory(self, members: np.ndarray) -> None:
         """See that a chunk, and what is left of all runs, can be held.
 
@@ -700,8 +735,9 @@ class _ChunkStore:
         members: np.ndarray,
         checkpoint_seconds: float,
         origin: dict[str, str],
+        program: dict[str, str],
     ):
-        self._members, self._origin = members, origin
+        self._members, self._origin, self._program = members, origin, program
         self._info = {"chunk": members.tolist(), "origin": origin}
         self._result = folder and folder / f"chunk_{number:04d}"
         self._progress: pathlib.Path | None = None
@@ -717,7 +753,8 @@ class _ChunkStore:
         if self._result is None:
             return
         path = self._result.with_name(f"{self._result.name}_epoch_{epoch:06d}")
-        checkpoints.save(path, state, {**self._info, "epoch": epoch})
+        info = {**self._info, "program": self._program, "epoch": epoch}
+        checkpoints.save(path, state, info)
         if self._progress is not None:
             checkpoints.remove(self._progress)
         self._progress, self._last = path, time.monotonic()
@@ -725,7 +762,8 @@ class _ChunkStore:
     def save_result(self, kept: dict[str, PyTree]) -> None:
         if self._result is None:
             return
-        checkpoints.save(self._result, kept, self._info)
+        info = {**self._info, "program": self._program}
+        checkpoints.save(self._result, kept, info)
         # With what was cut short by a kill and never became a checkpoint.
         for path in self._result.parent.glob(f"{self._result.name}_epoch_*"):
             checkpoints.remove(path)
@@ -775,6 +813,7 @@ class _ChunkStore:
         except checkpoints.DamagedCheckpointError as error:
             return None, [f"damaged checkpoint, its runs start again: {error}"]
         origins.refuse_foreign(path, info.get("origin"), self._origin)
+        origins.refuse_other_program(path, info.pop("program", {}), self._program)
         if {k: v for k, v in info.items() if k != "epoch"} != self._info:
             return None, [f"checkpoint for other devices, its runs start again: {path}"]
         return info, []

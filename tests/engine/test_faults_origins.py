@@ -1,6 +1,10 @@
 """Checkpoints of other data, runs, precision, code or networks are refused by name."""
 
+import json
+import os
 import pathlib
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -8,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2d_jax import models, optimizers
+from l2d_jax import metrics, models, optimizers
 from l2d_jax.engine import checkpoints, chunks, orders, origins, sweeps, training
 from l2d_jax.engine.placement import Placement
-from l2d_jax.learners import classifier
+from l2d_jax.learners import classifier, surrogates
 from l2d_jax.types import Dataset
 
 pytestmark = pytest.mark.usefixtures("cheap_compiles")
@@ -154,6 +158,155 @@ def test_parts_of_other_runs_or_data_are_refused(tmp_path):
         ):
             compute(**changes)
     np.testing.assert_array_equal(compute(2), [0, 2, 4])
+
+
+OTHER = "was made with another network, learner or function; choose another folder"
+SWEEP = sweeps.grid([0, 1], {"learning_rate": (0.1, 0.01), "smoothing": (0.1,)})
+
+
+def surrogate_settings(name, num_valid=20, eval_batch_size=1000, runs_per_device=1):
+    """Of a sweep by a surrogate loss; one takes the other's parameters."""
+    learner = surrogates.make_learner(
+        models.linear(3), optimizers.make_adam(), surrogates.SURROGATES[name]
+    )
+    program = training.Program(
+        learner,
+        lambda key, hparams, dataset: dataset,
+        lambda decision, batch, hparams: metrics.system_accuracy(
+            decision, batch.labels, batch.expert_labels
+        ),
+        2,
+        eval_batch_size=eval_batch_size,
+    )
+    return {
+        "program": program,
+        "sweep": SWEEP,
+        "pool": POOL._replace(expert_labels=POOL.labels[:, None]),
+        "root_seed": 0,
+        "split": lambda seed: orders.split_pool(seed, N, num_valid / N),
+        "batch_size": 8,
+        "where": Placement("shard", runs_per_device),
+        "epochs_per_dispatch": 1,
+    }
+
+
+def digest_of(name="one_vs_all", **changes):
+    return sweeps._plan(**surrogate_settings(name, **changes))[0].digest()
+
+
+@pytest.mark.long
+def test_another_learner_of_the_same_shapes_is_refused(tmp_path):
+    result, progress = tmp_path / "result", tmp_path / "progress"
+    first, second = map(surrogate_settings, ("one_vs_all", "asymmetric_softmax"))
+    expected = sweeps.run_sweep(**first, checkpoint_dir=result)
+    with pytest.raises(chunks.Interrupted):
+        sweeps.run_sweep(**first, checkpoint_dir=progress, should_stop=lambda: True)
+    for folder in (result, progress):
+        with pytest.raises(origins.ForeignResultsError, match=f"chunk_0000.* {OTHER}"):
+            sweeps.run_sweep(**second, checkpoint_dir=folder)
+        # A learner made anew, that predicts fewer at a time.
+        again = surrogate_settings("one_vs_all", eval_batch_size=7)
+        found = sweeps.run_sweep(**again, checkpoint_dir=folder)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_another_function_of_the_same_shapes_is_refused(tmp_path):
+    def compute(function):
+        runs = np.arange(4, dtype=np.float32)
+        where = Placement("vmap", 2)
+        return chunks.map_runs(
+            function, runs, np.float32(2), where=where, checkpoint_dir=tmp_path
+        )
+
+    expected = compute(lambda run, shared: run * shared)
+    others = {
+        "operation": lambda run, shared: run + shared,
+        "order": lambda run, shared: shared * run,
+        "number": lambda run, shared: run * (shared + 1e-6),
+        "array": lambda run, shared: run * jnp.sum(shared * np.ones(2, np.float32)),
+        "inside": lambda run, shared: jax.jit(lambda x: x - shared)(run),
+    }
+    for function in others.values():
+        with pytest.raises(origins.ForeignResultsError, match=f"part_0000 {OTHER}"):
+            compute(function)
+    np.testing.assert_array_equal(compute(lambda r, s: r * s), expected)
+
+
+def test_a_program_is_all_that_stands_in_it():
+    """Constants, what a branch or a loop does, and how often."""
+    weights = np.arange(3, dtype=np.float32)
+
+    def function(constant=weights, steps=2, scale=1.0):
+        def step(carry, _):
+            grown = jax.lax.cond(carry[0] > 0, lambda x: scale * x, lambda x: x, carry)
+            return jax.nn.relu(grown), jnp.sum(grown)
+
+        return lambda x: jax.lax.scan(step, x + constant, None, steps)
+
+    shape = jax.ShapeDtypeStruct((3,), np.float32)
+    of = [
+        origins.program(made, given)
+        for made, given in (
+            (function(), shape),
+            (function(weights[::-1]), shape),
+            (function(steps=3), shape),
+            (function(scale=2.0), shape),
+            (function(), jax.ShapeDtypeStruct((3,), np.float16)),
+        )
+    ]
+    assert len({tuple(found.items()) for found in of}) == len(of)
+    assert origins.program(function(weights.copy()), shape) == of[0]
+
+
+def test_who_has_traced_a_program_says_who_it_is_compared_with():
+    """Another version of JAX may trace the same function as another program."""
+    mine, another, other = {"jax 1": "a"}, {"jax 1": "b"}, {"jax 2": "b"}
+    origins.refuse_other_program("x", mine, mine)
+    origins.refuse_other_program("x", other, mine)
+    origins.refuse_other_program("x", {}, mine)
+    with pytest.raises(origins.ForeignResultsError, match=f"x {OTHER}"):
+        origins.refuse_other_program("x", another, mine)
+
+
+@pytest.mark.long
+def test_a_program_is_the_same_in_every_process_and_on_any_devices():
+    expected = digest_of()
+    jax.clear_caches()
+    for changes in ({}, {"runs_per_device": 2}, {"eval_batch_size": 7}):
+        assert digest_of(**changes) == expected
+    assert digest_of(num_valid=10) != expected
+    assert digest_of("asymmetric_softmax") != expected
+    for num_devices in (1, 2):
+        found = subprocess.run(
+            [sys.executable, "-c", "import test_faults_origins as t; t.say()"],
+            cwd=pathlib.Path(__file__).parent,
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+                "PYTHONHASHSEED": str(num_devices),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(found.stdout) == {"devices": num_devices, **expected}
+
+
+def say():
+    print(json.dumps({"devices": jax.device_count(), **digest_of()}))
+
+
+@pytest.mark.long
+def test_a_sweep_goes_on_in_blocks_of_another_width(tmp_path):
+    """Its runs start again, as ever; they are not taken for another program's."""
+    sweeps.run_sweep(**surrogate_settings("one_vs_all"), checkpoint_dir=tmp_path)
+    said = []
+    sweeps.run_sweep(
+        **surrogate_settings("one_vs_all", runs_per_device=2),
+        checkpoint_dir=tmp_path,
+        report=lambda progress: said.append(progress.message),
+    )
+    assert any("checkpoint for other devices" in message for message in said)
 
 
 class Pair(NamedTuple):
