@@ -45,6 +45,23 @@ def varies(values: np.ndarray) -> np.ndarray:
     return np.ptp(values, axis=0) > 8 * np.finfo(values.dtype).eps * largest
 
 
+def whole_part(share: float, size: int) -> int:
+    """The whole part of a share times a size, as the share is meant.
+
+    The most k with k / size no more than the share, in the share's own precision:
+    .29 * 100 is 28.999999999999996 and .7 in float32 is less than 7 / 10, and 29 and 7
+    are meant.
+
+    Args:
+      share: in [0, 1].
+      size: >= 0.
+    """
+    own = np.asarray(share)
+    own = own if own.dtype.kind == "f" else own.astype(float)
+    shares = np.arange(size + 1) / max(size, 1)
+    return int((shares.astype(own.dtype)[1:] <= own).sum())
+
+
 def flushed(values: np.ndarray) -> np.ndarray:
     """The values, 0 where they are subnormal."""
     return np.where(np.abs(values) < np.finfo(values.dtype).tiny, 0, values).astype(

@@ -20,6 +20,18 @@ def test_the_device_sees_each_step():
     np.testing.assert_array_equal(above[3:5], [np.nextafter(TINY, 1, dtype="f4"), 0])
 
 
+@pytest.mark.parametrize("kind", [float, np.float32])
+@pytest.mark.parametrize("size", [7, 10, 100, 1000])
+def test_a_share_of_k_in_n_is_k_of_n(size, kind):
+    for number in range(size + 1):
+        assert _rounding.whole_part(kind(number / size), size) == number
+    # .29 * 100 as it is written, and one digit less than 29 in 100.
+    assert _rounding.whole_part(0.29, 100) == 29
+    assert _rounding.whole_part(0.2899999, 100) == 28
+    assert _rounding.whole_part(1, size) == size
+    assert _rounding.whole_part(0.5, 0) == 0
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_rounding_stays_on_its_side(sign):
     exact = sign * np.array([1e-60, 1e-40, 1 / 3, 1.0, 1e39])

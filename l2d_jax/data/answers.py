@@ -185,7 +185,8 @@ def as_identifier(value: object) -> str:
     """The text that identifies somebody or something; empty where it is missing.
 
     None, NaN, the NA and NaT of pandas and blank text are missing: none of them is
-    somebody called "nan".
+    somebody called "nan". A whole number is one and the same as a float, which pandas
+    makes of a column where one is missing.
 
     Args:
       value: a text or a number.
@@ -195,18 +196,25 @@ def as_identifier(value: object) -> str:
         missing = value is None or bool(value != value)
     except (TypeError, ValueError):
         missing = True
-    return "" if missing else str(value).strip()
+    if missing:
+        return ""
+    if isinstance(value, float | np.floating) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 def whole_number(value: object) -> int | None:
     """The whole number that a value or its text is.
 
     Args:
-      value: a number, or text such as ``"7"`` or ``"7.0"``.
+      value: a number, or text such as ``"7"`` or ``"7.0"``; not ``"1_0"``, which
+        Python alone takes for 10.
 
     Returns:
       The number, or None where it is none.
     """
+    if isinstance(value, str) and "_" in value:
+        return None
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l2d_jax._checks import float32_fault
+from l2d_jax._rounding import whole_part
 from l2d_jax.data.answers import as_identifier
 from l2d_jax.data.folder import DataError
 from l2d_jax.types import Dataset
@@ -23,9 +24,9 @@ class Tabular(NamedTuple):
     The parts' inputs are float32 ``[B, D]``, their labels int32 ``[B]`` in {0, 1},
     their groups int32 ``[B]`` in {0, 1}; ``expert_probs`` are the decision-maker's
     probabilities of the two classes, float32 ``[B, 1, 2]``, and ``expert_labels`` the
-    likelier of them, int32 ``[B, 1]``; None where no decision-maker comes with the
-    data. The group is not among the inputs: a caller whose model is to see it, as in
-    the paper, appends it.
+    likelier of them before rounding, int32 ``[B, 1]``; None where no decision-maker
+    comes with the data. The group is not among the inputs: a caller whose model is to
+    see it, as in the paper, appends it.
 
     Attributes:
       train: examples to learn from, NumPy arrays.
@@ -71,8 +72,8 @@ def make_tabular(
       groups: sensitive group of each example, ``[N]``, 0 or 1.
       extra: what only the decision-maker sees, real ``[N, E]``.
       unreliable: members of the subgroup with unreliable decisions, bool ``[N]``.
-      rows: the examples of train, valid and test, int, in [0, N), none twice; see
-        `split_rows`.
+      rows: the examples of train, valid and test, int, in [0, N), none twice and at
+        least one each; see `split_rows`.
       feature_names: name of each feature, ``[D]``.
       group_name: what a member of group 1 is.
       name: short name of the data set, for tables and messages.
@@ -86,8 +87,9 @@ def make_tabular(
       DataError: labels, groups or ``unreliable`` are missing or not binary, an input or
         ``extra`` is no number, not finite or without its differences once it is
         float32, or a probability is out of range.
+      TypeError: ``rows`` are not of an integer dtype, such as masks.
       ValueError: the columns differ in length, or ``rows`` holds a row twice or one
-        that does not exist.
+        that does not exist, or has a part without any.
     """
     # By position, whatever index a column of pandas carries.
     inputs, labels, groups, extra, unreliable = map(
@@ -128,7 +130,15 @@ def make_tabular(
                 f"{name}: expert_probs must be probabilities of class 1, in [0, 1]: "
                 "correct them or leave the example out"
             )
+    for part, members in zip(("train", "valid", "test"), rows, strict=True):
+        if not len(members):
+            raise ValueError(f"{name}: rows has no example for {part}; give it one")
     chosen = np.concatenate(rows)
+    if chosen.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: rows must be of an integer dtype, not {chosen.dtype}; give"
+            " np.flatnonzero of a mask"
+        )
     if len(np.unique(chosen)) < len(chosen):
         raise ValueError(f"{name}: rows puts an example in two places")
     if chosen.min() < 0 or chosen.max() >= size:
@@ -139,7 +149,9 @@ def make_tabular(
         if expert_probs is None:
             return dataset
         probs = np.stack([1 - expert_probs, expert_probs], axis=-1)[part]
-        return with_decisions(dataset, probs[:, np.newaxis].astype(np.float32))
+        # Decided before they are rounded, to a tie perhaps.
+        decided = with_decisions(dataset, probs[:, np.newaxis])
+        return decided._replace(expert_probs=probs[:, np.newaxis].astype(np.float32))
 
     train, valid, test = map(part_of, rows)
     in_train, in_valid, in_test = rows
@@ -204,8 +216,9 @@ def split_rows(
     ):
         if not 0.0 < fraction < 1.0:
             raise ValueError(f"{field} must be in (0, 1), not {fraction}")
-    num_test = int(np.ceil(test_fraction * size))
-    num_valid = int(valid_fraction * (size - num_test))
+    num_test = whole_part(test_fraction, size)
+    num_test += bool(num_test / size < test_fraction)
+    num_valid = whole_part(valid_fraction, size - num_test)
     num_train = size - num_test - num_valid
     if min(num_train, num_valid, num_test) < 1:
         raise ValueError(

@@ -57,6 +57,20 @@ def test_annotators_are_numbered_in_the_order_of_their_names():
     assert_answers(found, [1, 0, 2, 1], [0, 4, 0, 3], [2, 0, 1, 1], ("a", "b", "c"))
 
 
+def test_a_whole_number_is_one_annotator_whatever_its_type():
+    """As pandas makes floats of numbers where one is missing."""
+    found = make([1, 1.0, "1", np.float32(1), 2.5], [0, 1, 2, 3, 0], [0] * 5)
+    assert_answers(found, [0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [0] * 5, ("1", "2.5"))
+    assert make([-1.0, float("inf")], [0, 1], [0, 0]).names == ("-1", "inf")
+
+
+@pytest.mark.parametrize("text", ["1_0", "0_1", "1_0.0"])
+def test_a_number_has_no_underscore(text):
+    """Python's `float` takes one; no table of numbers has it."""
+    line = error_line(data.make_answers, ["a"], [text], [0], 20, 3, "people.csv")
+    assert f"image index {text!r} is not a whole number in [0, 20)" in line
+
+
 def test_columns_may_be_text_numbers_or_arrays():
     expected = ([1, 0], [0, 4], [2, 0], ("10", "9"))  # Sorted as text.
     assert_answers(make(["9", " 10 "], ["0.0", "4"], ["2", "0"]), *expected)

@@ -65,6 +65,23 @@ def test_split_has_each_row_once_in_order():
     assert all(np.all(np.diff(part) > 0) for part in rows)
 
 
+@pytest.mark.parametrize("size", [100, 200, 300, 1000])
+def test_split_sizes_are_those_of_the_fractions_as_written(size):
+    """7 in 100 is 7 of 100, though .07 * 100 is 7.000000000000001."""
+    for percent in range(1, 91):
+        num_test = size * percent // 100
+        split = tabular.split_rows(size, seed=0, test_fraction=percent / 100)
+        assert len(split[2]) == num_test
+        half = {"valid_fraction": percent / 100, "test_fraction": 0.5}
+        num_valid = size // 2 * percent // 100
+        if num_valid:
+            found = tabular.split_rows(size, seed=0, **half)
+            assert [len(part) for part in found[1:]] == [num_valid, size // 2]
+    # Between whole numbers the test part is rounded up and the other down.
+    found = tabular.split_rows(10, seed=0, valid_fraction=0.29, test_fraction=0.31)
+    assert [len(part) for part in found] == [5, 1, 4]
+
+
 def test_split_depends_on_the_seed_alone():
     first, again, other = (tabular.split_rows(1000, seed=seed) for seed in (0, 0, 1))
     for part, same in zip(first, again, strict=True):
@@ -148,6 +165,35 @@ def test_columns_go_where_the_rows_say():
         assert part.expert_labels.dtype == np.int32
         assert extra.dtype == np.float32
         assert unreliable.dtype == bool
+
+
+def test_a_decision_is_that_of_the_probability_before_it_is_rounded():
+    """As float32 each is a tie."""
+    table = make(expert_probs=0.5 + np.array([1e-9, -1e-9, 1e-12, 0.0]))
+    assert [part.expert_labels.tolist() for part in parts(table)] == [
+        [[0], [1]],
+        [[0]],
+        [[1]],
+    ]
+    for part in parts(table):
+        np.testing.assert_array_equal(part.expert_probs, np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (([0, 1], [], [2]), ValueError, "rows has no example for valid; give it one"),
+        (([], [0], [2]), ValueError, "rows has no example for train"),
+        (
+            (np.arange(4) == 0, np.arange(4) == 1, np.arange(4) > 1),
+            TypeError,
+            "rows must be of an integer dtype, not bool; give np.flatnonzero of a",
+        ),
+    ],
+)
+def test_rows_are_some_of_each_part(rows, error, message):
+    with pytest.raises(error, match=f"^people: {message}"):
+        make(rows=rows)
 
 
 def test_a_table_needs_no_decision_maker():
