@@ -141,7 +141,8 @@ def check_runs(
 
 
 def _length(runs: PyTree) -> int:
-    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(runs)}
+    # A single number has no row at all.
+    lengths = {(*np.shape(leaf), 0)[0] for leaf in jax.tree.leaves(runs)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
             f"runs must have one length > 0, got {sorted(lengths)}; give each leaf a"

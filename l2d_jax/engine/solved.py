@@ -47,7 +47,8 @@ def solve_sweep(
       root_seed: likewise.
       split: likewise.
       checkpoint_dir: folder for the runs that are done; None keeps none.
-      origin: as for `l2d_jax.engine.sweeps.run_sweep`.
+      origin: as for `l2d_jax.engine.sweeps.run_sweep`; and here of the learner too,
+        whose update need not be a program that can be told from another.
       report: called after every run.
       should_stop: asked after every run, in every process; one that says so is enough.
 

@@ -277,6 +277,14 @@ def test_a_bare_array_is_kept_as_well(tmp_path):
         np.testing.assert_array_equal(result, [1, 2, 3])
 
 
+@pytest.mark.parametrize("given", [2.0, [1.0, 2.0], {}])
+def test_runs_that_are_no_arrays(given, shared):
+    with pytest.raises(
+        ValueError, match=r"^runs must have one length > 0, .* a row fo"
+    ):
+        map_runs(given, shared)
+
+
 def test_a_folder_may_be_text(runs, shared, complete, tmp_path):
     found = map_runs(runs, shared, checkpoint_dir=str(tmp_path))
     assert_same(found, complete)
