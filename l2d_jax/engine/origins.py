@@ -66,7 +66,8 @@ def _content(leaf: Any) -> tuple[str, Any]:
         leaf.dtype, jax.dtypes.prng_key
     ):
         leaf = jax.random.key_data(leaf)
-    if not isinstance(leaf, np.ndarray | np.generic | jax.Array):
+    # Such as a constant of a program; its text would leave out the middle.
+    if not hasattr(leaf, "__array__"):
         return type(leaf).__name__, str(leaf).encode()
     array = np.ascontiguousarray(leaf)
     kind = f"{array.dtype}{array.shape}"
@@ -135,7 +136,7 @@ def _in_words(value: Any, known: dict[int, str]) -> str:
         return _of_equations(value, known)
     if isinstance(value, tuple | list):
         return f"({', '.join(_in_words(each, known) for each in value)})"
-    if isinstance(value, np.ndarray | jax.Array):
+    if hasattr(value, "__array__"):
         return digest(value)
     if isinstance(value, set | frozenset):
         return str(sorted(map(str, value)))
@@ -147,7 +148,7 @@ def _of_equations(jaxpr: core.Jaxpr, known: dict[int, str]) -> str:
 
     def name(atom: Any) -> str:
         if isinstance(atom, core.Literal):
-            return f"{atom.val!r} {atom.aval}"
+            return f"{digest(np.asarray(atom.val))} {atom.aval}"
         return f"{numbers.setdefault(atom, len(numbers))} {atom.aval}"
 
     lines = [", ".join(map(name, (*jaxpr.constvars, *jaxpr.invars)))]

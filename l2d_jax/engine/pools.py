@@ -43,8 +43,8 @@ def check(
     weights = dataset.weights
     if weights is not None:
         single = jnp.finfo(jnp.result_type(float))
-        known = f"finite and >= 0 as {single.dtype}"
-        _require(name, "weights", weights, None, 0.0, float(single.max), known)
+        range_of = f"finite and >= 0 as {single.dtype}"
+        _require(name, "weights", weights, None, 0.0, float(single.max), range_of)
     rows = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
     last = _LARGEST if num_classes is None else num_classes - 1
     classes = f"0..{last}" if num_classes is not None else ">= 0, in 32 bits"
@@ -121,7 +121,7 @@ def as_arrays(pool: Dataset, name: str = "pool") -> Dataset:
     )
 
 
-def as_fold(seed: int, fold: Sequence[Array]) -> Fold:
+def as_fold(seed: int, fold: Sequence[Any]) -> Fold:
     """What a seed trains and validates on, as arrays.
 
     Args:
@@ -138,7 +138,7 @@ def as_fold(seed: int, fold: Sequence[Array]) -> Fold:
     )
 
 
-def _as_array(name: str, column: Any) -> Array:
+def _as_array(name: str, column: Any) -> Any:
     if not isinstance(column, np.ndarray | jax.Array):
         try:
             column = np.asarray(column)

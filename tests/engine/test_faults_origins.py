@@ -258,6 +258,22 @@ def test_a_program_is_all_that_stands_in_it():
     assert origins.program(function(weights.copy()), shape) == of[0]
 
 
+def test_a_constant_of_a_program_is_all_of_it():
+    """Of 2,000 numbers, of which a text shows the ends, the last bit of one."""
+    many = np.ones(2000, np.float32)
+    nearly = many.copy()
+    nearly[1000] = np.nextafter(nearly[1000], np.float32(2))
+    shape = jax.ShapeDtypeStruct((2000,), np.float32)
+    same = origins.program(lambda x: x + many, shape)
+    assert origins.program(lambda x: x + many.copy(), shape) == same
+    assert origins.program(lambda x: x + nearly, shape) != same
+    last = float(nearly[1000])
+    one, other = (
+        origins.program(lambda x, c=c: x * c, shape) for c in (1 + 3 * (last - 1), last)
+    )
+    assert one != other
+
+
 def test_who_has_traced_a_program_says_who_it_is_compared_with():
     """Another version of JAX may trace the same function as another program."""
     mine, another, other = {"jax 1": "a"}, {"jax 1": "b"}, {"jax 2": "b"}
