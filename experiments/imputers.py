@@ -19,6 +19,7 @@ import numpy as np
 from experiments import networks
 from experiments.people import Answered, People
 from experiments.runtime import progress
+from experiments.runtime.errors import ConfigError
 from experiments.runtime.workdir import read_origin
 from l2d_jax import models, optimizers
 from l2d_jax.engine import chunks, memory, orders, training
@@ -94,6 +95,7 @@ def fit_all(
       stop: whether to stop; asked after every chunk.
 
     Raises:
+      ConfigError: a model of a person diverged.
       sweeps.Interrupted: it said so.
     """
     fitting = _Fitting(config, people, bank, learner_program)
@@ -129,6 +131,14 @@ def fit_all(
             )
             known = shared | {"learned": learned}
         fitted = compute(name, functools.partial(fit, fitting), runs, known)
+        # Read on as what is not known, it would leave a team that asks nobody.
+        unknown = np.isnan(fitted["prob"]).any(axis=1)
+        if unknown.any():
+            rates = " or ".join(IMPUTERS[name].rates)
+            raise ConfigError(
+                f"imputers: what {name} trains diverged for {unknown.sum()} of"
+                f" {len(unknown)} people; lower {rates}"
+            )
         # A sum of products may be rounded to above 1.
         found[name] = Imputed(**{**fitted, "prob": np.minimum(fitted["prob"], 1)})
     return found
@@ -529,6 +539,7 @@ class Imputer(NamedTuple):
       reads_contexts: whether it needs a description of the examples of a context.
       unmet: why people of a source cannot be modelled so; empty where they can.
       fields: of the config, what it reads beside what all do.
+      rates: fields of the learning rates that it may diverge with.
     """
 
     label: str
@@ -539,6 +550,7 @@ class Imputer(NamedTuple):
     reads_contexts: bool = False
     unmet: Callable[[People], str] = _meets
     fields: tuple[str, ...] = ()
+    rates: tuple[str, ...] = ("human_model_learning_rate", "finetune_learning_rate")
 
 
 def _reads_context(label: str, *, attentive: bool, surrogate: str) -> Imputer:
@@ -557,6 +569,7 @@ def _reads_context(label: str, *, attentive: bool, surrogate: str) -> Imputer:
         reads_contexts=True,
         unmet=_tells_answers,
         fields=("context",),
+        rates=("context.learning_rate",),
     )
 
 

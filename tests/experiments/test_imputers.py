@@ -7,6 +7,7 @@ from experiments import imputers, people, persons
 from experiments.configs import digits_finetune
 from experiments.imputers import Bank
 from experiments.people import Answered, Crowd, People
+from experiments.runtime.errors import ConfigError
 from l2d_jax.engine import checkpoints, origins, sweeps
 from l2d_jax.people import beta_counts
 from l2d_jax.people.beta_counts import Counts
@@ -323,3 +324,23 @@ def test_stopped_it_goes_on_and_finished_models_stay(fitted, tmp_path, monkeypat
         fit(config, make_people(wrong), tmp_path)
     np.testing.assert_array_equal(first.prob, second.prob)
     np.testing.assert_array_equal(first.prob, fitted["propagation"].prob)
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        ("none", "human_model_learning_rate"),
+        ("finetune", "finetune_learning_rate"),
+        ("self_training", "human_model_learning_rate"),
+        ("propagation", "human_model_learning_rate"),
+        ("crowd", "human_model_learning_rate"),
+        ("population", "human_model_learning_rate"),
+        ("context_mean", "context__learning_rate"),
+        ("context_attentive_softmax", "context__learning_rate"),
+    ],
+)
+def test_models_that_diverge_are_no_models(method, field, tmp_path):
+    config = make_config(imputers=(method,), **{field: 1e30})
+    message = rf"^imputers: what {method} trains diverged for [1-6] of 6 people; lower"
+    with pytest.raises(ConfigError, match=f"{message}.*{field.replace('__', '.')}"):
+        fit(config, make_people(), tmp_path)
