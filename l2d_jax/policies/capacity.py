@@ -19,6 +19,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from l2d_jax._checks import poison_unless, require_all
+from l2d_jax._rounding import whole_part
 from l2d_jax.decisions import allocate
 from l2d_jax.policies._arguments import require_one_answers, rooms
 from l2d_jax.types import Array, Decision
@@ -40,12 +41,7 @@ def places(max_deferral: float, num_cases: int) -> int:
     require_all(
         "max_deferral", max_deferral, lambda v: (v >= 0) & (v <= 1), "be in [0, 1]"
     )
-    # The most k with k / B no more than the share, in its own precision: .29 * 100 is
-    # 28.999999999999996 and .7 in float32 is less than 7 / 10, and 29 and 7 are meant.
-    share = np.asarray(max_deferral)
-    share = share if share.dtype.kind == "f" else share.astype(float)
-    shares = np.arange(num_cases + 1) / max(num_cases, 1)
-    return int((shares.astype(share.dtype)[1:] <= share).sum())
+    return whole_part(max_deferral, num_cases)
 
 
 def assign(
