@@ -166,6 +166,8 @@ def finetune(
     """
     state = _init(learner, hparams, key, aggregate, bank)
     state = fit(learner, hparams, state, aggregate, aggregate_order, bank)
+    # Whatever is drawn in training is drawn anew.
+    key = jax.random.fold_in(key, 1)
     variables = continue_with(
         learner, hparams, key, state.variables, individual, individual_order, bank
     )
@@ -249,7 +251,9 @@ def self_train(
     selected = (confidence >= hparams["threshold"]) & (pseudo.weights > 0)
     pseudo = pseudo._replace(weights=pseudo.weights * selected)
     both = join(individual, pseudo)
-    second = fit(learner, hparams, start, both, joined_order, bank)
+    # The same parameters, but what is drawn in training is drawn anew.
+    again = start._replace(key=jax.random.fold_in(start.key, 1))
+    second = fit(learner, hparams, again, both, joined_order, bank)
     num_selected = jnp.sum(selected)
     variables = jax.tree.map(
         lambda new, old: jnp.where(num_selected > 0, new, old),

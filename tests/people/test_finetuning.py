@@ -433,3 +433,43 @@ def test_a_person_with_one_example_in_all(aggregate, others):
         LEARNER, HPARAMS, KEY, aggregate, person, AGGREGATE_ORDER, order
     )
     assert nll(fitted.variables, person) < nll(others, person)
+
+
+@pytest.mark.parametrize("method", ["finetune", "self_train"])
+def test_no_draw_is_made_twice(method):
+    """Augmentation of the second part does not repeat that of the first."""
+    drawn = []
+
+    def augment(key, inputs):
+        jax.debug.callback(
+            lambda data: drawn.append(tuple(data.tolist())), jax.random.key_data(key)
+        )
+        return inputs
+
+    learner = expert_model.make_learner(
+        models.linear(1), optimizers.make_adam(), augment=augment
+    )
+    hparams = dict.fromkeys(("learning_rate", "finetune_learning_rate"), 0.1)
+    known = Dataset(
+        np.ones((8, 2), np.float32),
+        np.zeros(8, np.int32),
+        weights=np.ones(8, np.float32),
+        expert_correct=np.ones((8, 1), np.float32),
+    )
+    order = np.arange(8).reshape(1, 2, 4)
+    key = jax.random.key(0)
+    if method == "finetune":
+        finetuning.finetune(learner, hparams, key, known, known, order, order)
+    else:
+        finetuning.self_train(
+            learner,
+            hparams | {"threshold": 0.0},
+            key,
+            known,
+            known,
+            order,
+            order,
+            lambda prob, unlabelled: (unlabelled, jnp.ones(8)),
+        )
+    jax.effects_barrier()
+    assert len(drawn) == len(set(drawn)) == 4
