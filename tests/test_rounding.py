@@ -40,7 +40,8 @@ def test_rounding_stays_on_its_side(sign):
     assert (down.astype(float) <= exact).all()
     assert (exact <= up.astype(float)).all()
     assert up[3] == down[3] == sign
-    single = exact.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = exact.astype(np.float32)
     # What the device compares with them, it compares alike.
     assert jax.jit(jnp.less_equal)(single, up).all()
     assert jax.jit(jnp.less_equal)(down, single).all()
